@@ -60,12 +60,30 @@ export interface ObserveNodeAction {
   readonly advertiseHost: string
 }
 
+/**
+ * The node's local restart (DESIGN.md decision 8): `predecessor` ended with `status`, and the node made
+ * its successor, `successorTaskId(predecessor)` of `restart-policy.ts`, from the same spec in the same
+ * slot on itself. Sets the predecessor's desired state to `shutdown`. Does nothing when that successor
+ * exists; fails with FAILED_PRECONDITION when the predecessor is gone or no longer wanted running: the
+ * node then stops the successor.
+ */
+export interface RestartTaskAction {
+  readonly type: 'restartTask'
+  readonly predecessor: string
+  readonly nodeId: string
+  /** The predecessor's last status; terminal. */
+  readonly status: TaskStatus
+  /** The successor's first status. */
+  readonly successorStatus: TaskStatus
+}
+
 /** One step of a transaction. */
 export type Action =
   | CreateAction
   | UpdateAction
   | RemoveAction
   | ObserveTaskAction
+  | RestartTaskAction
   | ObserveNodeAction
 
 /** What stands in one raft entry. */

@@ -1,0 +1,62 @@
+/**
+ * Executors: how this node runs a task. The agent (`agent.ts`) decides *what* should run; an executor
+ * knows *how*. The task directory on disk is the truth: an executor keeps nothing in memory that it
+ * cannot read again after SIGKILL of the daemon.
+ */
+import type { ReadyImage } from '../image/ports.ts'
+import type { Task, TaskStatus } from '../store/objects.ts'
+
+/** Everything an executor needs to run one task; written to the task directory before anything starts. */
+export interface TaskPlan {
+  readonly task: Task
+  readonly image: ReadyImage
+  /** `<data>/tasks/<task id>`, existing and empty but for what the agent wrote. */
+  readonly directory: string
+  /** Templates such as `{{.Task.Slot}}` are already filled in. */
+  readonly hostname: string
+  readonly env: readonly string[]
+  readonly networking?: TaskNetworking
+}
+
+/** The container's place on its node's bridge. */
+export interface TaskNetworking {
+  /** `10.1.2.3/24` */
+  readonly cidr: string
+  readonly gateway: string
+  /** Bridge device on the host. */
+  readonly bridge: string
+  readonly nameservers: readonly string[]
+}
+
+/** How a task ended. */
+export interface TaskExit {
+  /** 0–255; over 128 is a signal. Undefined: it ended while nobody could watch. */
+  readonly exitCode: number | undefined
+  readonly outOfMemory: boolean
+}
+
+/** A task's process as found on disk and in the kernel. */
+export type TaskPresence =
+  | { readonly state: 'absent' }
+  | { readonly state: 'created'; readonly pid: number }
+  | { readonly state: 'running'; readonly pid: number; readonly ports?: TaskStatus['ports'] }
+  | { readonly state: 'exited'; readonly exit: TaskExit }
+
+/** Runs tasks one way. Implemented by `oci/` (crun or runc) and `process/`. */
+export interface Executor {
+  readonly name: string
+  /** `container`, `process`: what separates a task from its host. */
+  readonly isolation: string
+  /** Mounts, namespaces, config: everything up to but not including the user's process. */
+  prepare(plan: TaskPlan, options: { readonly signal: AbortSignal }): Promise<void>
+  /** Starts the user's process. @throws RUNTIME_FAILED with the runtime's own words */
+  start(plan: TaskPlan): Promise<{ readonly pid: number; readonly ports?: TaskStatus['ports'] }>
+  /** What is true now; used to adopt tasks after a restart. */
+  inspect(directory: string): Promise<TaskPresence>
+  /** Resolves when the task has ended. Many may wait. */
+  wait(directory: string, options: { readonly signal: AbortSignal }): Promise<TaskExit>
+  /** Sends the stop signal, then SIGKILL after the grace period. Resolves when it has ended. */
+  stop(directory: string, options: { readonly signalName: string; readonly graceMs: number }): Promise<void>
+  /** Undoes `prepare`: unmounts, deletes namespaces and cgroup, and the directory. Idempotent. */
+  remove(directory: string): Promise<void>
+}

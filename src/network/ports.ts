@@ -1,0 +1,61 @@
+/**
+ * The load balancer port. Three drivers implement it: IPVS (kernel), nftables (kernel), userspace proxy;
+ * all pass one conformance suite. A driver is told the whole wanted state each time and makes it so.
+ */
+
+/** One address that connections are spread to. */
+export interface Backend {
+  readonly taskId: string
+  readonly nodeId: string
+  /** Whether the task runs on this node. */
+  readonly local: boolean
+  /** IPv4 address and port on the task's node; reachable from here only when `local`. */
+  readonly address: string
+  readonly port: number
+  /** 0 = draining: existing connections go on, no new ones. */
+  readonly weight: number
+}
+
+/** A published port and the replicas behind it. */
+export interface VirtualServer {
+  /** `<service id>/<protocol>/<published port>` */
+  readonly id: string
+  readonly protocol: 'tcp' | 'udp' | 'sctp'
+  /** Address to answer on; `0.0.0.0` = all of this node's. */
+  readonly address: string
+  readonly port: number
+  readonly backends: readonly Backend[]
+}
+
+/** A virtual server that could not be made as wanted. */
+export interface BalancerFault {
+  readonly id: string
+  readonly message: string
+}
+
+/** Spreads connections. Implemented by `userspace/`, later `ipvs/` and `nftables/`. */
+export interface LoadBalancer {
+  readonly name: 'ipvs' | 'nftables' | 'userspace'
+  /** Why this driver and not a better one, for `info`. */
+  readonly reason: string
+  /**
+   * Makes `wanted` so. A backend that is gone gets no new connection from the moment this is called,
+   * and its connections are closed. Faults are per server; the others still work.
+   */
+  apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]>
+  close(): Promise<void>
+}
+
+/** How the userspace driver reaches a task on another node; `node.ts` builds it from the mesh. */
+export interface RemoteDialer {
+  /** Opens a connection to `port` of the task on its node. */
+  dial(backend: Backend, options: { readonly signal: AbortSignal }): Promise<RemoteConnection>
+}
+
+/** A byte connection to a remote task; same shape as the mesh's duplex stream. */
+export interface RemoteConnection {
+  readonly source: AsyncIterable<Uint8Array>
+  write(chunk: Uint8Array): Promise<void>
+  end(): Promise<void>
+  abort(reason: Error): void
+}
