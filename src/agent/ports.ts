@@ -56,7 +56,10 @@ export interface Executor {
   /** Resolves when the task has ended. Many may wait. */
   wait(directory: string, options: { readonly signal: AbortSignal }): Promise<TaskExit>
   /** Sends the stop signal, then SIGKILL after the grace period. Resolves when it has ended. */
-  stop(directory: string, options: { readonly signalName: string; readonly graceMs: number }): Promise<void>
+  stop(
+    directory: string,
+    options: { readonly signalName: string; readonly graceMs: number },
+  ): Promise<void>
   /** Undoes `prepare`: unmounts, deletes namespaces and cgroup, and the directory. Idempotent. */
   remove(directory: string): Promise<void>
 }

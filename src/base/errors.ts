@@ -20,7 +20,8 @@ export const ERROR_CODES = {
   NOT_MANAGER: 'this node is a worker; run the command on a manager',
   NO_LEADER: 'no leader, usually because too few managers are reachable; wait or restore them',
   NOT_LEADER: 'this node does not lead; ask the leader',
-  TIMED_OUT: 'no answer within the time; a write may still take effect, repeat it with the same request id',
+  TIMED_OUT:
+    'no answer within the time; a write may still take effect, repeat it with the same request id',
   ABORTED: 'the caller withdrew the call',
   RESOURCE_EXHAUSTED: 'a named limit is reached; free something or raise the limit',
   STORAGE_FULL: 'the disk is full; free space, then start the node again',

@@ -35,7 +35,11 @@ export interface ImageSummary {
   readonly sizeBytes: number
   readonly createdAt: string
   readonly labels: Readonly<Record<string, string>>
-  readonly platform: { readonly os: string; readonly architecture: string; readonly variant?: string }
+  readonly platform: {
+    readonly os: string
+    readonly architecture: string
+    readonly variant?: string
+  }
 }
 
 /** What the agent and the API use. Implemented by `image/image-store.ts`. */
@@ -53,13 +57,22 @@ export interface Images {
   resolve(
     reference: string,
     options?: { readonly signal?: AbortSignal },
-  ): Promise<{ readonly digest: string; readonly platforms: readonly { readonly os: string; readonly architecture: string }[] } | undefined>
+  ): Promise<
+    | {
+        readonly digest: string
+        readonly platforms: readonly { readonly os: string; readonly architecture: string }[]
+      }
+    | undefined
+  >
   list(): Promise<ImageSummary[]>
   /**
    * Reads a docker-archive or OCI layout tar (plain, gzip or zstd). Yields one line per loaded image,
    * in Docker's words (`Loaded image: web:1`).
    */
-  load(tar: AsyncIterable<Uint8Array>, options?: { readonly signal?: AbortSignal }): AsyncIterable<string>
+  load(
+    tar: AsyncIterable<Uint8Array>,
+    options?: { readonly signal?: AbortSignal },
+  ): AsyncIterable<string>
   /** Removes a tag, and the image with its last tag. Returns Docker's `Untagged`/`Deleted` lines. */
   remove(
     reference: string,
@@ -72,11 +85,24 @@ export interface ImagePeers {
   /** Node ids that can be reached now. */
   peers(): readonly string[]
   /** A small question to one peer. */
-  request(nodeId: string, method: string, body: unknown, options: { readonly signal: AbortSignal }): Promise<unknown>
+  request(
+    nodeId: string,
+    method: string,
+    body: unknown,
+    options: { readonly signal: AbortSignal },
+  ): Promise<unknown>
   /** Bytes from one peer, credit-controlled. */
-  download(nodeId: string, method: string, body: unknown, options: { readonly signal: AbortSignal }): AsyncIterable<Uint8Array>
+  download(
+    nodeId: string,
+    method: string,
+    body: unknown,
+    options: { readonly signal: AbortSignal },
+  ): AsyncIterable<Uint8Array>
   /** Answers what other nodes ask by `request`. */
   handle(method: string, handler: (body: unknown, nodeId: string) => Promise<unknown>): void
   /** Answers what other nodes ask by `download`. */
-  handleDownload(method: string, handler: (body: unknown, nodeId: string) => AsyncIterable<Uint8Array>): void
+  handleDownload(
+    method: string,
+    handler: (body: unknown, nodeId: string) => AsyncIterable<Uint8Array>,
+  ): void
 }

@@ -64,6 +64,11 @@ export interface Mesh {
   /** Answers `method`. One handler per method. The caller is a member; `nodeId` is proven. */
   handle(method: string, handler: (body: unknown, nodeId: string) => Promise<unknown>): void
   /** Opens a byte stream to a member's `handleStream` of the same name; `header` is sent first. */
-  openStream(nodeId: string, method: string, header: unknown, options?: RequestOptions): Promise<Duplex>
+  openStream(
+    nodeId: string,
+    method: string,
+    header: unknown,
+    options?: RequestOptions,
+  ): Promise<Duplex>
   handleStream(method: string, handler: (header: unknown, stream: Duplex) => Promise<void>): void
 }

@@ -53,7 +53,11 @@ export interface ContainerSpec {
   readonly Sysctls?: Readonly<Record<string, string>>
   readonly CapabilityAdd?: readonly string[]
   readonly CapabilityDrop?: readonly string[]
-  readonly Ulimits?: readonly { readonly Name: string; readonly Soft: number; readonly Hard: number }[]
+  readonly Ulimits?: readonly {
+    readonly Name: string
+    readonly Soft: number
+    readonly Hard: number
+  }[]
 }
 
 /** An amount of resources. */

@@ -98,7 +98,12 @@ export interface Transaction {
 /** What a transaction did. */
 export type TransactionResult =
   | { readonly ok: true; readonly index: number }
-  | { readonly ok: false; readonly index: number; readonly code: ErrorCode; readonly message: string }
+  | {
+      readonly ok: false
+      readonly index: number
+      readonly code: ErrorCode
+      readonly message: string
+    }
 
 /** Most actions in one transaction; a longer list is split by the caller or refused. */
 export const TRANSACTION_ACTIONS_MAX = 200
