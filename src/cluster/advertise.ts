@@ -1,0 +1,90 @@
+/**
+ * Addresses of this node: `host:port` texts as users and Docker's API write them, and which address
+ * peers are told. Docker's rule: the advertised address is the listen address unless that is a
+ * wildcard; then it is this machine's one global address, and with several the user must choose.
+ * Source: moby `daemon/cluster/listen_addr.go`, in its behaviour.
+ */
+import { networkInterfaces } from 'node:os'
+import { isIP, isIPv4, isIPv6 } from 'node:net'
+import { SwarmError } from '../base/errors.ts'
+
+/** The port of Docker Swarm, and ours, when none is named. */
+export const PORT_DEFAULT = 2377
+
+/** A host (IP address or name) and a port. */
+export interface HostPort {
+  readonly host: string
+  readonly port: number
+}
+
+/** Reads `host`, `host:port`, `[v6]`, `[v6]:port`, `:port`. @throws INVALID_ARGUMENT */
+export function parseHostPort(text: string, portDefault = PORT_DEFAULT): HostPort {
+  const bracketed = /^\[(?<host>[^\]]+)\](?::(?<port>\d+))?$/.exec(text)
+  const plain = /^(?<host>[^:]*)(?::(?<port>\d+))?$/.exec(text)
+  const groups = bracketed?.groups ?? plain?.groups
+  const bare = isIPv6(text) ? { host: text, port: undefined } : groups
+  if (bare === undefined) {
+    throw new SwarmError('INVALID_ARGUMENT', `address "${text}": expected host:port`)
+  }
+  const port = bare['port'] === undefined ? portDefault : Number(bare['port'])
+  if (port > 65_535) {
+    throw new SwarmError('INVALID_ARGUMENT', `address "${text}": port ${port} is over 65535`)
+  }
+  const host = bare['host'] === undefined || bare['host'] === '' ? '0.0.0.0' : bare['host']
+  return { host, port }
+}
+
+/** `host:port`, IPv6 in brackets. */
+export function hostPortText(address: HostPort): string {
+  return isIPv6(address.host)
+    ? `[${address.host}]:${address.port}`
+    : `${address.host}:${address.port}`
+}
+
+/** Whether `host` stands for all addresses. */
+export function isWildcard(host: string): boolean {
+  return host === '0.0.0.0' || host === '::'
+}
+
+/**
+ * What to tell peers: `advertise` if given (an address or an interface's name), else the listen
+ * address, else this machine's address. @throws INVALID_ARGUMENT
+ */
+export function chooseAdvertised(advertise: string, listen: HostPort): HostPort {
+  if (advertise !== '') {
+    const onInterface = interfaceAddress(advertise)
+    if (onInterface !== undefined) return { host: onInterface, port: listen.port }
+    const chosen = parseHostPort(advertise, listen.port)
+    if (isWildcard(chosen.host)) {
+      throw new SwarmError('INVALID_ARGUMENT', `advertise address "${advertise}": must be specific`)
+    }
+    return chosen
+  }
+  if (!isWildcard(listen.host)) return listen
+  return { host: onlyGlobalAddress(), port: listen.port }
+}
+
+function interfaceAddress(name: string): string | undefined {
+  if (isIP(name) !== 0) return undefined
+  return networkInterfaces()[name]?.find((address) => isIPv4(address.address))?.address
+}
+
+function onlyGlobalAddress(): string {
+  const found: { readonly name: string; readonly address: string }[] = []
+  for (const [name, addresses] of Object.entries(networkInterfaces())) {
+    if (/^(docker|br-|veth|sk)/.test(name)) continue
+    for (const address of addresses ?? []) {
+      if (!address.internal && isIPv4(address.address))
+        found.push({ name, address: address.address })
+    }
+  }
+  const [first, second] = found
+  if (first === undefined) return '127.0.0.1'
+  if (second === undefined) return first.address
+  const choices = found.map((one) => `${one.address} on ${one.name}`).join(', ')
+  throw new SwarmError(
+    'INVALID_ARGUMENT',
+    `could not choose an IP address to advertise since this system has multiple addresses ` +
+      `(${choices}) - specify one with --advertise-addr`,
+  )
+}

@@ -1,0 +1,31 @@
+/** Named limits of membership: unit, reason and what happens beyond. */
+
+/** Longest wait for a proposal's outcome, retries included; then TIMED_OUT or NO_LEADER. */
+export const PROPOSE_TIMEOUT_MS = 8_000
+
+/** Wait before a proposal is tried again after a leader change. */
+export const PROPOSE_RETRY_MS = 25
+
+/** Longest single try at one leader; a leader that cannot commit must not hold the caller longer. */
+export const PROPOSE_ATTEMPT_TIMEOUT_MS = 4_000
+
+/** Longest wait of `swarm init` for its own election. */
+export const INIT_TIMEOUT_MS = 20_000
+
+/** Longest wait of `swarm join` for the replica to catch up; the join itself stands and goes on. */
+export const JOIN_CATCH_UP_TIMEOUT_MS = 20_000
+
+/** Longest wait of `swarm leave` for the leader's answer; the node leaves all the same. */
+export const LEAVE_NOTICE_TIMEOUT_MS = 4_000
+
+/** Pause before the leader tries a failed membership change again. */
+export const ROLE_RETRY_MS = 500
+
+/** Longest wait for one membership change. */
+export const ROLE_CHANGE_TIMEOUT_MS = 10_000
+
+/** Pool that nodes' container subnets are cut from, when `swarm init` names none. */
+export const ADDRESS_POOL_DEFAULT = '10.192.0.0/11'
+
+/** Prefix length of a node's container subnet, when `swarm init` names none: 253 tasks a node. */
+export const SUBNET_SIZE_DEFAULT = 24
