@@ -1,0 +1,100 @@
+/**
+ * The written rules of layout, executed: who may import whom, how long files and lines may be, what may
+ * not appear where. The table is DESIGN.md's; a finding says what to do in its place.
+ */
+import { globSync, readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import test from 'ava'
+
+/** A room's imports besides its own; `x/y.ts` names one file of a room, `type x` types only. */
+const LAYERS: Readonly<Record<string, readonly string[]>> = {
+  base: [],
+  raft: ['base'],
+  mesh: ['base', 'raft'],
+  identity: ['base'],
+  store: ['base', 'raft'],
+  control: ['base', 'store'],
+  agent: ['base', 'store', 'image/ports.ts'],
+  image: ['base'],
+  network: ['base', 'store'],
+  cluster: ['base', 'raft', 'mesh', 'identity', 'store', 'control', 'api/ports.ts'],
+  api: ['base', 'store', 'control', 'image/ports.ts'],
+  cli: ['base', 'api', 'node.ts'],
+}
+
+interface Ban {
+  readonly where: RegExp
+  readonly what: RegExp
+  readonly instead: string
+}
+
+const BANNED: readonly Ban[] = [
+  {
+    where: /^src\/raft\/core\//,
+    what: /from 'node:|\b(?:Date\.now|Math\.random|setTimeout|setInterval|performance\.now|process\.)\b/,
+    instead: 'raft/core is pure: take time, randomness and input as arguments',
+  },
+  {
+    where: /^src\/(?!base\/|node\.ts|cli\/|.*\.test\.ts|.*\/testing\/)/,
+    what: /\b(?:systemClock|systemRandom)\b/,
+    instead: 'take clock and random as components; only node.ts names the system ones',
+  },
+  { where: /^src\//, what: /\b(?:FIXME|XXX)\b|console\./, instead: 'finish it, or use the logger' },
+]
+
+const LINE_COLUMNS_MAX = 100
+const FILE_LINES_MAX = 400
+
+interface Finding {
+  readonly at: string
+  readonly what: string
+}
+
+function* checkFile(path: string, text: string): Generator<Finding> {
+  const lines = text.split('\n')
+  if (lines.length > FILE_LINES_MAX && !path.endsWith('.test.ts')) {
+    yield { at: path, what: `${lines.length} lines; split it by responsibility` }
+  }
+  for (const [index, line] of lines.entries()) {
+    const at = `${path}:${index + 1}`
+    if (line.length > LINE_COLUMNS_MAX) yield { at, what: `line has ${line.length} columns` }
+    for (const ban of BANNED) {
+      if (ban.where.test(path) && ban.what.test(line)) yield { at, what: ban.instead }
+    }
+    yield* checkImport(path, at, line)
+  }
+}
+
+function* checkImport(path: string, at: string, line: string): Generator<Finding> {
+  const target = /from '(\.[^']*)'/.exec(line)?.[1]
+  const layer = path.split('/')[1] ?? ''
+  const allowed = LAYERS[layer]
+  if (target === undefined || allowed === undefined || path.endsWith('.test.ts')) return
+  if (/\/(?:testing|conformance)/.test(path)) return
+  const other = relative('src', join(dirname(path), target))
+  const room = other.split('/')[0] ?? ''
+  if (room === layer || allowed.includes(room) || allowed.includes(other)) return
+  yield { at, what: `${layer}/ may not import ${other}` }
+}
+
+test('the source tree is tidy', (t) => {
+  const findings: Finding[] = []
+  for (const path of globSync('src/**/*.ts')) {
+    findings.push(...checkFile(path, readFileSync(path, 'utf8')))
+  }
+  t.deepEqual(
+    findings.map((finding) => `${finding.at}: ${finding.what}`),
+    [],
+  )
+})
+
+test('every dependency has a line of reason in docs/decisions', (t) => {
+  const manifest = JSON.parse(readFileSync('package.json', 'utf8')) as {
+    dependencies: Record<string, string>
+    devDependencies: Record<string, string>
+  }
+  const reasons = readFileSync('docs/decisions/0001-dependencies.md', 'utf8')
+  for (const name of Object.keys({ ...manifest.dependencies, ...manifest.devDependencies })) {
+    t.true(reasons.includes(`\`${name}\``), `${name} has no reason`)
+  }
+})
