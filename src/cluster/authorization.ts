@@ -34,6 +34,7 @@ function ownReport(store: StoreView, nodeId: string, action: Action): boolean {
     case 'create':
     case 'update':
     case 'remove':
+    case 'desireTask':
       return false
     default:
       return action satisfies never
