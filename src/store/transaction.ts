@@ -8,7 +8,7 @@
  * Source: swarmkit `design/store.md`; Ongaro §6.3 (exactly-once).
  */
 import type { ErrorCode } from '../base/errors.ts'
-import type { NodeDescription, TableName, Tables, TaskStatus } from './objects.ts'
+import type { NodeDescription, TableName, Tables, TaskState, TaskStatus } from './objects.ts'
 
 /** An object as a proposer gives it: the state machine adds `meta`. */
 export type Draft<T> = Omit<T, 'meta'>
@@ -77,11 +77,22 @@ export interface RestartTaskAction {
   readonly successorStatus: TaskStatus
 }
 
+/**
+ * The leader's wish for a task. Touches `desiredState` alone, and only forward, so it needs no version
+ * and never collides with the node's reports; does nothing for an unknown task.
+ */
+export interface DesireTaskAction {
+  readonly type: 'desireTask'
+  readonly id: string
+  readonly desiredState: TaskState
+}
+
 /** One step of a transaction. */
 export type Action =
   | CreateAction
   | UpdateAction
   | RemoveAction
+  | DesireTaskAction
   | ObserveTaskAction
   | RestartTaskAction
   | ObserveNodeAction
