@@ -10,7 +10,7 @@ import {
   taskDraft,
   taskSpec,
   transactionOf,
-} from './fixtures.ts'
+} from './testing/fixtures.ts'
 import type { Task, TaskState, TaskStatus } from './objects.ts'
 import { successorTaskId } from './restart-policy.ts'
 import { StoreStateMachine } from './state-machine.ts'

@@ -2,9 +2,9 @@
  * Small valid objects for tests of the store and of everything that reads it. Each takes the fields
  * that matter to the test; the rest are the simplest that working nodes would write.
  */
-import type { Cluster, Node, Service, Task } from './objects.ts'
-import type { ServiceSpec, TaskSpec } from './spec.ts'
-import type { Action, Draft, Transaction } from './transaction.ts'
+import type { Cluster, Node, Service, Task } from '../objects.ts'
+import type { ServiceSpec, TaskSpec } from '../spec.ts'
+import type { Action, Draft, Transaction } from '../transaction.ts'
 
 /** A wall time for drafts; nothing decides by it. */
 export const FIXTURE_TIME = '2026-01-01T00:00:00.000Z'
