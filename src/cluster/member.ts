@@ -1,0 +1,153 @@
+/**
+ * This node as a member: the mesh, the Raft group, the replica, and what follows from them. Built when
+ * the daemon starts in a swarm, when `swarm init` makes one, and when `swarm join` was admitted; closed
+ * by `swarm leave` and by the daemon's end. Nothing here outlives `close`.
+ *
+ * Order of start: mesh (by the caller) → stores → Raft → followers of the replica (links, roles,
+ * data key, own description) → attachments of `node.ts` (agent, network). Closed in reverse.
+ */
+import { join } from 'node:path'
+import type { Clock } from '../base/clock.ts'
+import { errorText } from '../base/errors.ts'
+import type { Logger } from '../base/log.ts'
+import type { Random } from '../base/random.ts'
+import type { MeshHost } from '../mesh/mesh.ts'
+import { RaftTransport } from '../mesh/raft-transport.ts'
+import {
+  FileSnapshotStore,
+  LevelLogStore,
+  Raft,
+  decodeMessages,
+  encodeMessages,
+} from '../raft/index.ts'
+import { StoreStateMachine } from '../store/state-machine.ts'
+import type { NodeDescription } from '../store/objects.ts'
+import type { StoreView } from '../store/view.ts'
+import type { ClusterKeys } from './cluster-keys.ts'
+import { DataKeyExchange } from './data-key-exchange.ts'
+import { joinAuthority, membersOf } from './join-authority.ts'
+import { Leadership } from './leadership.ts'
+import { SelfReport } from './self-report.ts'
+import { MemberLinks } from './member-links.ts'
+import type { MembershipRecord } from './membership-file.ts'
+import type { SwarmRaft } from './raft-face.ts'
+import { RaftProposer } from './raft-proposer.ts'
+
+/** What a member is built from. */
+export interface MemberComponents {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+  /** Listening already; closed with the member. */
+  readonly mesh: MeshHost
+  readonly keys: ClusterKeys
+  readonly describe: () => NodeDescription
+}
+
+/** What a member is built with. */
+export interface MemberOptions {
+  readonly record: MembershipRecord
+  /** `<data>/swarm` */
+  readonly directory: string
+  /** Multiaddrs that peers are told. */
+  readonly addresses: readonly string[]
+  readonly advertiseHost: string
+  /** This node is the first member: found the Raft group. */
+  readonly bootstrap: boolean
+}
+
+/** A running member. */
+export class SwarmMember {
+  readonly nodeId: string
+  readonly store: StoreView
+  readonly raft: SwarmRaft
+  readonly proposer: RaftProposer
+  readonly mesh: MeshHost
+  readonly keys: ClusterKeys
+  readonly #leadership: Leadership
+  readonly #followers: readonly { stop(): Promise<void> }[]
+
+  private constructor(
+    components: MemberComponents,
+    options: MemberOptions,
+    raft: SwarmRaft,
+    store: StoreView,
+  ) {
+    const { mesh, keys, clock, random, log, describe } = components
+    const { nodeId } = options.record
+    this.nodeId = nodeId
+    this.store = store
+    this.raft = raft
+    this.mesh = mesh
+    this.keys = keys
+    this.proposer = new RaftProposer({ raft, mesh, store, clock, random }, nodeId)
+    const shared = { raft, mesh, store, keys, clock, random, log, proposer: this.proposer }
+    const reachability = {
+      lastReachableMs: (id: string) => lastReachableMs(mesh, clock, id, nodeId),
+    }
+    this.#leadership = new Leadership({ ...shared, reachability }, nodeId)
+    const { addresses, advertiseHost } = options
+    this.#followers = [
+      new MemberLinks({ store, mesh, log }, options),
+      new DataKeyExchange(shared, nodeId),
+      new SelfReport({ ...shared, describe }, { nodeId, addresses, advertiseHost }),
+    ]
+    mesh.serveJoins(joinAuthority({ store, keys, proposer: this.proposer }, nodeId))
+    this.#leadership.start()
+  }
+
+  /** Opens the stores and joins the group's traffic. @throws STORAGE_CORRUPT, STORAGE_FULL */
+  static async open(components: MemberComponents, options: MemberOptions): Promise<SwarmMember> {
+    const { clock, random, log, mesh } = components
+    const { nodeId, members } = options.record
+    mesh.setMembers(members)
+    const logStore = new LevelLogStore({ location: join(options.directory, 'raft'), log })
+    const snapshotStore = new FileSnapshotStore({ directory: join(options.directory, 'snapshots') })
+    const stateMachine = new StoreStateMachine()
+    const address = mesh.self.peerId
+    if (options.bootstrap) {
+      const servers = [{ id: nodeId, address, suffrage: 'voter' } as const]
+      await Raft.bootstrap({ logStore, snapshotStore }, servers)
+    }
+    const transport = new RaftTransport({ mesh, codec: { encodeMessages, decodeMessages } })
+    const raft = await Raft.open(
+      { logStore, snapshotStore, transport, stateMachine, clock, random, log },
+      { id: nodeId, address },
+    )
+    raft.onFatal((error) => {
+      log.error({ err: errorText(error) }, 'raft stopped; this node takes no part in the swarm')
+    })
+    return new SwarmMember(components, options, raft, stateMachine.store)
+  }
+
+  /** The role that the replica says this node has. */
+  get role(): 'manager' | 'worker' | undefined {
+    return this.store.get('nodes', this.nodeId)?.spec.Role
+  }
+
+  /** Peers as they are now: hints for the membership file. */
+  members(): ReturnType<typeof membersOf> {
+    return membersOf(this.store)
+  }
+
+  /** Stops everything and closes the mesh. With `transfer`, hands leadership over first. */
+  async close(options: { readonly transfer: boolean }): Promise<void> {
+    this.proposer.close()
+    for (const follower of this.#followers.toReversed()) await follower.stop()
+    await this.#leadership.stop()
+    await this.raft.shutdown({ transfer: options.transfer })
+    await this.mesh.close()
+  }
+}
+
+function lastReachableMs(
+  mesh: MeshHost,
+  clock: Clock,
+  nodeId: string,
+  self: string,
+): number | undefined {
+  if (nodeId === self) return clock.monotonicMs()
+  const peer = mesh.peers().find((one) => one.nodeId === nodeId)
+  if (peer === undefined) return undefined
+  return peer.reachable ? clock.monotonicMs() : peer.sinceMs
+}
