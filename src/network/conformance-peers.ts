@@ -1,0 +1,190 @@
+/**
+ * The clients and backends of the load balancer conformance suite: real sockets on loopback that speak
+ * a protocol of lines. A backend answers each line with its name.
+ */
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
+import { connect, createServer } from 'node:net'
+import type { AddressInfo, Server, Socket } from 'node:net'
+import { performance } from 'node:perf_hooks'
+import type { Backend, VirtualServer } from './ports.ts'
+
+/** Where everything in the suite listens. */
+export const LOOPBACK = '127.0.0.1'
+
+/** Longest wait for a condition, milliseconds. */
+const DEADLINE_MS = 10_000
+
+/** How often a condition is looked at, milliseconds. */
+const POLL_MS = 5
+
+/** Resolves when `condition` holds. @throws when it does not within the deadline */
+export async function until(what: string, condition: () => boolean): Promise<void> {
+  const endMs = performance.now() + DEADLINE_MS
+  while (!condition()) {
+    if (performance.now() > endMs) throw new Error(`timed out: ${what}`)
+    await pause(POLL_MS)
+  }
+}
+
+/** Resolves after `ms`. */
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms)
+  })
+}
+
+/** A backend on loopback that runs `onClient` for each connection. */
+export class TestBackend {
+  readonly name: string
+  readonly port: number
+  readonly sockets = new Set<Socket>()
+  readonly #server: Server
+
+  private constructor(name: string, server: Server, port: number) {
+    this.name = name
+    this.port = port
+    this.#server = server
+  }
+
+  static async start(name: string, onClient = answerLines): Promise<TestBackend> {
+    const server = createServer({ allowHalfOpen: true })
+    server.listen(0, LOOPBACK)
+    await once(server, 'listening')
+    const backend = new TestBackend(name, server, portOf(server))
+    server.on('connection', (socket) => {
+      backend.sockets.add(socket)
+      socket.on('error', () => {})
+      socket.once('close', () => backend.sockets.delete(socket))
+      onClient(socket, name)
+    })
+    return backend
+  }
+
+  /** As a backend of a virtual server. */
+  backend(weight = 1): Backend {
+    const { name: taskId, port } = this
+    return { taskId, nodeId: 'here', local: true, address: LOOPBACK, port, weight }
+  }
+
+  /** Dies: the port closes and every connection is reset. */
+  stop(): void {
+    this.#server.close()
+    for (const socket of this.sockets) socket.resetAndDestroy()
+  }
+}
+
+/** Answers each line with the backend's name; ends when the client has ended. */
+export function answerLines(socket: Socket, name: string): void {
+  let rest = ''
+  socket.setEncoding('utf8')
+  socket.on('data', (text) => {
+    const lines = (rest + String(text)).split('\n')
+    rest = lines.pop() ?? ''
+    for (const _ of lines) socket.write(`${name}\n`)
+  })
+  socket.on('end', () => socket.end())
+}
+
+/** A virtual server on loopback. */
+export function virtualServer(
+  port: number,
+  backends: readonly Backend[],
+  protocol: 'tcp' | 'udp' = 'tcp',
+): VirtualServer {
+  return { id: `service/${protocol}/${port}`, protocol, address: LOOPBACK, port, backends }
+}
+
+/** A TCP port of loopback that nobody listens on now. */
+export async function freePort(): Promise<number> {
+  const server = createServer()
+  server.listen(0, LOOPBACK)
+  await once(server, 'listening')
+  const port = portOf(server)
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+function portOf(server: Server): number {
+  const address: AddressInfo | string | null = server.address()
+  if (address === null || typeof address === 'string') throw new Error('server: has no port')
+  return address.port
+}
+
+/** A client connection, open, with what it has received. */
+export class TestClient {
+  readonly socket: Socket
+  /** Bytes so far, as text. */
+  text = ''
+  ended = false
+  closed = false
+
+  private constructor(socket: Socket) {
+    this.socket = socket
+    socket.on('error', () => {})
+    socket.once('close', () => {
+      this.closed = true
+    })
+  }
+
+  static async open(port: number, options: { readonly read?: boolean } = {}): Promise<TestClient> {
+    const socket = connect({ host: LOOPBACK, port, allowHalfOpen: true })
+    const client = new TestClient(socket)
+    socket.on('end', () => {
+      client.ended = true
+    })
+    if (options.read !== false) {
+      socket.on('data', (chunk) => {
+        client.text += String(chunk)
+      })
+    }
+    await once(socket, 'connect')
+    return client
+  }
+
+  /** Sends a line and gives the answer. @throws when the connection closes first */
+  async ask(): Promise<string> {
+    const before = this.text.length
+    this.socket.write('who\n')
+    await until('an answer', () => this.text.includes('\n', before) || this.ended || this.closed)
+    const answer = this.text.slice(before)
+    if (!answer.endsWith('\n')) throw new Error('connection closed before the answer')
+    return answer.trimEnd()
+  }
+}
+
+/** One request on a connection of its own. @throws when there is no answer */
+export async function ask(port: number): Promise<string> {
+  const client = await TestClient.open(port)
+  try {
+    return await client.ask()
+  } finally {
+    client.socket.destroy()
+  }
+}
+
+/** How often each name answered, over `count` requests in turn. */
+export async function census(port: number, count: number): Promise<Map<string, number>> {
+  const answers = new Map<string, number>()
+  for (let i = 0; i < count; i += 1) {
+    const name = await ask(port)
+    answers.set(name, (answers.get(name) ?? 0) + 1)
+  }
+  return answers
+}
+
+/** A UDP backend on loopback that answers every datagram with its name and the datagram. */
+export async function udpBackend(
+  name: string,
+): Promise<{ readonly backend: Backend; close(): void }> {
+  const socket = createSocket('udp4')
+  socket.on('message', (text, from) =>
+    socket.send(`${name} ${String(text)}`, from.port, from.address),
+  )
+  socket.bind(0, LOOPBACK)
+  await once(socket, 'listening')
+  const { port } = socket.address()
+  const backend = { taskId: name, nodeId: 'here', local: true, address: LOOPBACK, port, weight: 1 }
+  return { backend, close: () => socket.close() }
+}

@@ -1,0 +1,206 @@
+/**
+ * What this node's load balancer should do, read from the store. The pure part, `wantedServers`, derives
+ * the virtual servers; `NetworkReconciler` keeps the driver so: initialise from the store, mark dirty on
+ * commits, apply the whole wanted state. Commits in quick succession are one `apply`.
+ *
+ * Invariants: a replica is a backend while it is observed running on a node that is not down; it gets
+ * new connections only while it is also wanted running, so a replica that is being stopped drains
+ * through its grace period. A fault is tried again by timer until it is gone.
+ */
+import type { Clock, Timer } from '../base/clock.ts'
+import { isSwarmError } from '../base/errors.ts'
+import type { Logger } from '../base/log.ts'
+import type { AllocatedPort, Node, Service, Task } from '../store/objects.ts'
+import type { Commit, StoreView } from '../store/view.ts'
+import type { Backend, BalancerFault, LoadBalancer, VirtualServer } from './ports.ts'
+
+/** Milliseconds in which commits are gathered into one `apply`. */
+export const APPLY_COALESCE_MS = 10
+
+/** Milliseconds after which a server that could not be made is tried again. */
+export const FAULT_RETRY_MS = 5_000
+
+/** Weight of a replica that takes connections; replicas are equal. */
+const WEIGHT = 1
+
+/** Whose balancer this is and where it listens. */
+export interface NetworkOptions {
+  readonly nodeId: string
+  /** `0.0.0.0` = all of this node's addresses. */
+  readonly listenAddress: string
+}
+
+/** What the reconciler needs. */
+export interface NetworkComponents {
+  readonly store: StoreView
+  readonly balancer: LoadBalancer
+  readonly log: Logger
+  readonly clock: Clock
+}
+
+/** The load balancer's state, for `info`. */
+export interface NetworkStatus {
+  readonly driver: LoadBalancer['name']
+  readonly reason: string
+  readonly servers: number
+  readonly faults: readonly BalancerFault[]
+}
+
+/** The virtual servers that `store` asks of the node, in order of service id and port. */
+export function wantedServers(store: StoreView, options: NetworkOptions): VirtualServer[] {
+  return store.list('services').flatMap((service) => {
+    const ports = service.endpoint?.ports ?? []
+    const tasks = store.find('tasks', 'serviceId', service.id)
+    return ports
+      .filter((port) => port.publishedPort > 0)
+      .map((port) => virtualServer(service, port, backendsOf({ store, tasks, port, options })))
+      .map((server) => ({ ...server, address: options.listenAddress }))
+  })
+}
+
+/** Keeps a load balancer as the store wants it. */
+export class NetworkReconciler {
+  readonly #components: NetworkComponents
+  readonly #options: NetworkOptions
+  #unsubscribe: (() => void) | undefined
+  #timer: Timer | undefined
+  #retryTimer: Timer | undefined
+  #applying: Promise<void> | undefined
+  #dirty = false
+  #servers = 0
+  #faults: readonly BalancerFault[] = []
+
+  constructor(components: NetworkComponents, options: NetworkOptions) {
+    this.#components = components
+    this.#options = options
+  }
+
+  /** Applies what the store says now and follows it from here on. */
+  start(): void {
+    this.#unsubscribe ??= this.#components.store.onCommit((commit) => this.#onCommit(commit))
+    this.#markDirty()
+  }
+
+  /** Stops following; the balancer stays as it is until its owner closes it. */
+  async stop(): Promise<void> {
+    this.#unsubscribe?.()
+    this.#unsubscribe = undefined
+    this.#timer?.cancel()
+    this.#timer = undefined
+    this.#retryTimer?.cancel()
+    this.#retryTimer = undefined
+    await this.#applying
+  }
+
+  /** What the balancer does and what it cannot do. */
+  status(): NetworkStatus {
+    const { name, reason } = this.#components.balancer
+    return { driver: name, reason, servers: this.#servers, faults: this.#faults }
+  }
+
+  #onCommit(commit: Commit): void {
+    const matters =
+      commit.type === 'restored' || commit.changes.some((change) => change.table !== 'cluster')
+    if (matters) this.#markDirty()
+  }
+
+  #markDirty(): void {
+    this.#dirty = true
+    if (this.#unsubscribe === undefined || this.#applying !== undefined) return
+    this.#timer ??= this.#components.clock.after(APPLY_COALESCE_MS, () => {
+      this.#timer = undefined
+      this.#applying = this.#apply().finally(() => {
+        this.#applying = undefined
+        if (this.#dirty) this.#markDirty()
+      })
+    })
+  }
+
+  async #apply(): Promise<void> {
+    this.#dirty = false
+    const wanted = wantedServers(this.#components.store, this.#options)
+    const faults = await this.#applyNow(wanted)
+    this.#servers = wanted.length
+    this.#report(faults)
+    this.#retryTimer?.cancel()
+    this.#retryTimer = undefined
+    if (faults.length === 0 || this.#unsubscribe === undefined) return
+    this.#retryTimer = this.#components.clock.after(FAULT_RETRY_MS, () => this.#markDirty())
+  }
+
+  /** A driver that fails as a whole is a fault of every server. */
+  async #applyNow(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
+    try {
+      return await this.#components.balancer.apply(wanted)
+    } catch (error) {
+      if (!isSwarmError(error)) throw error
+      return wanted.map((server) => ({ id: server.id, message: error.message }))
+    }
+  }
+
+  /** Logs what began and what ended; a fault that stays is silent. */
+  #report(faults: readonly BalancerFault[]): void {
+    const { log } = this.#components
+    const before = new Set(this.#faults.map((fault) => fault.message))
+    const now = new Set(faults.map((fault) => fault.message))
+    for (const fault of faults) {
+      if (!before.has(fault.message)) log.warn({ ...fault }, 'published port does not work')
+    }
+    for (const fault of this.#faults) {
+      if (!now.has(fault.message)) log.info({ server: fault.id }, 'published port works again')
+    }
+    this.#faults = faults
+  }
+}
+
+function virtualServer(
+  service: Service,
+  port: AllocatedPort,
+  backends: readonly Backend[],
+): Omit<VirtualServer, 'address'> {
+  const id = `${service.id}/${port.protocol}/${port.publishedPort}`
+  return { id, protocol: port.protocol, port: port.publishedPort, backends }
+}
+
+function backendsOf(query: {
+  readonly store: StoreView
+  readonly tasks: readonly Task[]
+  readonly port: AllocatedPort
+  readonly options: NetworkOptions
+}): Backend[] {
+  const { store, tasks, port, options } = query
+  const backends: Backend[] = []
+  for (const task of tasks) {
+    if (task.status.state !== 'running') continue
+    if (port.publishMode === 'host' && task.nodeId !== options.nodeId) continue
+    const node = store.get('nodes', task.nodeId)
+    if (node === undefined || isDown(node, options)) continue
+    const where = taskAddress(task, port.targetPort)
+    if (where === undefined) continue
+    const weight = task.desiredState === 'running' ? WEIGHT : 0
+    const local = task.nodeId === options.nodeId
+    backends.push({ taskId: task.id, nodeId: task.nodeId, local, ...where, weight })
+  }
+  return backends
+}
+
+/** A node that reads this is up, whatever the leader, cut off from it, may have written. */
+function isDown(node: Node, options: NetworkOptions): boolean {
+  return node.status.state === 'down' && node.id !== options.nodeId
+}
+
+/** Where the task answers for `targetPort` on its node; undefined when it does not. */
+export function taskAddress(
+  task: Task,
+  targetPort: number,
+): { readonly address: string; readonly port: number } | undefined {
+  if (task.status.ports !== undefined) {
+    const found = task.status.ports.find((mapping) => mapping.targetPort === targetPort)
+    return found === undefined ? undefined : { address: LOOPBACK, port: found.hostPort }
+  }
+  if (task.address === undefined) return undefined
+  return { address: task.address, port: targetPort }
+}
+
+/** Where processes without a network of their own answer. */
+const LOOPBACK = '127.0.0.1'

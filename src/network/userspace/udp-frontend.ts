@@ -1,0 +1,215 @@
+/**
+ * One published UDP port. Each client (address and port) has a session: a socket of its own towards one
+ * backend, so that answers find their way back. Sessions end when idle, when their backend is dropped,
+ * or when the backend's port is closed (then the backend is benched and the next datagram goes
+ * elsewhere).
+ *
+ * Only tasks of this node are reached: a datagram socket has no stream to carry it to another node.
+ * A server with backends elsewhere works with those that are here and reports the rest as a fault.
+ */
+import { createSocket } from 'node:dgram'
+import type { RemoteInfo, Socket } from 'node:dgram'
+import { isIPv6 } from 'node:net'
+import type { Timer } from '../../base/clock.ts'
+import type { VirtualServer } from '../ports.ts'
+import { BackendSet } from './backend-set.ts'
+import type { Slot } from './backend-set.ts'
+import { bindFault } from './frontend.ts'
+import type { Frontend, FrontendContext } from './frontend.ts'
+
+/** A UDP virtual server. */
+export class UdpFrontend implements Frontend {
+  readonly #context: FrontendContext
+  readonly #backends: BackendSet
+  /** By client; the one that was active longest ago comes first. */
+  readonly #sessions = new Map<string, UdpSession>()
+  #server: VirtualServer
+  #socket: Socket | undefined
+  #binding: Promise<string | undefined> | undefined
+  #sweep: Timer | undefined
+  #closed = false
+
+  constructor(server: VirtualServer, context: FrontendContext) {
+    this.#server = server
+    this.#context = context
+    const { scheduling, limits } = context
+    this.#backends = new BackendSet(context, { scheduling, benchMs: limits.benchMs })
+    this.update(server)
+  }
+
+  update(server: VirtualServer): void {
+    this.#server = server
+    this.#backends.update(server.backends.filter((backend) => backend.local))
+  }
+
+  async listen(): Promise<string | undefined> {
+    if (this.#socket === undefined && !this.#closed) {
+      this.#binding ??= this.#bind().finally(() => {
+        this.#binding = undefined
+      })
+    }
+    return (await this.#binding) ?? this.#remoteFault()
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#sweep?.cancel()
+    for (const session of this.#sessions.values()) session.close()
+    this.#sessions.clear()
+    const socket = this.#socket
+    const stopped = new Promise<void>((resolve) => {
+      if (socket === undefined) resolve()
+      else socket.close(() => resolve())
+    })
+    await Promise.all([stopped, this.#binding])
+  }
+
+  #remoteFault(): string | undefined {
+    const all = this.#server.backends.length
+    const remote = this.#server.backends.filter((backend) => !backend.local).length
+    if (remote === 0) return undefined
+    return `port ${this.#server.port}/udp: ${remote} of ${all} replicas are on other nodes, which the userspace balancer cannot reach over udp`
+  }
+
+  #bind(): Promise<string | undefined> {
+    return new Promise((resolve) => {
+      const { address, port } = this.#server
+      const socket = createSocket({ type: isIPv6(address) ? 'udp6' : 'udp4' })
+      socket.once('error', (error) => {
+        socket.close()
+        resolve(bindFault(this.#server, error))
+      })
+      socket.bind({ address, port }, () => {
+        socket.removeAllListeners('error')
+        socket.on('error', (err) => this.#context.log.warn({ err, port }, 'udp socket failed'))
+        socket.on('message', (datagram, client) => this.#onDatagram(socket, datagram, client))
+        if (this.#closed) socket.close()
+        else this.#socket = socket
+        resolve(undefined)
+      })
+    })
+  }
+
+  #onDatagram(socket: Socket, datagram: Buffer, client: RemoteInfo): void {
+    const key = `${client.address} ${client.port}`
+    const session = this.#sessions.get(key) ?? this.#openSession(socket, key, client)
+    if (session === undefined) return
+    this.#touch(key, session)
+    session.send(datagram)
+  }
+
+  #openSession(socket: Socket, key: string, client: RemoteInfo): UdpSession | undefined {
+    const slot = this.#backends.pick(new Set())
+    if (slot === undefined) return undefined
+    const { limits } = this.#context
+    if (this.#sessions.size >= limits.udpSessionsMax) this.#sessions.values().next().value?.close()
+    const session = new UdpSession(slot, limits.udpPendingMax, {
+      onAnswer: (answer) => {
+        this.#touch(key, session)
+        // A client that went away is no error of ours; what else can fail shows on the socket.
+        if (!this.#closed) socket.send(answer, client.port, client.address, () => {})
+      },
+      onClose: (failed) => {
+        if (failed) this.#backends.bench(slot)
+        if (this.#sessions.get(key) === session) this.#sessions.delete(key)
+      },
+    })
+    this.#sessions.set(key, session)
+    return session
+  }
+
+  /** Marks a session as used now, by making it the last, and lets the sweep run. */
+  #touch(key: string, session: UdpSession): void {
+    if (session.closed) return
+    session.usedMs = this.#context.clock.monotonicMs()
+    this.#sessions.delete(key)
+    this.#sessions.set(key, session)
+    this.#scheduleSweep()
+  }
+
+  #scheduleSweep(): void {
+    if (this.#sweep !== undefined || this.#closed) return
+    const oldest = this.#sessions.values().next().value
+    if (oldest === undefined) return
+    const { clock, limits } = this.#context
+    const dueMs = oldest.usedMs + limits.udpIdleMs - clock.monotonicMs()
+    this.#sweep = clock.after(Math.max(1, dueMs), () => {
+      this.#sweep = undefined
+      this.#closeIdle()
+      this.#scheduleSweep()
+    })
+  }
+
+  #closeIdle(): void {
+    const beforeMs = this.#context.clock.monotonicMs() - this.#context.limits.udpIdleMs
+    for (const session of this.#sessions.values()) {
+      if (session.usedMs > beforeMs) return
+      session.close()
+    }
+  }
+}
+
+interface UdpSessionEvents {
+  onAnswer(datagram: Buffer): void
+  /** `failed`: the backend refused. */
+  onClose(failed: boolean): void
+}
+
+/** One client's datagrams to one backend. */
+class UdpSession {
+  /** Monotonic milliseconds of the last datagram, either way. */
+  usedMs = 0
+  readonly #socket: Socket
+  readonly #slot: Slot
+  readonly #user = new AbortController()
+  readonly #events: UdpSessionEvents
+  /** Datagrams that wait for the socket to be connected; undefined when it is. */
+  #pending: Buffer[] | undefined = []
+  readonly #pendingMax: number
+  #closed = false
+
+  constructor(slot: Slot, pendingMax: number, events: UdpSessionEvents) {
+    this.#slot = slot
+    this.#pendingMax = pendingMax
+    this.#events = events
+    const { address, port } = slot.backend
+    this.#socket = createSocket({ type: isIPv6(address) ? 'udp6' : 'udp4' })
+    this.#socket.on('error', () => this.#end(true))
+    this.#socket.on('message', (datagram) => events.onAnswer(datagram))
+    slot.users.add(this.#user)
+    this.#user.signal.addEventListener('abort', () => this.close(), { once: true })
+    this.#socket.connect(port, address, () => this.#onConnected())
+  }
+
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  send(datagram: Buffer): void {
+    if (this.#closed) return
+    if (this.#pending === undefined) this.#socket.send(datagram, (error) => this.#onSent(error))
+    else if (this.#pending.length < this.#pendingMax) this.#pending.push(datagram)
+  }
+
+  close(): void {
+    this.#end(false)
+  }
+
+  #onConnected(): void {
+    const waiting = this.#pending ?? []
+    this.#pending = undefined
+    for (const datagram of waiting) this.send(datagram)
+  }
+
+  #onSent(error: Error | null): void {
+    if (error !== null && !this.#closed) this.#end(true)
+  }
+
+  #end(failed: boolean): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#slot.users.delete(this.#user)
+    this.#socket.close()
+    this.#events.onClose(failed)
+  }
+}
