@@ -17,6 +17,12 @@ export interface HostPort {
   readonly port: number
 }
 
+/** Where this node listens and what it tells peers. */
+export interface NodeAddresses {
+  readonly listen: HostPort
+  readonly advertised: HostPort
+}
+
 /** Reads `host`, `host:port`, `[v6]`, `[v6]:port`, `:port`. @throws INVALID_ARGUMENT */
 export function parseHostPort(text: string, portDefault = PORT_DEFAULT): HostPort {
   const bracketed = /^\[(?<host>[^\]]+)\](?::(?<port>\d+))?$/.exec(text)

@@ -26,6 +26,7 @@ import type { StoreView } from '../store/view.ts'
 import type { ClusterKeys } from './cluster-keys.ts'
 import { DataKeyExchange } from './data-key-exchange.ts'
 import { joinAuthority, membersOf } from './join-authority.ts'
+import { LEAVE_METHOD, onLeave } from './retire.ts'
 import { Leadership } from './leadership.ts'
 import { SelfReport } from './self-report.ts'
 import { MemberLinks } from './member-links.ts'
@@ -92,6 +93,7 @@ export class SwarmMember {
       new DataKeyExchange(shared, nodeId),
       new SelfReport({ ...shared, describe }, { nodeId, addresses, advertiseHost }),
     ]
+    mesh.handle(LEAVE_METHOD, (_body, from) => onLeave(this, from))
     mesh.serveJoins(joinAuthority({ store, keys, proposer: this.proposer }, nodeId))
     this.#leadership.start()
   }

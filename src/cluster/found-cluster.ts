@@ -1,0 +1,91 @@
+/**
+ * `swarm init`: a cluster of one. The Raft group is founded with this node as its only voter; the first
+ * transaction writes the cluster object and this node's record; only then the membership file makes it
+ * true across a restart.
+ */
+import type { InitRequest } from '../api/ports.ts'
+import { newIdentifier } from '../base/identifiers.ts'
+import type { CreateAction, Draft } from '../store/transaction.ts'
+import type { Cluster } from '../store/objects.ts'
+import type { ClusterSpec } from '../store/spec.ts'
+import { nodeOf } from './join-authority.ts'
+import { ADDRESS_POOL_DEFAULT, INIT_TIMEOUT_MS, SUBNET_SIZE_DEFAULT } from './limits.ts'
+import type { SwarmMember } from './member.ts'
+import type { NewClusterKeys } from './cluster-keys.ts'
+import { openMember, ownDetails, recordMembership } from './start.ts'
+import type { Start } from './start.ts'
+
+/** Docker's defaults; swarmkit `manager/state/store/clusters.go` fixes the name. */
+const CLUSTER_SPEC_DEFAULT: ClusterSpec = {
+  Name: 'default',
+  Labels: {},
+  Orchestration: { TaskHistoryRetentionLimit: 5 },
+  Raft: {
+    SnapshotInterval: 10_000,
+    KeepOldSnapshots: 0,
+    LogEntriesForSlowFollowers: 500,
+    ElectionTick: 10,
+    HeartbeatTick: 1,
+  },
+  Dispatcher: { HeartbeatPeriod: 5_000_000_000 },
+  CAConfig: { NodeCertExpiry: 7_776_000_000_000_000 },
+  TaskDefaults: {},
+  EncryptionConfig: { AutoLockManagers: false },
+}
+
+/** Founds a cluster with this node as its first manager. */
+export async function foundCluster(start: Start, request: InitRequest): Promise<SwarmMember> {
+  const { random } = start.components
+  const clusterId = newIdentifier(random)
+  const created = await start.keys.create()
+  const self = {
+    nodeId: start.key.nodeId,
+    peerId: start.key.peerId,
+    addresses: ownDetails(start, request.availability).addresses,
+  }
+  const record = await recordMembership(start, {
+    clusterId,
+    members: [self],
+    rootPublicKey: created.rootPublicKey,
+  })
+  const member = await openMember(start, record, { bootstrap: true })
+  try {
+    await firstTransaction(start, member, clusterObject(clusterId, created, request), request)
+  } catch (error) {
+    await member.close({ transfer: false })
+    throw error
+  }
+  return member
+}
+
+function clusterObject(id: string, keys: NewClusterKeys, request: InitRequest): Draft<Cluster> {
+  const pools = request.addressPools.length > 0 ? request.addressPools : [ADDRESS_POOL_DEFAULT]
+  return {
+    id,
+    spec: { ...CLUSTER_SPEC_DEFAULT, ...request.spec, Name: 'default' },
+    rootPublicKey: keys.rootPublicKey,
+    sealedSecrets: keys.sealedSecrets,
+    addressPools: pools,
+    subnetSize: request.subnetSize > 0 ? request.subnetSize : SUBNET_SIZE_DEFAULT,
+  }
+}
+
+async function firstTransaction(
+  start: Start,
+  member: SwarmMember,
+  cluster: Draft<Cluster>,
+  request: InitRequest,
+): Promise<void> {
+  const { nodeId, peerId } = start.key
+  const details = ownDetails(start, request.availability)
+  const node = nodeOf({ nodeId, peerId, role: 'manager' }, details)
+  const actions: CreateAction[] = [
+    { type: 'create', table: 'cluster', object: cluster },
+    {
+      type: 'create',
+      table: 'nodes',
+      object: { ...node, status: { state: 'ready', message: '' } },
+    },
+  ]
+  await member.proposer.propose(actions, { signal: AbortSignal.timeout(INIT_TIMEOUT_MS) })
+}

@@ -1,0 +1,281 @@
+/**
+ * Whether and how this node is in a swarm: the one state, and the four transitions that users ask for.
+ *
+ *             init, join                    admitted, caught up
+ *   inactive ───────────► pending ─────────────────────────────► active
+ *      ▲                     │ refused                              │
+ *      ├─────────────────────┘                leave                 │
+ *      └────────────────────────────────────────────────────────────┘
+ *   error: the swarm directory or its log is damaged; only `leave --force` or an operator helps
+ *
+ * A failed init or join leaves no trace. Leaving removes the key: who joins again is a new node, so a
+ * Raft id is never used twice.
+ */
+import { mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { InitRequest, JoinRequest, SwarmControl, SwarmStatus } from '../api/ports.ts'
+import { SwarmError, errorText } from '../base/errors.ts'
+import { chooseAdvertised, parseHostPort } from './advertise.ts'
+import type { NodeAddresses } from './advertise.ts'
+import { foundCluster } from './found-cluster.ts'
+import { joinCluster, untilCaughtUp } from './join-cluster.ts'
+import { LEAVE_NOTICE_TIMEOUT_MS } from './limits.ts'
+import type { SwarmMember } from './member.ts'
+import { readMembership, removeMembership } from './membership-file.ts'
+import { remoteManagers, retire } from './retire.ts'
+import { openMember, openStart } from './start.ts'
+import type { Start, StartComponents } from './start.ts'
+
+/** What runs on a member besides membership; `node.ts` attaches it. */
+export interface Attachment {
+  /** `purge`: the node leaves, so tasks are stopped and all they left is removed. */
+  stop(options: { readonly purge: boolean }): Promise<void>
+}
+
+/** What the swarm is built from. */
+export interface SwarmComponents extends StartComponents {
+  readonly attach: (member: SwarmMember, addresses: NodeAddresses) => Promise<Attachment>
+}
+
+/** What the swarm is built with. */
+export interface SwarmOptions {
+  readonly dataDirectory: string
+  /** The daemon's `--listen-addr` and `--advertise-addr`. */
+  readonly listenAddress: string
+  readonly advertiseAddress: string
+}
+
+interface Active {
+  readonly member: SwarmMember
+  readonly attachment: Attachment
+  readonly addresses: NodeAddresses
+}
+
+type State =
+  | { readonly type: 'inactive' }
+  | { readonly type: 'pending' }
+  | ({ readonly type: 'active' } & Active)
+  | { readonly type: 'error'; readonly message: string }
+
+interface AddressRequest {
+  readonly listenAddress: string
+  readonly advertiseAddress: string
+}
+
+/** The default of docker's CLI, which it sends when the user named nothing. */
+const DOCKER_LISTEN_DEFAULT = '0.0.0.0:2377'
+
+/** This node's membership. */
+export class Swarm implements SwarmControl {
+  readonly #components: SwarmComponents
+  readonly #options: SwarmOptions
+  #state: State = { type: 'inactive' }
+
+  private constructor(components: SwarmComponents, options: SwarmOptions) {
+    this.#components = components
+    this.#options = options
+  }
+
+  /** Takes up the membership that the data directory holds, if any. */
+  static async open(components: SwarmComponents, options: SwarmOptions): Promise<Swarm> {
+    const swarm = new Swarm(components, options)
+    await swarm.#resume()
+    return swarm
+  }
+
+  get member(): SwarmMember | undefined {
+    return this.#state.type === 'active' ? this.#state.member : undefined
+  }
+
+  get addresses(): NodeAddresses | undefined {
+    return this.#state.type === 'active' ? this.#state.addresses : undefined
+  }
+
+  status(): SwarmStatus {
+    const { member, addresses } = this
+    return {
+      state: this.#state.type,
+      nodeId: member?.nodeId ?? '',
+      nodeAddress: addresses?.advertised.host ?? '',
+      controlAvailable: member?.role === 'manager',
+      error: this.#state.type === 'error' ? this.#state.message : '',
+      remoteManagers: member === undefined ? [] : remoteManagers(member.store),
+    }
+  }
+
+  init(request: InitRequest): Promise<string> {
+    if (request.forceNewCluster) {
+      const hint = 'see docs/recovery.md for what to do after a lost quorum'
+      throw new SwarmError('UNIMPLEMENTED', `swarm init: --force-new-cluster is not built; ${hint}`)
+    }
+    return this.#enter(request, (start) => foundCluster(start, request))
+  }
+
+  async join(request: JoinRequest): Promise<void> {
+    await this.#enter(request, (start) => joinCluster(start, request))
+    const { member } = this
+    if (member !== undefined) await untilCaughtUp(member)
+  }
+
+  async leave(options: { readonly force: boolean }): Promise<void> {
+    const state = this.#state
+    if (state.type === 'inactive') throw notInSwarm()
+    if (state.type === 'pending') {
+      throw new SwarmError('UNAVAILABLE', 'swarm: this node is just joining; try again shortly')
+    }
+    if (state.type === 'error' && !options.force) {
+      throw new SwarmError('FAILED_PRECONDITION', `swarm: ${state.message}; use --force to leave`)
+    }
+    if (state.type === 'active') {
+      if (state.member.role === 'manager' && !options.force) throw managerLeaves(state.member)
+      this.#state = { type: 'pending' }
+      await retire(state.member, AbortSignal.timeout(LEAVE_NOTICE_TIMEOUT_MS)).catch(
+        (error: unknown) => {
+          this.#components.log.warn({ err: errorText(error) }, 'left without telling the swarm')
+        },
+      )
+      await state.attachment.stop({ purge: true })
+      await state.member.close({ transfer: true })
+    }
+    await removeMembership(this.#directory)
+    this.#state = { type: 'inactive' }
+    this.#components.log.info({}, 'left the swarm')
+  }
+
+  async joinTokens(): Promise<{ readonly worker: string; readonly manager: string }> {
+    const { store, keys } = this.#manager()
+    return Promise.resolve(keys.tokens(store))
+  }
+
+  async rotateJoinTokens(which: {
+    readonly worker: boolean
+    readonly manager: boolean
+  }): Promise<void> {
+    const { store, keys, proposer } = this.#manager()
+    await proposer.propose([keys.rotation(store, which)])
+  }
+
+  leaderId(): string | undefined {
+    return this.member?.raft.leader
+  }
+
+  reachability(nodeId: string): 'reachable' | 'unreachable' | 'unknown' {
+    const { member } = this
+    if (member === undefined) return 'unknown'
+    if (nodeId === member.nodeId) return 'reachable'
+    const peer = member.mesh.peers().find((one) => one.nodeId === nodeId)
+    if (peer === undefined) return 'unknown'
+    return peer.reachable ? 'reachable' : 'unreachable'
+  }
+
+  /** The daemon ends: everything stops but the containers. */
+  async close(): Promise<void> {
+    const state = this.#state
+    if (state.type !== 'active') return
+    this.#state = { type: 'pending' }
+    await state.attachment.stop({ purge: false })
+    await state.member.close({ transfer: true })
+  }
+
+  get #directory(): string {
+    return join(this.#options.dataDirectory, 'swarm')
+  }
+
+  #manager(): SwarmMember {
+    const { member } = this
+    if (member === undefined) throw notInSwarm()
+    if (member.role !== 'manager') {
+      throw new SwarmError('NOT_MANAGER', 'This node is not a swarm manager.')
+    }
+    return member
+  }
+
+  /** Init and join alike: from inactive to active, or back without a trace. */
+  async #enter(
+    request: AddressRequest,
+    found: (start: Start) => Promise<SwarmMember>,
+  ): Promise<string> {
+    if (this.#state.type !== 'inactive') throw inSwarmAlready()
+    const addresses = this.#addressesFor(request)
+    this.#state = { type: 'pending' }
+    try {
+      await rm(this.#directory, { recursive: true, force: true })
+      await mkdir(this.#directory, { recursive: true, mode: 0o700 })
+      return await this.#activate(addresses, found)
+    } catch (error) {
+      await rm(this.#directory, { recursive: true, force: true })
+      this.#state = { type: 'inactive' }
+      throw error
+    }
+  }
+
+  /** Opens what a member needs, has `found` make the member, and attaches the rest. */
+  async #activate(
+    addresses: NodeAddresses,
+    found: (start: Start) => Promise<SwarmMember>,
+  ): Promise<string> {
+    const start = await openStart(this.#components, this.#directory, addresses)
+    let member: SwarmMember | undefined
+    try {
+      member = await found(start)
+      const attachment = await this.#components.attach(member, addresses)
+      this.#state = { type: 'active', member, attachment, addresses }
+      this.#components.log.info({ node: member.nodeId }, 'this node is in the swarm')
+      return member.nodeId
+    } catch (error) {
+      if (member === undefined) await start.mesh.close()
+      else await member.close({ transfer: false })
+      throw error
+    }
+  }
+
+  async #resume(): Promise<void> {
+    const record = await readMembership(this.#directory)
+    if (record === undefined) return
+    const addresses = {
+      listen: parseHostPort(record.listenAddress),
+      advertised: parseHostPort(record.advertiseAddress),
+    }
+    this.#state = { type: 'pending' }
+    try {
+      await this.#activate(addresses, (start) => openMember(start, record, { bootstrap: false }))
+    } catch (error) {
+      const message = errorText(error)
+      this.#state = { type: 'error', message }
+      this.#components.log.error({ err: message }, 'the swarm could not be taken up again')
+    }
+  }
+
+  /** docker's CLI always names a listen address; its default means the daemon's own. */
+  #addressesFor(request: AddressRequest): NodeAddresses {
+    const named = request.listenAddress
+    const own = named === '' || named === DOCKER_LISTEN_DEFAULT
+    const listen = parseHostPort(own ? this.#options.listenAddress : named)
+    const advertise = request.advertiseAddress || this.#options.advertiseAddress
+    return { listen, advertised: chooseAdvertised(advertise, listen) }
+  }
+}
+
+function notInSwarm(): SwarmError {
+  return new SwarmError('NOT_SWARM_MEMBER', 'This node is not part of a swarm')
+}
+
+function inSwarmAlready(): SwarmError {
+  return new SwarmError(
+    'ALREADY_SWARM_MEMBER',
+    'This node is already part of a swarm. Use "swarm leave" to leave this swarm and join another one.',
+  )
+}
+
+function managerLeaves(member: SwarmMember): SwarmError {
+  const managers = member.store.list('nodes').filter((node) => node.spec.Role === 'manager').length
+  const last = managers <= 1
+  return new SwarmError(
+    'FAILED_PRECONDITION',
+    'You are attempting to leave the swarm on a node that is participating as a manager. ' +
+      (last
+        ? 'Removing the last manager erases all current state of the swarm. '
+        : `Removing this node leaves ${managers - 1} managers out of ${managers}. `) +
+      'Use `--force` to leave all the same.',
+  )
+}
