@@ -72,11 +72,46 @@ export interface SwarmContext {
   readonly proposer: Proposer
 }
 
+/** Which logs to read: of all tasks of a service, or of one task. */
+export type LogTarget = { readonly serviceId: string } | { readonly taskId: string }
+
+/** What a client asks of logs. */
+export interface LogOptions {
+  readonly stdout: boolean
+  readonly stderr: boolean
+  /** Go on with what is written from now on, until the signal aborts. */
+  readonly follow: boolean
+  /** Last records per task; undefined = all. */
+  readonly tail?: number
+  /** Wall time in milliseconds; records before it are left out. */
+  readonly sinceMs?: number
+  readonly signal: AbortSignal
+}
+
+/** One line that a container wrote. */
+export interface LogRecord {
+  readonly taskId: string
+  readonly nodeId: string
+  readonly serviceId: string
+  readonly stream: 'stdout' | 'stderr'
+  /** RFC 3339 */
+  readonly timestamp: string
+  /** With its newline, if it had one. */
+  readonly line: Uint8Array
+}
+
+/** Reads logs wherever in the swarm they are. */
+export interface LogReader {
+  read(target: LogTarget, options: LogOptions): AsyncIterable<LogRecord>
+}
+
 /** Everything the API server is built from. */
 export interface ApiComponents {
   readonly swarm: SwarmControl
   context(): SwarmContext | undefined
   readonly images: Images
+  /** Absent: the logs endpoints answer 501. */
+  readonly logs?: LogReader
   /** Facts about this node, also outside a swarm. */
   describe(): NodeDescription
   /** Containers of this node's tasks that run, and all that exist. */

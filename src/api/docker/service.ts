@@ -1,0 +1,126 @@
+/** Services and their endpoints as Docker's API shows them. Source: recorded answers 254-258, 356. */
+import { isTerminal } from '../../store/objects.ts'
+import type { AllocatedPort, Service, Task } from '../../store/objects.ts'
+import type { ServiceSpec, UpdateConfig } from '../../store/spec.ts'
+
+/** Counts of a service's tasks, `ServiceStatus`. */
+export interface ServiceCounts {
+  readonly runningTasks: number
+  readonly desiredTasks: number
+  readonly completedTasks: number
+}
+
+/** One service; `insertDefaults` fills in what the user left to Skein. */
+export function serviceJson(
+  service: Service,
+  options: { readonly insertDefaults?: boolean; readonly counts?: ServiceCounts } = {},
+): object {
+  const spec = options.insertDefaults === true ? withServiceDefaults(service.spec) : service.spec
+  return {
+    ID: service.id,
+    Version: { Index: service.meta.version },
+    CreatedAt: service.meta.createdAt,
+    UpdatedAt: service.meta.updatedAt,
+    Spec: { ...spec, Labels: spec.Labels ?? {} },
+    ...(service.previousSpec === undefined ? {} : { PreviousSpec: service.previousSpec }),
+    Endpoint: endpointJson(service),
+    ...(service.updateStatus === undefined ? {} : { UpdateStatus: updateStatusJson(service) }),
+    ...(options.counts === undefined ? {} : { ServiceStatus: countsJson(options.counts) }),
+  }
+}
+
+/** Running, wanted and completed tasks of a service. */
+export function countTasks(
+  service: Service,
+  tasks: readonly Task[],
+  nodeCount: number,
+): ServiceCounts {
+  const mode = service.spec.Mode ?? {}
+  const running = tasks.filter(
+    (task) => task.status.state === 'running' && task.desiredState === 'running',
+  )
+  return {
+    runningTasks: running.length,
+    desiredTasks:
+      mode.Global !== undefined || mode.GlobalJob !== undefined
+        ? globalTasks(tasks, nodeCount)
+        : (mode.ReplicatedJob?.MaxConcurrent ?? mode.Replicated?.Replicas ?? 1),
+    completedTasks: tasks.filter((task) => task.status.state === 'complete').length,
+  }
+}
+
+/** Wanted tasks of a global service: those that are meant to run; none yet = one for each node. */
+function globalTasks(tasks: readonly Task[], nodeCount: number): number {
+  const wanted = tasks.filter(
+    (task) => task.desiredState === 'running' && !isTerminal(task.status.state),
+  )
+  return wanted.length > 0 ? wanted.length : nodeCount
+}
+
+/** A port in Docker's spelling. */
+export function portJson(port: AllocatedPort): object {
+  return {
+    ...(port.name === undefined ? {} : { Name: port.name }),
+    Protocol: port.protocol,
+    TargetPort: port.targetPort,
+    PublishedPort: port.publishedPort,
+    PublishMode: port.publishMode,
+  }
+}
+
+function endpointJson(service: Service): object {
+  if (service.endpoint === undefined) return { Spec: {} }
+  const ports = service.endpoint.ports.map(portJson)
+  if (ports.length === 0) return { Spec: {} }
+  return { Spec: service.spec.EndpointSpec ?? {}, Ports: ports }
+}
+
+function updateStatusJson(service: Service): object {
+  const status = service.updateStatus
+  return {
+    State: status?.state,
+    StartedAt: status?.startedAt,
+    ...(status?.completedAt === undefined ? {} : { CompletedAt: status.completedAt }),
+    Message: status?.message,
+  }
+}
+
+function countsJson(counts: ServiceCounts): object {
+  return {
+    RunningTasks: counts.runningTasks,
+    DesiredTasks: counts.desiredTasks,
+    CompletedTasks: counts.completedTasks,
+  }
+}
+
+const UPDATE_DEFAULTS: UpdateConfig = {
+  Parallelism: 1,
+  FailureAction: 'pause',
+  Monitor: 5_000_000_000,
+  MaxFailureRatio: 0,
+  Order: 'stop-first',
+}
+
+/** The spec as it acts (`?insertDefaults=true`). */
+function withServiceDefaults(spec: ServiceSpec): ServiceSpec {
+  const template = spec.TaskTemplate
+  return {
+    ...spec,
+    TaskTemplate: {
+      ...template,
+      ContainerSpec: { StopGracePeriod: 10_000_000_000, ...template.ContainerSpec },
+      RestartPolicy: {
+        Condition: 'any',
+        Delay: 5_000_000_000,
+        MaxAttempts: 0,
+        ...template.RestartPolicy,
+      },
+      Resources: { Limits: {}, Reservations: {}, ...template.Resources },
+      Placement: template.Placement ?? {},
+      Runtime: template.Runtime ?? 'container',
+    },
+    UpdateConfig: { ...UPDATE_DEFAULTS, ...spec.UpdateConfig },
+    RollbackConfig: { ...UPDATE_DEFAULTS, ...spec.RollbackConfig },
+    EndpointSpec: { Mode: 'vip', ...spec.EndpointSpec },
+  }
+}

@@ -1,0 +1,116 @@
+/** `/services*` but for logs. */
+import type { Service } from '../../store/objects.ts'
+import type { StoreView } from '../../store/view.ts'
+import { createServiceActions, removeServiceActions, updateServiceActions } from '../actions.ts'
+import { countTasks, serviceJson } from '../docker/service.ts'
+import { Filters } from '../filters.ts'
+import { pinImage } from '../image-pin.ts'
+import { findService } from '../lookup.ts'
+import { requireManager } from '../manager.ts'
+import type { ApiComponents } from '../ports.ts'
+import { empty, json } from '../reply.ts'
+import type { Reply } from '../reply.ts'
+import { flag, jsonBody, parameter, versionParameter } from '../request.ts'
+import type { ApiRequest } from '../request.ts'
+import { route } from '../router.ts'
+import type { Route } from '../router.ts'
+import { decodeServiceSpec } from '../schemas/service.ts'
+import { inventName } from '../service-name.ts'
+
+const SERVICE_FILTERS = ['id', 'name', 'label', 'mode', 'runtime'] as const
+
+/** Routes of services. */
+export function serviceRoutes(components: ApiComponents): readonly Route[] {
+  return [
+    route('GET', '/services', (request) => list(components, request)),
+    route('POST', '/services/create', (request) => create(components, request)),
+    route('GET', '/services/{id}', (request) => {
+      const { store } = requireManager(components)
+      const service = findService(store, parameter(request, 'id'))
+      return json(serviceJson(service, { insertDefaults: flag(request, 'insertDefaults') }))
+    }),
+    route('POST', '/services/{id}/update', (request) => update(components, request)),
+    route('DELETE', '/services/{id}', (request) => remove(components, request)),
+  ]
+}
+
+function list(components: ApiComponents, request: ApiRequest): Reply {
+  const { store } = requireManager(components)
+  const filters = Filters.parse(request.query, SERVICE_FILTERS)
+  filters.requireOneOf('mode', ['replicated', 'global', 'replicated-job', 'global-job'])
+  const withStatus = flag(request, 'status')
+  const services = store.list('services').filter((service) => matches(service, filters))
+  return json(
+    services.map((service) =>
+      serviceJson(service, withStatus ? { counts: counts(store, service) } : {}),
+    ),
+  )
+}
+
+function counts(store: StoreView, service: Service): ReturnType<typeof countTasks> {
+  const nodes = store.list('nodes').filter((node) => node.status.state === 'ready').length
+  return countTasks(service, store.find('tasks', 'serviceId', service.id), nodes)
+}
+
+function matches(service: Service, filters: Filters): boolean {
+  return (
+    filters.prefix('id', service.id) &&
+    filters.prefix('name', service.spec.Name) &&
+    filters.labels('label', service.spec.Labels) &&
+    filters.some('mode', (mode) => modeName(service) === mode) &&
+    filters.some(
+      'runtime',
+      (runtime) => runtime === (service.spec.TaskTemplate.Runtime ?? 'container'),
+    )
+  )
+}
+
+function modeName(service: Service): string {
+  const mode = service.spec.Mode ?? {}
+  if (mode.Global !== undefined) return 'global'
+  if (mode.ReplicatedJob !== undefined) return 'replicated-job'
+  return mode.GlobalJob === undefined ? 'replicated' : 'global-job'
+}
+
+async function create(components: ApiComponents, request: ApiRequest): Promise<Reply> {
+  const { store, proposer } = requireManager(components)
+  const asked = decodeServiceSpec(await jsonBody(request))
+  const named = asked.Name === '' ? { ...asked, Name: inventName(store, request.requestId) } : asked
+  const { spec, warnings } = await pinImage(components, named, request.signal)
+  const { id, actions } = createServiceActions(store, { spec, requestId: request.requestId })
+  await proposer.propose(actions, { requestId: request.requestId, signal: request.signal })
+  return json({ ID: id, ...(warnings.length === 0 ? {} : { Warnings: warnings }) }, 201)
+}
+
+async function update(components: ApiComponents, request: ApiRequest): Promise<Reply> {
+  const { store, proposer } = requireManager(components)
+  const service = findService(store, parameter(request, 'id'))
+  const version = versionParameter(request, 'service')
+  const asked = decodeServiceSpec(await jsonBody(request))
+  const rollback = request.query.get('rollback') === 'previous'
+  const { spec, warnings } = rollback
+    ? { spec: asked, warnings: [] }
+    : await pinChangedImage(components, request, { service, asked })
+  const actions = updateServiceActions(store, { service, spec, version, rollback })
+  await proposer.propose(actions, { requestId: request.requestId, signal: request.signal })
+  return json({ Warnings: warnings.length === 0 ? null : warnings })
+}
+
+/** An image that the update leaves alone keeps the digest, or the lack of one, that it has. */
+async function pinChangedImage(
+  components: ApiComponents,
+  request: ApiRequest,
+  { service, asked }: { readonly service: Service; readonly asked: Service['spec'] },
+): ReturnType<typeof pinImage> {
+  const before = service.spec.TaskTemplate.ContainerSpec.Image
+  if (asked.TaskTemplate.ContainerSpec.Image === before) return { spec: asked, warnings: [] }
+  return await pinImage(components, asked, request.signal)
+}
+
+async function remove(components: ApiComponents, request: ApiRequest): Promise<Reply> {
+  const { store, proposer } = requireManager(components)
+  const service = findService(store, parameter(request, 'id'))
+  const actions = removeServiceActions(store, service)
+  await proposer.propose(actions, { requestId: request.requestId, signal: request.signal })
+  return empty()
+}

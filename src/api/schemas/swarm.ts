@@ -1,0 +1,96 @@
+/** Bodies of `/swarm/*` and `/nodes/{id}/update`. Source: Docker Engine API 1.50. */
+import { z } from 'zod'
+import type { ClusterSpec, NodeSpec } from '../../store/spec.ts'
+import { decode } from './decode.ts'
+
+const labels = z.record(z.string(), z.string())
+const whole = z.int().nonnegative()
+const availability = z.enum(['', 'active', 'pause', 'drain']).default('')
+
+const clusterSpec = z.looseObject({
+  Name: z.string().optional(),
+  Labels: labels.optional(),
+  Orchestration: z.looseObject({ TaskHistoryRetentionLimit: z.int().optional() }).optional(),
+  Raft: z
+    .looseObject({
+      SnapshotInterval: whole.optional(),
+      KeepOldSnapshots: whole.optional(),
+      LogEntriesForSlowFollowers: whole.optional(),
+      ElectionTick: whole.optional(),
+      HeartbeatTick: whole.optional(),
+    })
+    .optional(),
+  Dispatcher: z.looseObject({ HeartbeatPeriod: whole.optional() }).optional(),
+  CAConfig: z.looseObject({}).optional(),
+  TaskDefaults: z.looseObject({}).optional(),
+  EncryptionConfig: z.looseObject({ AutoLockManagers: z.boolean().optional() }).optional(),
+})
+
+const initBody = z.looseObject({
+  ListenAddr: z.string().default(''),
+  AdvertiseAddr: z.string().default(''),
+  ForceNewCluster: z.boolean().default(false),
+  Availability: availability,
+  AutoLockManagers: z.boolean().default(false),
+  DefaultAddrPool: z.array(z.string()).default([]),
+  SubnetSize: whole.default(0),
+  Spec: clusterSpec.optional(),
+})
+
+const joinBody = z.looseObject({
+  ListenAddr: z.string().default(''),
+  AdvertiseAddr: z.string().default(''),
+  RemoteAddrs: z.array(z.string()).default([]),
+  JoinToken: z.string().default(''),
+  Availability: availability,
+})
+
+const nodeSpec = z.looseObject({
+  Name: z.string().optional(),
+  Labels: labels.optional(),
+  Role: z.enum(['manager', 'worker'], { error: 'Role: must be "worker" or "manager"' }),
+  Availability: z.enum(['active', 'pause', 'drain'], {
+    error: 'Availability: must be "active", "pause" or "drain"',
+  }),
+})
+
+/** `POST /swarm/init`. */
+export interface InitBody {
+  readonly ListenAddr: string
+  readonly AdvertiseAddr: string
+  readonly ForceNewCluster: boolean
+  readonly Availability: '' | 'active' | 'pause' | 'drain'
+  readonly AutoLockManagers: boolean
+  readonly DefaultAddrPool: readonly string[]
+  readonly SubnetSize: number
+  readonly Spec?: Partial<ClusterSpec>
+}
+
+/** `POST /swarm/join`. */
+export interface JoinBody {
+  readonly ListenAddr: string
+  readonly AdvertiseAddr: string
+  readonly RemoteAddrs: readonly string[]
+  readonly JoinToken: string
+  readonly Availability: '' | 'active' | 'pause' | 'drain'
+}
+
+/** @throws INVALID_ARGUMENT */
+export function decodeInit(body: unknown): InitBody {
+  return decode(initBody, body)
+}
+
+/** @throws INVALID_ARGUMENT */
+export function decodeJoin(body: unknown): JoinBody {
+  return decode(joinBody, body)
+}
+
+/** @throws INVALID_ARGUMENT */
+export function decodeClusterSpec(body: unknown): Partial<ClusterSpec> {
+  return decode(clusterSpec, body)
+}
+
+/** @throws INVALID_ARGUMENT */
+export function decodeNodeSpec(body: unknown): NodeSpec {
+  return decode(nodeSpec, body)
+}
