@@ -1,6 +1,7 @@
 /** Daemons die, singly and all at once; services and what was promised stay. */
 import test from 'ava'
-import { Daemon, api, skein, skeinOk, until } from './harness/daemon.ts'
+import type { Daemon } from './harness/daemon.ts'
+import { api, skein, skeinOk, until } from './harness/daemon.ts'
 import { answers, fetchText } from './harness/http.ts'
 import { IMAGE, TestSwarm } from './harness/swarm.ts'
 import type { TaskJson } from './harness/swarm.ts'

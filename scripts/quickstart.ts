@@ -159,7 +159,7 @@ async function requestThroughEach(daemons: readonly Daemon[], port: number): Pro
       const answer = await until('an answer', () => fetchOnce(daemon.host, port), STEP_TIMEOUT_MS)
       counts.set(answer, (counts.get(answer) ?? 0) + 1)
     }
-    const lines = [...counts].toSorted().map(([answer, count]) => `${count} × ${answer}`)
+    const lines = [...counts].map(([answer, count]) => `${count} × ${answer}`).toSorted()
     progress.output(lines.join('\n'))
   }
 }

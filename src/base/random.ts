@@ -35,7 +35,6 @@ export function seededRandom(seed: number): Random {
   let b = mix()
   let c = mix()
   let d = mix()
-  const rotate = (x: number, bits: number): number => (x << bits) | (x >>> (32 - bits))
   const next = (): number => {
     const result = Math.imul(rotate(Math.imul(b, 5), 7), 9) >>> 0
     const shifted = b << 9
@@ -51,4 +50,9 @@ export function seededRandom(seed: number): Random {
     integer: (bound) => Math.floor((next() / 2 ** 32) * bound),
     bytes: (length) => Uint8Array.from({ length }, () => next() & 0xff),
   }
+}
+
+/** `x` as 32 bits, rotated left. */
+function rotate(x: number, bits: number): number {
+  return (x << bits) | (x >>> (32 - bits))
 }

@@ -36,7 +36,7 @@ export function parseHostPort(text: string, portDefault = PORT_DEFAULT): HostPor
   if (port > 65_535) {
     throw new SwarmError('INVALID_ARGUMENT', `address "${text}": port ${port} is over 65535`)
   }
-  const host = bare['host'] === undefined || bare['host'] === '' ? '0.0.0.0' : bare['host']
+  const host = bare['host'] || '0.0.0.0'
   return { host, port }
 }
 

@@ -36,9 +36,9 @@ export async function readMembership(directory: string): Promise<MembershipRecor
     throw new SwarmError('INTERNAL', `membership file ${path}: cannot be read`, { cause: error })
   }
   try {
-    const record = JSON.parse(text) as MembershipRecord
-    if (record.version !== 1) throw new Error(`version ${String(record.version)} is unknown`)
-    return record
+    const record = JSON.parse(text) as MembershipRecord | { readonly version: unknown }
+    if (record.version === 1 && 'nodeId' in record) return record
+    throw new Error(`version ${String(record.version)} is unknown`)
   } catch (error) {
     throw new SwarmError('STORAGE_CORRUPT', `membership file ${path}: damaged`, { cause: error })
   }

@@ -96,13 +96,17 @@ export class RoleReconciler {
       }
     })
     try {
-      while (!this.#stop.signal.aborted) {
+      while (!this.#stopped()) {
         await this.#whenDirty()
         await this.#settle()
       }
     } finally {
       undo()
     }
+  }
+
+  #stopped(): boolean {
+    return this.#stop.signal.aborted
   }
 
   #mark(): void {
@@ -121,13 +125,13 @@ export class RoleReconciler {
   async #settle(): Promise<void> {
     this.#dirty = false
     const { raft, store, clock, log } = this.#components
-    while (!this.#stop.signal.aborted) {
+    while (!this.#stopped()) {
       const step = nextRoleStep(store.list('nodes'), raft.configuration.servers, this.#self)
       if (step === undefined) return
       try {
         await this.#take(step)
       } catch (error) {
-        if (this.#stop.signal.aborted) return
+        if (this.#stopped()) return
         if (!isSwarmError(error)) throw error
         log.warn({ step: step.type, err: errorText(error) }, 'membership change failed, will retry')
         await delay(clock, ROLE_RETRY_MS, this.#stop.signal).catch(() => {})
