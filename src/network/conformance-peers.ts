@@ -7,7 +7,9 @@ import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
-import type { Backend, VirtualServer } from './ports.ts'
+import { duplexPair } from 'node:stream'
+import type { Duplex } from 'node:stream'
+import type { Backend, RemoteConnection, VirtualServer } from './ports.ts'
 
 /** Where everything in the suite listens. */
 export const LOOPBACK = '127.0.0.1'
@@ -187,4 +189,30 @@ export async function udpBackend(
   const { port } = socket.address()
   const backend = { taskId: name, nodeId: 'here', local: true, address: LOOPBACK, port, weight: 1 }
   return { backend, close: () => socket.close() }
+}
+
+/** A duplex stream in the shape of the mesh's. */
+export function connectionOf(stream: Duplex): RemoteConnection {
+  stream.on('error', () => {})
+  return {
+    // A plain iteration would destroy the stream, and with it the other direction, at its end.
+    source: { [Symbol.asyncIterator]: () => stream.iterator({ destroyOnReturn: false }) },
+    async write(chunk) {
+      if (stream.destroyed) throw new Error('stream: reset')
+      if (!stream.write(chunk)) await once(stream, 'drain')
+    },
+    end: () =>
+      new Promise((resolve) => {
+        stream.end(() => resolve())
+      }),
+    abort: (reason) => stream.destroy(reason),
+  }
+}
+
+/** Both ends of a stream between two nodes; breaking one breaks the other. */
+export function connectionPair(): readonly [RemoteConnection, RemoteConnection] {
+  const [near, far] = duplexPair()
+  near.once('close', () => far.destroy(near.errored ?? undefined))
+  far.once('close', () => near.destroy(far.errored ?? undefined))
+  return [connectionOf(near), connectionOf(far)]
 }

@@ -53,8 +53,12 @@ export function wantedServers(store: StoreView, options: NetworkOptions): Virtua
     const tasks = store.find('tasks', 'serviceId', service.id)
     return ports
       .filter((port) => port.publishedPort > 0)
-      .map((port) => virtualServer(service, port, backendsOf({ store, tasks, port, options })))
-      .map((server) => ({ ...server, address: options.listenAddress }))
+      .flatMap((port) => {
+        const backends = backendsOf({ store, tasks, port, options })
+        // In host mode the port is the node's only where a replica is.
+        if (port.publishMode === 'host' && backends.length === 0) return []
+        return [virtualServer(service, port, { backends, address: options.listenAddress })]
+      })
   })
 }
 
@@ -156,10 +160,11 @@ export class NetworkReconciler {
 function virtualServer(
   service: Service,
   port: AllocatedPort,
-  backends: readonly Backend[],
-): Omit<VirtualServer, 'address'> {
-  const id = `${service.id}/${port.protocol}/${port.publishedPort}`
-  return { id, protocol: port.protocol, port: port.publishedPort, backends }
+  where: Pick<VirtualServer, 'address' | 'backends'>,
+): VirtualServer {
+  const { protocol, publishedPort } = port
+  const id = `${service.id}/${protocol}/${publishedPort}`
+  return { id, protocol, port: publishedPort, ...where }
 }
 
 function backendsOf(query: {

@@ -13,13 +13,14 @@ import {
   TestClient,
   ask,
   census,
+  connectionOf,
   freePort,
   pause,
   until,
   virtualServer,
 } from '../conformance-peers.ts'
 import { testLoadBalancer } from '../conformance.ts'
-import type { Backend, RemoteConnection, RemoteDialer } from '../ports.ts'
+import type { Backend, RemoteDialer } from '../ports.ts'
 import { BackendSet } from './backend-set.ts'
 import { UserspaceBalancer } from './balancer.ts'
 import type { UserspaceOptions } from './balancer.ts'
@@ -174,7 +175,7 @@ test('over the limit of connections a new client is reset and the old ones stay'
     peer.stop()
   })
   const port = await freePort()
-  await balancer.apply([virtualServer(port, [peer.backendNamed()])])
+  await balancer.apply([virtualServer(port, [peer.backend()])])
   const clients = [await TestClient.open(port), await TestClient.open(port)]
   for (const client of clients) t.is(await client.ask(), 'a')
   await t.throwsAsync(ask(port))
@@ -229,23 +230,6 @@ test('udp to replicas on other nodes is a fault that says so', async (t) => {
   const faults = await balancer.apply([virtualServer(port, backends, 'udp')])
   t.regex(faults[0]?.message ?? '', /1 of 1 replicas are on other nodes/)
 })
-
-/** A duplex stream in the shape of the mesh's. */
-function connectionOf(stream: Duplex): RemoteConnection {
-  stream.on('error', () => {})
-  return {
-    source: stream,
-    async write(chunk) {
-      if (stream.destroyed) throw new Error('stream: reset')
-      if (!stream.write(chunk)) await once(stream, 'drain')
-    },
-    end: () =>
-      new Promise((resolve) => {
-        stream.end(() => resolve())
-      }),
-    abort: (reason) => stream.destroy(reason),
-  }
-}
 
 /** Dials remote backends over an in-memory pair with a TCP connection to the backend behind it. */
 const pairDialer: RemoteDialer = {

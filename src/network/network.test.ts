@@ -1,0 +1,351 @@
+/** The reconciler and the remote dial, on the real store and the real userspace driver. */
+import test from 'ava'
+import { systemClock } from '../base/clock.ts'
+import { silentLogger } from '../base/log.ts'
+import { seededRandom } from '../base/random.ts'
+import { Store } from '../store/store.ts'
+import {
+  nodeDraft,
+  serviceDraft,
+  serviceSpec,
+  taskDraft,
+  transactionOf,
+} from '../store/testing/fixtures.ts'
+import type { AllocatedPort, Node, Task } from '../store/objects.ts'
+import type { Action, Draft } from '../store/transaction.ts'
+import {
+  LOOPBACK,
+  TestBackend,
+  TestClient,
+  ask,
+  census,
+  connectionPair,
+  freePort,
+  pause,
+  until,
+} from './conformance-peers.ts'
+import { FAULT_RETRY_MS, NetworkReconciler, wantedServers } from './network.ts'
+import type { BalancerFault, LoadBalancer, VirtualServer } from './ports.ts'
+import { DialServer, StreamDialer, decodeDialRequest } from './remote-dial.ts'
+import { UserspaceBalancer } from './userspace/balancer.ts'
+
+const OPTIONS = { nodeId: 'here', listenAddress: LOOPBACK }
+
+/** A store with a writer. */
+class Scene {
+  readonly store = new Store()
+
+  write(...actions: Action[]): void {
+    const index = this.store.index + 1
+    const result = this.store.applyTransaction(transactionOf(`r${index}`, actions), index)
+    if (!result.ok) throw new Error(result.message)
+  }
+
+  node(id: string, state: Node['status']['state'] = 'ready'): void {
+    const object = nodeDraft(id, { status: { state, message: '' } })
+    this.write({ type: 'create', table: 'nodes', object })
+  }
+
+  service(ports: readonly AllocatedPort[], id = 'web'): void {
+    const object = { ...serviceDraft(id, serviceSpec(id)), endpoint: { ports, allocatedFor: 0 } }
+    this.write({ type: 'create', table: 'services', object })
+  }
+
+  task(id: string, fields: Partial<Draft<Task>> = {}): void {
+    const object = taskDraft(id, {
+      serviceId: 'web',
+      nodeId: 'here',
+      address: '10.0.0.2',
+      ports: [port(8080)],
+      ...fields,
+    })
+    this.write({ type: 'create', table: 'tasks', object })
+  }
+
+  update(id: string, fields: Partial<Draft<Task>>): void {
+    const { meta, ...task } = this.store.get('tasks', id) ?? fail(id)
+    const object = { ...task, ...fields }
+    this.write({ type: 'update', table: 'tasks', object, version: meta.version })
+  }
+
+  /** A running task that answers on loopback, as the process executor's do. */
+  process(peer: TestBackend, publishedPort: number, nodeId = 'here'): void {
+    this.task(peer.name, {
+      nodeId,
+      ports: [port(publishedPort)],
+      status: running([{ targetPort: 80, hostPort: peer.port }]),
+    })
+  }
+}
+
+function fail(what: string): never {
+  throw new Error(`${what}: is missing`)
+}
+
+function port(publishedPort: number, fields: Partial<AllocatedPort> = {}): AllocatedPort {
+  return { protocol: 'tcp', targetPort: 80, publishedPort, publishMode: 'ingress', ...fields }
+}
+
+function running(ports?: Task['status']['ports']): Task['status'] {
+  const status = {
+    state: 'running',
+    timestamp: '2026-01-01T00:00:00Z',
+    message: 'started',
+  } as const
+  return ports === undefined ? status : { ...status, ports }
+}
+
+function ended(): Task['status'] {
+  return { ...running(), state: 'shutdown', message: 'stopped' }
+}
+
+function backendsIn(scene: Scene): string[] {
+  const [server] = wantedServers(scene.store, OPTIONS)
+  return (server?.backends ?? []).map(
+    (b) =>
+      `${b.taskId}@${b.nodeId} ${b.local ? 'local' : 'remote'} ${b.address}:${b.port} w${b.weight}`,
+  )
+}
+
+test('running replicas on nodes that are up are the backends of a published port', (t) => {
+  const scene = new Scene()
+  scene.node('here')
+  scene.node('there')
+  scene.node('gone', 'down')
+  scene.service([port(8080)])
+  scene.task('a')
+  scene.task('b', { nodeId: 'there', address: '10.0.1.2' })
+  scene.task('c', { nodeId: 'gone' })
+  scene.task('d', { nodeId: 'unknown' })
+  scene.task('e', { status: { ...running(), state: 'starting' } })
+  scene.task('f', { status: ended() })
+  scene.task('g', { desiredState: 'shutdown' })
+  t.deepEqual(backendsIn(scene), [
+    'a@here local 10.0.0.2:80 w1',
+    'b@there remote 10.0.1.2:80 w1',
+    'g@here local 10.0.0.2:80 w0',
+  ])
+  const [server] = wantedServers(scene.store, OPTIONS)
+  t.like(server, { id: 'web/tcp/8080', protocol: 'tcp', address: LOOPBACK, port: 8080 })
+})
+
+test('a process answers on the loopback port that its node reported, and only for known targets', (t) => {
+  const scene = new Scene()
+  scene.node('here')
+  scene.service([port(8080)])
+  scene.task('a', { status: running([{ targetPort: 80, hostPort: 40_001 }]) })
+  scene.task('b', { status: running([{ targetPort: 81, hostPort: 40_002 }]) })
+  t.deepEqual(backendsIn(scene), [`a@here local ${LOOPBACK}:40001 w1`])
+})
+
+test('a node that the leader believes down still serves its own replicas', (t) => {
+  const scene = new Scene()
+  scene.node('here', 'down')
+  scene.service([port(8080)])
+  scene.task('a')
+  t.is(backendsIn(scene).length, 1)
+})
+
+test('a port in host mode has only replicas of this node', (t) => {
+  const scene = new Scene()
+  scene.node('here')
+  scene.node('there')
+  scene.service([port(8080, { publishMode: 'host' })])
+  scene.task('a', { nodeId: 'there' })
+  t.deepEqual(wantedServers(scene.store, OPTIONS), [])
+  scene.task('b')
+  t.deepEqual(backendsIn(scene), ['b@here local 10.0.0.2:80 w1'])
+})
+
+test('a service without an allocated port has no virtual server, one without replicas has one', (t) => {
+  const scene = new Scene()
+  scene.service([port(0)])
+  t.deepEqual(wantedServers(scene.store, OPTIONS), [])
+  scene.service([port(8081, { protocol: 'udp' })], 'dns')
+  t.deepEqual(
+    wantedServers(scene.store, OPTIONS).map((server) => [server.id, server.backends.length]),
+    [['dns/udp/8081', 0]],
+  )
+})
+
+function userspace(dialer = new StreamDialer(() => Promise.reject(new Error('no mesh')))) {
+  const random = seededRandom(1)
+  const components = { clock: systemClock, random, log: silentLogger, dialer }
+  return UserspaceBalancer.create(components)
+}
+
+test('commits move traffic at once: a new replica, a stopped one, a removed service', async (t) => {
+  const scene = new Scene()
+  const balancer = userspace()
+  const components = { store: scene.store, balancer, log: silentLogger, clock: systemClock }
+  const reconciler = new NetworkReconciler(components, OPTIONS)
+  const peers = await Promise.all(['a', 'b'].map((name) => TestBackend.start(name)))
+  t.teardown(async () => {
+    await reconciler.stop()
+    await balancer.close()
+    for (const peer of peers) peer.stop()
+  })
+  const published = await freePort()
+  scene.node('here')
+  scene.service([port(published)])
+  for (const peer of peers) scene.process(peer, published)
+  reconciler.start()
+  await until('it listens', () => reconciler.status().servers === 1)
+  t.deepEqual([...(await census(published, 4)).values()], [2, 2])
+  const old = await TestClient.open(published)
+  const name = await old.ask()
+  scene.update(name, { status: ended() })
+  await until('the connection to the dead is closed', () => old.closed)
+  const other = name === 'a' ? 'b' : 'a'
+  t.deepEqual(await census(published, 4), new Map([[other, 4]]))
+  scene.write({ type: 'remove', table: 'services', id: 'web' })
+  await until('nothing is wanted', () => reconciler.status().servers === 0)
+  await t.throwsAsync(ask(published))
+})
+
+/** Records what it is told; fails as told. */
+class RecordingBalancer implements LoadBalancer {
+  readonly name = 'userspace'
+  readonly reason = 'test'
+  readonly applied: (readonly VirtualServer[])[] = []
+  faults: readonly BalancerFault[] = []
+
+  apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
+    this.applied.push(wanted)
+    return Promise.resolve(this.faults)
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve()
+  }
+}
+
+test('commits in quick succession are one apply, and none follows when nothing changes', async (t) => {
+  const scene = new Scene()
+  const balancer = new RecordingBalancer()
+  const components = { store: scene.store, balancer, log: silentLogger, clock: systemClock }
+  const reconciler = new NetworkReconciler(components, OPTIONS)
+  reconciler.start()
+  await until('the first apply', () => balancer.applied.length === 1)
+  scene.node('here')
+  scene.service([port(8080)])
+  for (let i = 0; i < 50; i += 1) scene.task(`task${i}`)
+  await until('the second apply', () => balancer.applied.length === 2)
+  t.is(balancer.applied[1]?.[0]?.backends.length, 50)
+  await pause(50)
+  t.is(balancer.applied.length, 2)
+  await reconciler.stop()
+  scene.task('late')
+  await pause(30)
+  t.is(balancer.applied.length, 2)
+})
+
+test('a fault is shown, and tried again by timer until it is gone', async (t) => {
+  const balancer = new RecordingBalancer()
+  const due: { delayMs: number; callback: () => void }[] = []
+  const clock = {
+    ...systemClock,
+    after(delayMs: number, callback: () => void) {
+      const entry = { delayMs, callback }
+      due.push(entry)
+      return { cancel: () => void due.splice(due.indexOf(entry), 1) }
+    },
+  }
+  const fire = (delayMs: number): void => {
+    const found = due.findIndex((entry) => entry.delayMs === delayMs)
+    due.splice(found, 1)[0]?.callback()
+  }
+  const store = new Store()
+  const components = { store, balancer, log: silentLogger, clock }
+  const reconciler = new NetworkReconciler(components, OPTIONS)
+  balancer.faults = [{ id: 'web/tcp/8080', message: 'port 8080: is taken' }]
+  reconciler.start()
+  fire(10)
+  await until('the retry is planned', () => due.some((entry) => entry.delayMs === FAULT_RETRY_MS))
+  t.deepEqual(reconciler.status().faults, balancer.faults)
+  balancer.faults = []
+  fire(FAULT_RETRY_MS)
+  fire(10)
+  await until('it is gone', () => reconciler.status().faults.length === 0)
+  t.deepEqual(due, [])
+  await reconciler.stop()
+})
+
+/** A far node with one task, and a dialer that reaches it. */
+async function farNode(t: { teardown(fn: () => void): void }) {
+  const scene = new Scene()
+  const peer = await TestBackend.start('far')
+  scene.process(peer, 8080, 'there')
+  const { store } = scene
+  const server = new DialServer({ store, clock: systemClock }, { nodeId: 'there' })
+  const serving: Promise<void>[] = []
+  const dialer = new StreamDialer((_nodeId, request) => {
+    const [near, far] = connectionPair()
+    serving.push(server.serve(request, far))
+    return Promise.resolve(near)
+  })
+  t.teardown(() => {
+    server.close()
+    peer.stop()
+  })
+  return { scene, peer, server, serving, dialer }
+}
+
+test('a published port reaches a task of another node over a stream', async (t) => {
+  const { peer, serving, dialer } = await farNode(t)
+  const balancer = userspace(dialer)
+  t.teardown(() => balancer.close())
+  const published = await freePort()
+  const server = {
+    id: 'web',
+    protocol: 'tcp' as const,
+    address: LOOPBACK,
+    port: published,
+    backends: [{ ...peer.backend(), nodeId: 'there', local: false }],
+  }
+  await balancer.apply([server])
+  const client = await TestClient.open(published)
+  for (let i = 0; i < 3; i += 1) t.is(await client.ask(), 'far')
+  client.socket.end()
+  await until('the end came back', () => client.ended)
+  await until('both ends are closed', () => balancer.connections === 0 && peer.sockets.size === 0)
+  await Promise.all(serving)
+})
+
+test('a node connects only to running tasks of its own and to ports that they publish', async (t) => {
+  const { scene, peer, dialer } = await farNode(t)
+  const other = await TestBackend.start('private')
+  t.teardown(() => other.stop())
+  const { signal } = new AbortController()
+  const dial = (taskId: string, dialled: number) =>
+    dialer.dial({ ...peer.backend(), taskId, port: dialled }, { signal })
+  scene.task('elsewhere', { nodeId: 'here' })
+  await t.throwsAsync(dial('elsewhere', 80), { message: /is not on this node/ })
+  await t.throwsAsync(dial('missing', 80), { message: /is not on this node/ })
+  await t.throwsAsync(dial('far', other.port), { message: /does not publish port/ })
+  await t.throwsAsync(dial('far', Number.NaN), { message: /does not publish port/ })
+  scene.update('far', { desiredState: 'shutdown' })
+  await t.throwsAsync(dial('far', peer.port), { message: /does not run/, code: 'UNAVAILABLE' })
+  t.is(decodeDialRequest({ taskId: 1, port: 2 }), undefined)
+  t.is(decodeDialRequest(null), undefined)
+})
+
+test('a task that refuses is told to the dialling node, so that it can try another', async (t) => {
+  const { peer, dialer } = await farNode(t)
+  peer.stop()
+  const { signal } = new AbortController()
+  await t.throwsAsync(dialer.dial(peer.backend(), { signal }), { message: /ECONNREFUSED/ })
+})
+
+test('the far node drops its connections to a task that ended', async (t) => {
+  const { scene, peer, serving, dialer } = await farNode(t)
+  const { signal } = new AbortController()
+  const connection = await dialer.dial(peer.backend(), { signal })
+  await until('it is connected', () => peer.sockets.size === 1)
+  scene.update('far', { status: ended() })
+  await Promise.all(serving)
+  await until('the task side is closed', () => peer.sockets.size === 0)
+  await t.throwsAsync(async () => {
+    for await (const _ of connection.source);
+  })
+})
