@@ -1,0 +1,38 @@
+/** What this node says of itself: read once at start, as it does not change while the daemon runs. */
+import { readFileSync } from 'node:fs'
+import { arch, availableParallelism, hostname, totalmem } from 'node:os'
+import type { NodeDescription } from '../store/objects.ts'
+
+/** Docker prints the kernel's names of architectures, not Node's. */
+const ARCHITECTURES: Readonly<Record<string, string>> = {
+  x64: 'x86_64',
+  arm64: 'aarch64',
+  arm: 'armv7l',
+  ia32: 'i686',
+}
+
+const NANO = 1_000_000_000
+
+/** Skein's version, from the package's manifest. */
+export function engineVersion(): string {
+  const manifest: unknown = JSON.parse(
+    readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+  )
+  return (manifest as { readonly version: string }).version
+}
+
+/** This machine, and how it runs and balances tasks. */
+export function describeNode(
+  parts: Pick<NodeDescription, 'executor' | 'balancer'>,
+): NodeDescription {
+  const limit = process.constrainedMemory()
+  const memoryBytes = limit > 0 && limit < totalmem() ? limit : totalmem()
+  return {
+    hostname: hostname(),
+    platform: { os: process.platform, architecture: ARCHITECTURES[arch()] ?? arch() },
+    resources: { nanoCpus: availableParallelism() * NANO, memoryBytes },
+    engineVersion: engineVersion(),
+    engineLabels: {},
+    ...parts,
+  }
+}
