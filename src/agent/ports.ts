@@ -47,6 +47,10 @@ export interface Executor {
   readonly name: string
   /** `container`, `process`: what separates a task from its host. */
   readonly isolation: string
+  /** Whether tasks have an address of their own on this node's bridge. */
+  readonly hasNetwork: boolean
+  /** Why this executor and not a better one, for `info` and `node inspect`. */
+  readonly reason: string
   /** Mounts, namespaces, config: everything up to but not including the user's process. */
   prepare(plan: TaskPlan, options: { readonly signal: AbortSignal }): Promise<void>
   /** Starts the user's process. @throws RUNTIME_FAILED with the runtime's own words */
@@ -60,6 +64,13 @@ export interface Executor {
     directory: string,
     options: { readonly signalName: string; readonly graceMs: number },
   ): Promise<void>
-  /** Undoes `prepare`: unmounts, deletes namespaces and cgroup, and the directory. Idempotent. */
+  /**
+   * Frees what an ended task still holds of the node (mounts, network, cgroup); its log and exit stay
+   * readable. Its address may be used again when this resolves. Idempotent.
+   */
+  release(directory: string): Promise<void>
+  /** Kills what runs, releases, and deletes the directory. Idempotent. */
   remove(directory: string): Promise<void>
+  /** Removes what all tasks shared (bridge, firewall table). Only when no task is left. Idempotent. */
+  dispose(): Promise<void>
 }

@@ -1,0 +1,39 @@
+/** The files that a container sees bind-mounted from its task directory: hosts, resolv.conf, hostname. */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { TaskPlan } from '../ports.ts'
+import type { OciMount } from './mounts.ts'
+
+const LOCAL_HOSTS = `127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::\tip6-localnet
+ff00::\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+`
+
+/** Writes the files and gives their mounts. */
+export async function writeContainerFiles(plan: TaskPlan): Promise<OciMount[]> {
+  const contents = {
+    hosts: hostsFile(plan),
+    hostname: `${plan.hostname}\n`,
+    'resolv.conf': (plan.networking?.nameservers ?? [])
+      .map((address) => `nameserver ${address}\n`)
+      .join(''),
+  }
+  return Promise.all(
+    Object.entries(contents).map(async ([name, content]) => {
+      const source = join(plan.directory, name)
+      await writeFile(source, content, { mode: 0o644 })
+      const options = ['rbind', 'rprivate']
+      return { destination: `/etc/${name}`, type: 'bind', source, options }
+    }),
+  )
+}
+
+function hostsFile(plan: TaskPlan): string {
+  const address = plan.networking?.cidr.split('/')[0]
+  const own = address === undefined ? '' : `${address}\t${plan.hostname}\n`
+  const extra = (plan.task.spec.ContainerSpec.Hosts ?? []).map((line) => `${line}\n`)
+  return LOCAL_HOSTS + own + extra.join('')
+}
