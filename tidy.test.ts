@@ -10,7 +10,7 @@ import test from 'ava'
 const LAYERS: Readonly<Record<string, readonly string[]>> = {
   base: [],
   raft: ['base'],
-  mesh: ['base', 'raft'],
+  mesh: ['base', 'identity', 'raft'],
   identity: ['base'],
   store: ['base', 'raft'],
   control: ['base', 'store'],

@@ -1,0 +1,198 @@
+/**
+ * The only file that builds libp2p: TCP, Noise, Yamux, and none of libp2p's own ideas about liveness,
+ * reconnection, discovery or limits. Source: `reference/libp2p.md` §2.2, §2.3, §3.2, §5.1.
+ *
+ * The gate: a connection from a key that is no member is refused as soon as Noise has proven the key,
+ * unless the join lane is open and has room. A refused stranger's own dial still succeeds on its side,
+ * so every handler asks again who is calling.
+ */
+import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
+import type {
+  ComponentLogger,
+  Connection,
+  Libp2p,
+  Logger as Libp2pLogger,
+  PrivateKey,
+  Stream,
+} from '@libp2p/interface'
+import { noise } from '@libp2p/noise'
+import { peerIdFromString } from '@libp2p/peer-id'
+import { tcp } from '@libp2p/tcp'
+import { yamux } from '@libp2p/yamux'
+import { multiaddr } from '@multiformats/multiaddr'
+import { createLibp2p } from 'libp2p'
+import { SwarmError } from '../base/errors.ts'
+import { withoutPeerId } from './addresses.ts'
+
+/** Yamux window of each stream, fixed: what an unread stream may hold of this process's memory. */
+export const STREAM_WINDOW_BYTES = 256 * 1024
+/** Above the window, so that a paused stream is never reset for what was under way. */
+export const READ_BUFFER_BYTES_MAX = 4 * 1024 * 1024
+/** Above every writer's own limit; a stream beyond it is a bug and is reset. */
+export const WRITE_BUFFER_BYTES_MAX = 8 * 1024 * 1024
+/** Streams that one peer may have open. */
+export const STREAMS_PER_CONNECTION_MAX = 512
+/** Room for 1,000 members dialled from both sides, and strangers. */
+export const CONNECTIONS_MAX = 2_100
+/** New connections a second from one address: many nodes may share one behind NAT or on a test host. */
+export const CONNECTIONS_PER_SECOND_PER_ADDRESS_MAX = 256
+/** Connections in their handshake. */
+export const PENDING_CONNECTIONS_MAX = 64
+/** Strangers connected at the same time; more are refused. */
+export const STRANGERS_MAX = 64
+/** Handshake and stream negotiation. */
+export const UPGRADE_TIMEOUT_MS = 5_000
+
+/** Peer-store ages: nothing of ours depends on it, and its forgetting must not interfere. */
+const NEVER_MS = 1_000 * 365 * 24 * 3_600 * 1_000
+
+/** What the host is made of. */
+export interface HostOptions {
+  /** Ed25519 seed, 32 bytes. */
+  readonly privateKeySeed: Uint8Array
+  /** Multiaddrs; empty = only dials. */
+  readonly listenAddresses: readonly string[]
+}
+
+/** Who may connect. Asked at each connection, so answers may change. */
+export interface Gate {
+  isMember(peerId: string): boolean
+  /** Whether strangers may come as far as the join protocol. */
+  admitsStrangers(): boolean
+}
+
+/** Takes a stream that a peer opened. The connection's `remotePeer` is proven. */
+export type StreamHandler = (stream: Stream, connection: Connection) => void
+
+/** A running libp2p. */
+export interface Host {
+  /** Where it listens, without `/p2p/…`, wildcard addresses resolved. */
+  addresses(): readonly string[]
+  handle(protocol: string, handler: StreamHandler): Promise<void>
+  /** A new connection; `peerId` undefined = whoever answers. */
+  dial(address: string, peerId: string | undefined, signal: AbortSignal): Promise<Connection>
+  /** Aborts every connection to `peerId`. */
+  hangUp(peerId: string, cause: string): void
+  stop(): Promise<void>
+}
+
+/** Builds and starts libp2p. @throws UNAVAILABLE when it cannot listen */
+export async function startHost(options: HostOptions, gate: Gate): Promise<Host> {
+  const privateKey = await generateKeyPairFromSeed('Ed25519', options.privateKeySeed)
+  try {
+    const strangers = new Set<string>()
+    return hostOver(await createNode(options, privateKey, gateHooks(gate, strangers)), {
+      gate,
+      strangers,
+    })
+  } catch (error) {
+    throw new SwarmError(
+      'UNAVAILABLE',
+      `mesh: cannot listen on ${options.listenAddresses.join()}`,
+      {
+        cause: error,
+      },
+    )
+  }
+}
+
+function createNode(
+  options: HostOptions,
+  privateKey: PrivateKey,
+  connectionGater: ReturnType<typeof gateHooks>,
+): Promise<Libp2p> {
+  return createLibp2p({
+    privateKey,
+    logger: quietLogger,
+    addresses: { listen: [...options.listenAddresses] },
+    transports: [tcp({ maxConnections: CONNECTIONS_MAX })],
+    connectionEncrypters: [noise()],
+    streamMuxers: [muxer()],
+    connectionGater,
+    connectionMonitor: { enabled: false },
+    peerStore: { maxAddressAge: NEVER_MS, maxPeerAge: NEVER_MS },
+    connectionManager: {
+      maxConnections: CONNECTIONS_MAX,
+      inboundConnectionThreshold: CONNECTIONS_PER_SECOND_PER_ADDRESS_MAX,
+      maxIncomingPendingConnections: PENDING_CONNECTIONS_MAX,
+      inboundUpgradeTimeout: UPGRADE_TIMEOUT_MS,
+      inboundStreamProtocolNegotiationTimeout: UPGRADE_TIMEOUT_MS,
+      outboundStreamProtocolNegotiationTimeout: UPGRADE_TIMEOUT_MS,
+      reconnectRetries: 0,
+    },
+  })
+}
+
+function muxer(): ReturnType<typeof yamux> {
+  return yamux({
+    enableKeepAlive: false,
+    maxInboundStreams: STREAMS_PER_CONNECTION_MAX,
+    maxOutboundStreams: STREAMS_PER_CONNECTION_MAX,
+    streamOptions: {
+      initialStreamWindowSize: STREAM_WINDOW_BYTES,
+      maxStreamWindowSize: STREAM_WINDOW_BYTES,
+      maxReadBufferLength: READ_BUFFER_BYTES_MAX,
+      maxWriteBufferLength: WRITE_BUFFER_BYTES_MAX,
+    },
+  })
+}
+
+interface GateHooks {
+  denyInboundEncryptedConnection(peerId: { toString(): string }): boolean
+}
+
+/** The first hook at which the peer id is proven. */
+function gateHooks(gate: Gate, strangers: ReadonlySet<string>): GateHooks {
+  return {
+    denyInboundEncryptedConnection: (peerId) => {
+      if (gate.isMember(peerId.toString())) return false
+      return !gate.admitsStrangers() || strangers.size >= STRANGERS_MAX
+    },
+  }
+}
+
+function hostOver(
+  node: Libp2p,
+  { gate, strangers }: { readonly gate: Gate; readonly strangers: Set<string> },
+): Host {
+  node.addEventListener('connection:open', ({ detail: connection }) => {
+    if (connection.direction === 'inbound' && !gate.isMember(connection.remotePeer.toString())) {
+      strangers.add(connection.id)
+    }
+  })
+  node.addEventListener('connection:close', ({ detail }) => strangers.delete(detail.id))
+  return {
+    addresses: () => node.getMultiaddrs().map((address) => withoutPeerId(address.toString())),
+    handle: (protocol, handler) =>
+      node.handle(protocol, handler, {
+        maxInboundStreams: STREAMS_PER_CONNECTION_MAX,
+        maxOutboundStreams: STREAMS_PER_CONNECTION_MAX,
+      }),
+    dial: (address, peerId, signal) =>
+      node.dial(multiaddr(peerId === undefined ? address : `${address}/p2p/${peerId}`), {
+        signal,
+        force: true,
+      }),
+    hangUp: (peerId, cause) => {
+      for (const connection of node.getConnections(peerIdFromString(peerId))) {
+        connection.abort(new SwarmError('ABORTED', `connection: ${cause}`))
+      }
+    },
+    stop: async () => {
+      for (const connection of node.getConnections()) {
+        connection.abort(new SwarmError('SHUTTING_DOWN', 'connection: this node stops'))
+      }
+      await node.stop()
+    },
+  }
+}
+
+/** libp2p traces every frame; the mesh logs what matters itself. */
+const silent: Libp2pLogger = Object.assign(() => {}, {
+  error: () => {},
+  trace: () => {},
+  enabled: false,
+  newScope: (): Libp2pLogger => silent,
+})
+
+const quietLogger: ComponentLogger = { forComponent: () => silent }
