@@ -30,6 +30,11 @@ export interface CoreOptions {
   readonly checkQuorum?: boolean
   /** Default `safe`; `lease` needs `checkQuorum`. */
   readonly readOnly?: ReadOnlyMode
+  /**
+   * Ticks for which a confirmed round of heartbeats lets a leader answer reads alone, from its sending.
+   * At most, and by default, `electionTicks - 2`: a tick may have begun on either side.
+   */
+  readonly leaseTicks?: number
   /** Entry bytes in one append message; one entry always goes. 0: one entry each. */
   readonly maxBytesPerMessage?: number
   /** Bytes of committed entries handed out in one `Ready` (one entry always goes). */
@@ -82,6 +87,7 @@ const DEFAULTS = {
 export function resolveOptions(options: CoreOptions): ResolvedOptions {
   const resolved = {
     ...DEFAULTS,
+    leaseTicks: Math.max(0, options.electionTicks - 2),
     maxCommittedBytesPerReady: options.maxBytesPerMessage ?? UNLIMITED,
     ...options,
   }

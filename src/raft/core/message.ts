@@ -93,10 +93,17 @@ export interface ReadIndexResponse extends Envelope {
   readonly context: number
 }
 
-/** Local messages: from the runtime to its own core. */
-export interface LocalMessage extends Envelope {
-  readonly type: 'hup' | 'beat' | 'checkQuorum' | 'unreachable' | 'forgetLeader'
+interface Local<T extends string> extends Envelope {
+  readonly type: T
 }
+
+/** Local messages: from the runtime to its own core. */
+export type LocalMessage =
+  | Local<'hup'>
+  | Local<'beat'>
+  | Local<'checkQuorum'>
+  | Local<'unreachable'>
+  | Local<'forgetLeader'>
 
 /** The runtime tells how a snapshot to `from` ended. */
 export interface SnapshotStatus extends Envelope {
@@ -162,3 +169,14 @@ export type MessageType = Message['type']
 export const APPEND_THREAD = -1 as PeerId
 /** Addressee of `storageApply` messages. */
 export const APPLY_THREAD = -2 as PeerId
+
+/** Messages of certain kinds. */
+export type MessageOf<T extends MessageType> = Extract<Message, { readonly type: T }>
+
+/** A guard that tells the messages of certain kinds from the rest. */
+export function isOneOf<const T extends MessageType>(
+  types: readonly T[],
+): (message: Message) => message is MessageOf<T> {
+  const set: ReadonlySet<MessageType> = new Set<MessageType>(types)
+  return (message): message is MessageOf<T> => set.has(message.type)
+}
