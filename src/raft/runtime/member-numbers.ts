@@ -16,8 +16,7 @@ const LOWER_WORD_BOUND = 0x1_0000_0000
 /** The core's number of a member: deterministic, never 0, below 2^53. */
 export function memberNumber(id: ServerId): PeerId {
   const hash = createHash('sha256').update(id).digest()
-  const number =
-    (hash.readUInt32BE(0) % UPPER_WORD_BOUND) * LOWER_WORD_BOUND + hash.readUInt32BE(4)
+  const number = (hash.readUInt32BE(0) % UPPER_WORD_BOUND) * LOWER_WORD_BOUND + hash.readUInt32BE(4)
   return number === 0 ? 1 : number
 }
 

@@ -76,8 +76,9 @@ function fieldsOf(message: WireMessage): unknown[] {
     case 'timeoutNow':
     case 'transferLeader':
       return []
+    default:
+      return message satisfies never
   }
-  return message satisfies never
 }
 
 /** The message in an array. @throws INVALID_ARGUMENT when it is none */
@@ -95,27 +96,43 @@ export function fromRow(value: unknown): WireMessage {
     case 'preVoteResp':
       return { type, ...envelope, reject: row.flag() }
     case 'app':
+      return appendFrom(row, envelope)
     case 'appResp':
-      return type === 'app' ? appendFrom(row, envelope) : appendAnswerFrom(row, envelope)
+      return appendAnswerFrom(row, envelope)
     case 'snap':
       return { type, ...envelope, snapshot: snapshotFrom(row) }
     case 'prop':
       return { type, ...envelope, entries: row.list(proposedFrom) }
-    case 'heartbeat':
-      return { type, ...envelope, commit: row.count(), context: row.count() }
-    case 'heartbeatResp':
-    case 'readIndex':
-      return { type, ...envelope, context: row.count() }
-    case 'readIndexResp':
-      return { type, ...envelope, index: row.count(), context: row.count() }
     case 'timeoutNow':
     case 'transferLeader':
       return { type, ...envelope }
+    case 'heartbeat':
+    case 'heartbeatResp':
+    case 'readIndex':
+    case 'readIndexResp':
+      return roundFrom(type, envelope, row)
+    default:
+      return type satisfies never
   }
-  return type satisfies never
 }
 
 type Envelope = Pick<WireMessage, 'from' | 'to' | 'term'>
+type RoundType = 'heartbeat' | 'heartbeatResp' | 'readIndex' | 'readIndexResp'
+
+/** Messages that carry the number of a read. */
+function roundFrom(type: RoundType, envelope: Envelope, row: Row): WireMessage {
+  switch (type) {
+    case 'heartbeat':
+      return { type, ...envelope, commit: row.count(), context: row.count() }
+    case 'readIndexResp':
+      return { type, ...envelope, index: row.count(), context: row.count() }
+    case 'heartbeatResp':
+    case 'readIndex':
+      return { type, ...envelope, context: row.count() }
+    default:
+      return type satisfies never
+  }
+}
 
 function appendFrom(row: Row, envelope: Envelope): WireMessage {
   const position = { logTerm: row.count(), index: row.count(), commit: row.count() }

@@ -1,0 +1,34 @@
+/** raft-ts: consensus as a library of its own. The folder's public face. */
+export { Raft } from './runtime/raft.ts'
+export type { Leadership, MemberProgress, RaftStats } from './runtime/raft.ts'
+export type { MembershipChange } from './runtime/membership-changes.ts'
+export type { RaftComponents, RaftOptions } from './runtime/options.ts'
+export type { CallOptions } from './runtime/pending-calls.ts'
+export type { Applied } from './runtime/proposals.ts'
+export type {
+  CommittedEntry,
+  Configuration,
+  Server,
+  ServerId,
+  SnapshotTransfer,
+  StateMachine,
+  Transport,
+  TransportHandler,
+} from './runtime/ports.ts'
+export {
+  CODEC_VERSION,
+  decodeMessages,
+  decodeTransferHeader,
+  encodeMessages,
+  encodeTransferHeader,
+} from './runtime/codec.ts'
+export { MemoryNetwork } from './runtime/memory-transport.ts'
+export { SimulatedClock } from './runtime/simulated-clock.ts'
+export { LevelLogStore } from './storage/level-log-store.ts'
+export { FileSnapshotStore } from './storage/file-snapshot-store.ts'
+export { MemoryLogStore } from './storage/memory-log-store.ts'
+export { MemorySnapshotStore } from './storage/memory-snapshot-store.ts'
+export type { LogStore, SnapshotStore, StoredSnapshot } from './storage/ports.ts'
+export type { Message } from './core/message.ts'
+export type { Index, SnapshotMetadata, Term } from './core/entry.ts'
+export type { Role } from './core/ready.ts'

@@ -1,0 +1,158 @@
+/**
+ * The apply thread of the core: hands committed entries to the state machine in order, in slices of at
+ * most `APPLY_SLICE_MS` a turn, so that heartbeats and votes never wait for a long replay.
+ * Empty entries (a new leader's first one, barriers) and configuration changes do not reach the user.
+ */
+import { AssertionError, assert, at } from '../../base/assert.ts'
+import type { Clock, Timer } from '../../base/clock.ts'
+import { SwarmError } from '../../base/errors.ts'
+import type { Entry, Index, Term } from '../core/entry.ts'
+import type { Message, StorageApply } from '../core/message.ts'
+import { APPLY_CHUNK_ENTRIES, APPLY_SLICE_MS } from './options.ts'
+import type { StateMachine } from './ports.ts'
+
+/** What the applier tells its owner. */
+export interface ApplierHooks<R> {
+  /** One entry took effect. */
+  readonly onEntry: (entry: Entry, response: R | undefined) => void
+  /** A committed configuration change takes effect now. */
+  readonly onConfChange: (entry: Entry) => void
+  /** A whole chunk is applied; `appliedIndex` is renewed. */
+  readonly onProgress: () => void
+  /** All entries of one request are applied: its answers go back to the core. */
+  readonly onDone: (responses: readonly Message[]) => void
+  readonly onFailure: (error: unknown) => void
+}
+
+/** Applies committed entries. */
+export class Applier<R> {
+  readonly #stateMachine: StateMachine<R>
+  readonly #clock: Clock
+  readonly #hooks: ApplierHooks<R>
+  readonly #queue: StorageApply[] = []
+  /** Entries of `#queue[0]` that are applied. */
+  #offset = 0
+  #timer: Timer | undefined
+  #stopped = false
+  #busy = false
+  #idle: PromiseWithResolvers<void> | undefined
+  /** Position of the last applied entry. */
+  appliedIndex: Index
+  appliedTerm: Term
+
+  constructor(
+    components: { readonly stateMachine: StateMachine<R>; readonly clock: Clock },
+    start: { readonly index: Index; readonly term: Term },
+    hooks: ApplierHooks<R>,
+  ) {
+    this.#stateMachine = components.stateMachine
+    this.#clock = components.clock
+    this.#hooks = hooks
+    this.appliedIndex = start.index
+    this.appliedTerm = start.term
+  }
+
+  enqueue(message: StorageApply): void {
+    if (this.#stopped) return
+    this.#queue.push(message)
+    if (this.#timer === undefined && !this.#busy) this.#slice()
+  }
+
+  /** Resolves when nothing waits to be applied. */
+  async drained(): Promise<void> {
+    if (this.#queue.length === 0 || this.#stopped) return
+    this.#idle ??= Promise.withResolvers<void>()
+    await this.#idle.promise
+  }
+
+  /** The state machine was replaced by a snapshot at this position. */
+  restored(index: Index, term: Term): void {
+    assert(this.#queue.length === 0, 'a snapshot is installed when nothing waits to be applied')
+    this.appliedIndex = index
+    this.appliedTerm = term
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.#timer?.cancel()
+    this.#timer = undefined
+    this.#queue.length = 0
+    this.#idle?.resolve()
+  }
+
+  #slice(): void {
+    this.#timer = undefined
+    this.#busy = true
+    const endMs = this.#clock.monotonicMs() + APPLY_SLICE_MS
+    try {
+      while (this.#queue.length > 0) {
+        this.#chunk()
+        if (this.#clock.monotonicMs() >= endMs) break
+      }
+    } catch (error) {
+      if (error instanceof AssertionError) throw error
+      this.stop()
+      this.#hooks.onFailure(error)
+    } finally {
+      this.#busy = false
+    }
+    if (this.#queue.length > 0) this.#timer = this.#clock.after(0, () => this.#slice())
+    else if (this.#idle !== undefined) {
+      this.#idle.resolve()
+      this.#idle = undefined
+    }
+  }
+
+  #chunk(): void {
+    const message = at(this.#queue, 0)
+    const chunk = message.entries.slice(this.#offset, this.#offset + APPLY_CHUNK_ENTRIES)
+    const end = chunk.findIndex((entry) => entry.type !== 'normal')
+    const [first] = chunk
+    if (first !== undefined) {
+      assert(first.index === this.appliedIndex + 1, `entry ${first.index} is applied out of order`)
+      if (end === 0) this.#applyConfChange(first)
+      else this.#applyNormal(end === -1 ? chunk : chunk.slice(0, end))
+      this.#hooks.onProgress()
+    }
+    if (this.#offset < message.entries.length) return
+    this.#queue.shift()
+    this.#offset = 0
+    this.#hooks.onDone(message.responses)
+  }
+
+  #applyConfChange(entry: Entry): void {
+    this.#advance(entry)
+    this.#hooks.onConfChange(entry)
+    this.#hooks.onEntry(entry, undefined)
+  }
+
+  #applyNormal(entries: readonly Entry[]): void {
+    const commands = entries.filter(({ data }) => data.length > 0)
+    const responses = commands.length === 0 ? [] : this.#run(commands)
+    let next = 0
+    for (const entry of entries) {
+      const isCommand = entry.data.length > 0
+      this.#advance(entry)
+      this.#hooks.onEntry(entry, isCommand ? responses[next] : undefined)
+      if (isCommand) next += 1
+    }
+  }
+
+  #run(commands: readonly Entry[]): readonly R[] {
+    try {
+      const responses = this.#stateMachine.apply(commands)
+      assert(responses.length === commands.length, 'the state machine gives one result an entry')
+      return responses
+    } catch (error) {
+      if (error instanceof AssertionError) throw error
+      const message = `raft: the state machine failed after entry ${this.appliedIndex}`
+      throw new SwarmError('INTERNAL', message, { cause: error })
+    }
+  }
+
+  #advance(entry: Entry): void {
+    this.#offset += 1
+    this.appliedIndex = entry.index
+    this.appliedTerm = entry.term
+  }
+}

@@ -1,0 +1,156 @@
+/**
+ * A network inside one process, for tests and simulations: links can be cut in one direction or both,
+ * messages dropped and delayed. Every batch goes through the codec, so nothing is shared by accident.
+ * Order is kept per link; delivery is never synchronous.
+ */
+import type { Clock } from '../../base/clock.ts'
+import { SwarmError } from '../../base/errors.ts'
+import type { Message } from '../core/message.ts'
+import { decodeMessages, encodeMessages } from './codec.ts'
+import type { ServerId, SnapshotTransfer, Transport, TransportHandler } from './ports.ts'
+
+/** Whether a message is lost. */
+export type DropRule = (from: ServerId, to: ServerId, message: Message) => boolean
+
+/** The wires between the transports of one process. */
+export class MemoryNetwork {
+  readonly #clock: Clock
+  readonly #handlers = new Map<ServerId, TransportHandler>()
+  readonly #cut = new Set<string>()
+  #drop: DropRule = () => false
+  /** Time on the wire, milliseconds. */
+  latencyMs = 1
+  /** Messages delivered so far. */
+  delivered = 0
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  /** A transport for the node `id`; it replaces an earlier, closed one. */
+  transport(id: ServerId): Transport {
+    return new MemoryTransport(this, id)
+  }
+
+  /** Nothing passes from `from` to `to` any more. */
+  cutOneWay(from: ServerId, to: ServerId): void {
+    this.#cut.add(linkName(from, to))
+  }
+
+  /** Nothing passes between any of `left` and any of `right`. */
+  cut(left: readonly ServerId[], right: readonly ServerId[]): void {
+    for (const a of left) {
+      for (const b of right) {
+        this.cutOneWay(a, b)
+        this.cutOneWay(b, a)
+      }
+    }
+  }
+
+  /** Everything passes again. */
+  heal(): void {
+    this.#cut.clear()
+    this.#drop = () => false
+  }
+
+  /** Loses the messages that `rule` names. */
+  drop(rule: DropRule): void {
+    this.#drop = rule
+  }
+
+  /** The process of `id` ended: every other node sees its connection closed. */
+  crash(id: ServerId): void {
+    this.#handlers.delete(id)
+    for (const handler of this.#handlers.values()) {
+      this.#clock.after(this.latencyMs, () => handler.onUnreachable(id, 'closed'))
+    }
+  }
+
+  attach(id: ServerId, handler: TransportHandler): void {
+    this.#handlers.set(id, handler)
+  }
+
+  detach(id: ServerId, handler: TransportHandler | undefined): void {
+    if (handler !== undefined && this.#handlers.get(id) === handler) this.#handlers.delete(id)
+  }
+
+  isCut(from: ServerId, to: ServerId): boolean {
+    return this.#cut.has(linkName(from, to))
+  }
+
+  /** The handler at the other end of a link that works. */
+  reach(from: ServerId, to: ServerId): TransportHandler | undefined {
+    return this.isCut(from, to) ? undefined : this.#handlers.get(to)
+  }
+
+  deliver(from: ServerId, to: ServerId, messages: readonly Message[]): void {
+    const passing = messages.filter((message) => !this.#drop(from, to, message))
+    if (passing.length === 0 || this.isCut(from, to)) return
+    const frame = encodeMessages(passing)
+    this.#clock.after(this.latencyMs, () => {
+      const handler = this.reach(from, to)
+      if (handler === undefined) return
+      this.delivered += passing.length
+      for (const message of decodeMessages(frame)) handler.onMessage(from, message)
+    })
+  }
+}
+
+class MemoryTransport implements Transport {
+  readonly #network: MemoryNetwork
+  readonly #id: ServerId
+  #handler: TransportHandler | undefined
+
+  constructor(network: MemoryNetwork, id: ServerId) {
+    this.#network = network
+    this.#id = id
+  }
+
+  start(handler: TransportHandler): void {
+    this.#handler = handler
+    this.#network.attach(this.#id, handler)
+  }
+
+  send(to: ServerId, messages: readonly Message[]): void {
+    if (this.#handler !== undefined) this.#network.deliver(this.#id, to, messages)
+  }
+
+  async sendSnapshot(
+    to: ServerId,
+    transfer: SnapshotTransfer,
+    { signal }: { readonly signal: AbortSignal },
+  ): Promise<void> {
+    const handler = this.#network.reach(this.#id, to)
+    if (handler === undefined) throw new SwarmError('UNAVAILABLE', `server ${to}: is unreachable`)
+    const source = this.#carry(to, transfer.source, signal)
+    const [message] = decodeMessages(encodeMessages([transfer.message]))
+    await handler.onSnapshot(this.#id, {
+      ...transfer,
+      message: message ?? transfer.message,
+      source,
+    })
+  }
+
+  async *#carry(
+    to: ServerId,
+    source: AsyncIterable<Uint8Array>,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    for await (const chunk of source) {
+      signal.throwIfAborted()
+      if (this.#network.reach(this.#id, to) === undefined) {
+        throw new SwarmError('UNAVAILABLE', `server ${to}: is unreachable`)
+      }
+      yield chunk.slice()
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#network.detach(this.#id, this.#handler)
+    this.#handler = undefined
+  }
+}
+
+function linkName(from: ServerId, to: ServerId): string {
+  return `${from} -> ${to}`
+}

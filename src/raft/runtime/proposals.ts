@@ -1,0 +1,170 @@
+/**
+ * Commands on their way into the state machine. They gather while a durable write is in flight (group
+ * commit) and enter the core together; each then waits under its index until an entry is applied:
+ * there (its own result), or one of a later term (then it can never be committed).
+ * A leader that lost its office keeps waiting: the next leader decides what becomes of the entry.
+ */
+import { defined } from '../../base/assert.ts'
+import { SwarmError } from '../../base/errors.ts'
+import type { ConfChange, Index, Term } from '../core/entry.ts'
+import type { RaftCore } from '../core/raft-core.ts'
+import type { CallOptions, PendingCall, PendingCalls } from './pending-calls.ts'
+import { COMMAND_BYTES_MAX, WRITE_BYTES_MAX } from './options.ts'
+
+/** An applied proposal. */
+export interface Applied<R> {
+  readonly index: Index
+  readonly term: Term
+  readonly response: R
+}
+
+/** What the state machine answered; barriers and configuration changes have no response. */
+export type Outcome<R> = Applied<R | undefined>
+
+interface Forming<R> {
+  readonly data: Uint8Array
+  readonly call: PendingCall<Outcome<R>>
+}
+
+interface Waiting<R> {
+  readonly term: Term
+  readonly call: PendingCall<Outcome<R>>
+}
+
+const TIMED_OUT =
+  'raft proposal: not applied within the time; it may still take effect, repeat it with the same request id'
+const LOST =
+  "raft proposal: leadership was lost and another leader's entry stands in its place; it took no effect"
+
+const NO_DATA = new Uint8Array()
+
+/** Proposals of this node. */
+export class Proposals<R> {
+  readonly #calls: PendingCalls
+  #forming: Forming<R>[] = []
+  /** By index, ascending: proposals enter in order of their index. */
+  readonly #waiting = new Map<Index, Waiting<R>>()
+
+  constructor(calls: PendingCalls) {
+    this.#calls = calls
+  }
+
+  /** Queues a command; empty `data` is a barrier. */
+  add(data: Uint8Array, options: CallOptions): Promise<Outcome<R>> {
+    if (data.length > COMMAND_BYTES_MAX) {
+      const message = `raft proposal: ${data.length} bytes, at most ${COMMAND_BYTES_MAX} are allowed`
+      throw new SwarmError('INVALID_ARGUMENT', message)
+    }
+    const call = this.#calls.start<Outcome<R>>(options, TIMED_OUT)
+    if (!call.settled) this.#forming.push({ data, call })
+    return call.promise
+  }
+
+  get hasForming(): boolean {
+    return this.#forming.length > 0
+  }
+
+  /** Proposals in the log whose fate is open. */
+  get waitingCount(): number {
+    return this.#waiting.size
+  }
+
+  /** Hands what has gathered to the core, in slices of one write. */
+  flush(core: RaftCore): void {
+    while (this.#forming.length > 0) {
+      const batch = this.#takeBatch()
+      const result = core.propose(batch.map(({ data }) => ({ type: 'normal', data })))
+      if (result !== 'ok') {
+        const error = refusal(core)
+        for (const { call } of batch) call.reject(error)
+        continue
+      }
+      const { lastIndex, hard } = core.status()
+      const first = lastIndex - batch.length + 1
+      batch.forEach(({ call }, offset) => {
+        this.#waiting.set(first + offset, { term: hard.term, call })
+      })
+    }
+  }
+
+  /** Proposes a configuration change; resolves when it, or what the core made of it, is applied. */
+  proposeChange(
+    core: RaftCore,
+    change: ConfChange,
+    options: CallOptions,
+  ): { readonly index: Index; readonly promise: Promise<Outcome<R>> } {
+    const call = this.#calls.start<Outcome<R>>(options, TIMED_OUT)
+    if (call.settled) return { index: 0, promise: call.promise }
+    if (core.proposeConfChange(change) !== 'ok') {
+      call.reject(refusal(core))
+      return { index: 0, promise: call.promise }
+    }
+    const { lastIndex, hard } = core.status()
+    this.#waiting.set(lastIndex, { term: hard.term, call })
+    return { index: lastIndex, promise: call.promise }
+  }
+
+  /** The entry at `index` was applied, with `response`. */
+  onApplied(index: Index, term: Term, response: R | undefined): void {
+    const waiting = this.#waiting.get(index)
+    if (waiting !== undefined) {
+      this.#waiting.delete(index)
+      if (waiting.term === term) waiting.call.resolve({ index, term, response })
+      else waiting.call.reject(new SwarmError('NOT_LEADER', LOST))
+    }
+    this.#dropOlderTerms(term)
+  }
+
+  /** Nothing of a lower term can be committed behind an entry of `term`. */
+  #dropOlderTerms(term: Term): void {
+    for (const [index, waiting] of this.#waiting) {
+      if (waiting.term >= term) return
+      this.#waiting.delete(index)
+      waiting.call.reject(new SwarmError('NOT_LEADER', LOST))
+    }
+  }
+
+  /** A snapshot replaced the log up to `index`: what became of proposals there is unknown. */
+  onRestored(index: Index): void {
+    for (const [at, waiting] of this.#waiting) {
+      if (at > index) continue
+      this.#waiting.delete(at)
+      waiting.call.reject(new SwarmError('TIMED_OUT', TIMED_OUT))
+    }
+  }
+
+  /** This node no longer leads: what has not entered the log takes no effect. */
+  onLeadershipLost(): void {
+    const forming = this.#forming
+    this.#forming = []
+    const error = new SwarmError('NOT_LEADER', 'raft proposal: this node no longer leads')
+    for (const { call } of forming) call.reject(error)
+  }
+
+  #takeBatch(): readonly Forming<R>[] {
+    let bytes = 0
+    let count = 0
+    for (const { data } of this.#forming) {
+      bytes += data.length
+      if (count > 0 && bytes > WRITE_BYTES_MAX) break
+      count += 1
+    }
+    const batch = this.#forming.slice(0, count)
+    this.#forming = this.#forming.slice(count)
+    return batch.filter(({ call }) => !call.settled)
+  }
+}
+
+/** The command of a barrier: none. */
+export const BARRIER: Uint8Array = NO_DATA
+
+function refusal(core: RaftCore): SwarmError {
+  const { role, transferee } = core.status()
+  if (role !== 'leader')
+    return new SwarmError('NOT_LEADER', 'raft proposal: this node leads no more')
+  if (defined(transferee, 'transferee') !== 0) {
+    return new SwarmError('NOT_LEADER', 'raft proposal: leadership is being handed over')
+  }
+  const message = 'raft proposal: too many bytes wait for commit; repeat later'
+  return new SwarmError('RESOURCE_EXHAUSTED', message)
+}

@@ -1,0 +1,72 @@
+/**
+ * A clock that only moves when told to, for tests and simulations: timers fire in order of their due
+ * time (then of their making), and everything that a timer set off has run before the next one fires.
+ */
+import { setImmediate as turn } from 'node:timers/promises'
+import type { Clock, Timer } from '../../base/clock.ts'
+
+interface Pending {
+  readonly dueMs: number
+  readonly serial: number
+  readonly callback: () => void
+}
+
+/** `Clock` under the control of a test. */
+export class SimulatedClock implements Clock {
+  #nowMs = 0
+  #serial = 0
+  readonly #pending = new Set<Pending>()
+
+  monotonicMs(): number {
+    return this.#nowMs
+  }
+
+  wallMs(): number {
+    return this.#nowMs
+  }
+
+  after(delayMs: number, callback: () => void): Timer {
+    this.#serial += 1
+    const pending = { dueMs: this.#nowMs + delayMs, serial: this.#serial, callback }
+    this.#pending.add(pending)
+    return { cancel: () => this.#pending.delete(pending) }
+  }
+
+  /** Timers that have not fired. */
+  get pendingTimers(): number {
+    return this.#pending.size
+  }
+
+  /** Lets `durationMs` pass, timer by timer. */
+  async advance(durationMs: number): Promise<void> {
+    const endMs = this.#nowMs + durationMs
+    await turn()
+    for (let next = this.#next(endMs); next !== undefined; next = this.#next(endMs)) {
+      this.#pending.delete(next)
+      this.#nowMs = Math.max(this.#nowMs, next.dueMs)
+      next.callback()
+      await turn()
+    }
+    this.#nowMs = endMs
+  }
+
+  /** Lets time pass until `condition` holds, at most `limitMs`; returns whether it does. */
+  async advanceUntil(condition: () => boolean, limitMs: number): Promise<boolean> {
+    const endMs = this.#nowMs + limitMs
+    await turn()
+    while (!condition() && this.#nowMs < endMs) {
+      const next = this.#next(endMs)
+      await this.advance(next === undefined ? endMs - this.#nowMs : next.dueMs - this.#nowMs)
+    }
+    return condition()
+  }
+
+  #next(endMs: number): Pending | undefined {
+    let first: Pending | undefined
+    for (const each of this.#pending) {
+      if (each.dueMs > endMs) continue
+      if (first === undefined || each.dueMs < first.dueMs) first = each
+    }
+    return first
+  }
+}
