@@ -1,0 +1,89 @@
+/**
+ * The wording of etcd's describers, for scripts that compare text: configurations, progress, entries.
+ * Source: the expected outputs of etcd-io/raft's test data; etcd-io/raft `util.go`, `tracker/`.
+ */
+import { decodeConfChange } from '../core/conf-change-codec.ts'
+import type { ConfChange, ConfState, Entry, EntryType, PeerId } from '../core/entry.ts'
+import type { Role } from '../core/ready.ts'
+import type { ProgressMode, ProgressStatus } from '../core/status.ts'
+
+const ROLES: Readonly<Record<Role, string>> = {
+  follower: 'StateFollower',
+  preCandidate: 'StatePreCandidate',
+  candidate: 'StateCandidate',
+  leader: 'StateLeader',
+}
+
+const MODES: Readonly<Record<ProgressMode, string>> = {
+  probe: 'StateProbe',
+  replicate: 'StateReplicate',
+  snapshot: 'StateSnapshot',
+}
+
+const ENTRY_TYPES: Readonly<Record<EntryType, string>> = {
+  normal: 'EntryNormal',
+  confChange: 'EntryConfChange',
+  confChangeV2: 'EntryConfChangeV2',
+}
+
+/** Letters of configuration changes in scripts: `v1 l2 r3 u4`. */
+export const CHANGE_LETTERS = { addVoter: 'v', addLearner: 'l', remove: 'r', update: 'u' } as const
+
+/** A role as etcd names it. */
+export function describeRole(role: Role): string {
+  return ROLES[role]
+}
+
+/** `voters=(1 2)&&(1) learners=(3) learners_next=(2) autoleave`. */
+export function describeConf(conf: ConfState): string {
+  const group = (ids: readonly PeerId[]): string => `(${ids.join(' ')})`
+  let text = `voters=${group(conf.voters)}`
+  if (conf.votersOutgoing.length > 0) text += `&&${group(conf.votersOutgoing)}`
+  if (conf.learners.length > 0) text += ` learners=${group(conf.learners)}`
+  if (conf.learnersNext.length > 0) text += ` learners_next=${group(conf.learnersNext)}`
+  return conf.autoLeave ? `${text} autoleave` : text
+}
+
+/** `StateReplicate match=3 next=4 paused inflight=1[full]`. */
+export function describeProgress(progress: ProgressStatus): string {
+  const parts = [MODES[progress.mode], `match=${progress.match}`, `next=${progress.next}`]
+  if (progress.isLearner) parts.push('learner')
+  if (progress.paused) parts.push('paused')
+  if (progress.pendingSnapshot > 0) parts.push(`pendingSnap=${progress.pendingSnapshot}`)
+  if (!progress.recentActive) parts.push('inactive')
+  if (progress.inflight > 0)
+    parts.push(`inflight=${progress.inflight}${progress.inflightFull ? '[full]' : ''}`)
+  return parts.join(' ')
+}
+
+/** One line per member, ascending. */
+export function describeProgressMap(progress: Iterable<readonly [PeerId, ProgressStatus]>): string {
+  return [...progress].map(([id, status]) => `${id}: ${describeProgress(status)}\n`).join('')
+}
+
+/** `1/4 EntryNormal "data"`. */
+export function describeEntry(entry: Entry): string {
+  const head = `${entry.term}/${entry.index} ${ENTRY_TYPES[entry.type]}`
+  if (entry.type === 'normal') return `${head} ${quote(entry.data)}`
+  const changes = describeChanges(decodeConfChange(entry.data))
+  return changes === '' ? head : `${head} ${changes}`
+}
+
+/** `v1 l2 r3`. */
+export function describeChanges(change: ConfChange): string {
+  return change.changes.map(({ type, peer }) => `${CHANGE_LETTERS[type]}${peer}`).join(' ')
+}
+
+/** Go's `%q` of bytes that are printable, and hexadecimal escapes of the rest. */
+export function quote(data: Uint8Array): string {
+  let text = ''
+  for (const byte of data) {
+    const char = String.fromCharCode(byte)
+    if (char === '"' || char === '\\') text += `\\${char}`
+    else if (byte >= 0x20 && byte < 0x7f) text += char
+    else text += ESCAPES[char] ?? `\\x${byte.toString(16).padStart(2, '0')}`
+  }
+  return `"${text}"`
+}
+
+const ESCAPES: Readonly<Record<string, string>> = { '\n': '\\n', '\t': '\\t', '\r': '\\r' }
