@@ -1,50 +1,18 @@
 /**
- * Addresses of this node: `host:port` texts as users and Docker's API write them, and which address
- * peers are told. Docker's rule: the advertised address is the listen address unless that is a
+ * Which address this node tells its peers. Docker's rule: the advertised address is the listen address unless that is a
  * wildcard; then it is this machine's one global address, and with several the user must choose.
  * Source: moby `daemon/cluster/listen_addr.go`, in its behaviour.
  */
 import { networkInterfaces } from 'node:os'
-import { isIP, isIPv4, isIPv6 } from 'node:net'
+import { isIP, isIPv4 } from 'node:net'
 import { SwarmError } from '../base/errors.ts'
-
-/** The port of Docker Swarm, and ours, when none is named. */
-export const PORT_DEFAULT = 2377
-
-/** A host (IP address or name) and a port. */
-export interface HostPort {
-  readonly host: string
-  readonly port: number
-}
+import { parseHostPort } from '../mesh/addresses.ts'
+import type { HostPort } from '../mesh/addresses.ts'
 
 /** Where this node listens and what it tells peers. */
 export interface NodeAddresses {
   readonly listen: HostPort
   readonly advertised: HostPort
-}
-
-/** Reads `host`, `host:port`, `[v6]`, `[v6]:port`, `:port`. @throws INVALID_ARGUMENT */
-export function parseHostPort(text: string, portDefault = PORT_DEFAULT): HostPort {
-  const bracketed = /^\[(?<host>[^\]]+)\](?::(?<port>\d+))?$/.exec(text)
-  const plain = /^(?<host>[^:]*)(?::(?<port>\d+))?$/.exec(text)
-  const groups = bracketed?.groups ?? plain?.groups
-  const bare = isIPv6(text) ? { host: text, port: undefined } : groups
-  if (bare === undefined) {
-    throw new SwarmError('INVALID_ARGUMENT', `address "${text}": expected host:port`)
-  }
-  const port = bare['port'] === undefined ? portDefault : Number(bare['port'])
-  if (port > 65_535) {
-    throw new SwarmError('INVALID_ARGUMENT', `address "${text}": port ${port} is over 65535`)
-  }
-  const host = bare['host'] || '0.0.0.0'
-  return { host, port }
-}
-
-/** `host:port`, IPv6 in brackets. */
-export function hostPortText(address: HostPort): string {
-  return isIPv6(address.host)
-    ? `[${address.host}]:${address.port}`
-    : `${address.host}:${address.port}`
 }
 
 /** Whether `host` stands for all addresses. */

@@ -5,8 +5,7 @@
  */
 import type { JoinRequest } from '../api/ports.ts'
 import { SwarmError } from '../base/errors.ts'
-import { requestJoin } from '../mesh/join-client.ts'
-import { parseHostPort } from './advertise.ts'
+import { join } from '../mesh/join-client.ts'
 import type { Admission } from './join-authority.ts'
 import { JOIN_CATCH_UP_TIMEOUT_MS } from './limits.ts'
 import type { SwarmMember } from './member.ts'
@@ -15,14 +14,13 @@ import type { Start } from './start.ts'
 
 /** Joins the cluster of `request.token` through one of `request.remoteAddresses`. */
 export async function joinCluster(start: Start, request: JoinRequest): Promise<SwarmMember> {
-  if (request.remoteAddresses.length === 0) {
-    throw new SwarmError('INVALID_ARGUMENT', 'swarm join: no address of a manager is given')
-  }
-  const admission = (await requestJoin(start.mesh, {
-    addresses: request.remoteAddresses.map((address) => parseHostPort(address)),
+  const joined = await join(start.components, {
+    privateKeySeed: start.key.seed,
+    addresses: request.remoteAddresses,
     token: request.token,
     details: ownDetails(start, request.availability),
-  })) as Admission
+  })
+  const admission = joined.admission as Admission
   if (admission.dataKey !== undefined) await start.keys.adopt(admission.dataKey)
   const record = await recordMembership(start, admission)
   return openMember(start, record, { bootstrap: false })

@@ -7,8 +7,8 @@ import type { Clock } from '../base/clock.ts'
 import { errorText } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
-import { ControlPlane } from '../control/index.ts'
-import type { ReachabilityPort } from '../control/index.ts'
+import { ControlPlane } from '../control/control-plane.ts'
+import type { Reachability } from '../control/node-planner.ts'
 import type { Proposer } from '../store/transaction.ts'
 import type { StoreView } from '../store/view.ts'
 import type { ClusterKeys } from './cluster-keys.ts'
@@ -21,7 +21,7 @@ interface Components {
   readonly store: StoreView
   readonly proposer: Proposer
   readonly keys: ClusterKeys
-  readonly reachability: ReachabilityPort
+  readonly reachability: Reachability
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger

@@ -13,13 +13,7 @@ import type { Logger } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import type { MeshHost } from '../mesh/mesh.ts'
 import { RaftTransport } from '../mesh/raft-transport.ts'
-import {
-  FileSnapshotStore,
-  LevelLogStore,
-  Raft,
-  decodeMessages,
-  encodeMessages,
-} from '../raft/index.ts'
+import { FileSnapshotStore, LevelLogStore, Raft } from '../raft/index.ts'
 import { StoreStateMachine } from '../store/state-machine.ts'
 import type { NodeDescription } from '../store/objects.ts'
 import type { StoreView } from '../store/view.ts'
@@ -111,7 +105,7 @@ export class SwarmMember {
       const servers = [{ id: nodeId, address, suffrage: 'voter' } as const]
       await Raft.bootstrap({ logStore, snapshotStore }, servers)
     }
-    const transport = new RaftTransport({ mesh, codec: { encodeMessages, decodeMessages } })
+    const transport = new RaftTransport({ mesh, log })
     const raft = await Raft.open(
       { logStore, snapshotStore, transport, stateMachine, clock, random, log },
       { id: nodeId, address },

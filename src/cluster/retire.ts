@@ -1,6 +1,7 @@
 /** The last words of a node that leaves, and whom others may call in its place. */
-import { hostPortText } from './advertise.ts'
+import { hostPortOf, hostPortText } from '../mesh/addresses.ts'
 import type { SwarmMember } from './member.ts'
+import type { Node } from '../store/objects.ts'
 import type { Action } from '../store/transaction.ts'
 import type { StoreView } from '../store/view.ts'
 
@@ -60,14 +61,10 @@ export function remoteManagers(
   return store
     .list('nodes')
     .filter((node) => node.spec.Role === 'manager')
-    .map((node) => ({
-      nodeId: node.id,
-      address: managerAddress(node.advertiseHost, node.addresses),
-    }))
+    .map((node) => ({ nodeId: node.id, address: dialAddress(node) }))
 }
 
-/** `host:port` of a manager, from its first multiaddr. */
-export function managerAddress(host: string, addresses: readonly string[]): string {
-  const port = /\/tcp\/(?<port>\d+)/.exec(addresses[0] ?? '')?.groups?.['port']
-  return hostPortText({ host, port: Number(port ?? 0) })
+function dialAddress(node: Node): string {
+  const [first] = node.addresses
+  return first === undefined ? node.advertiseHost : hostPortText(hostPortOf(first))
 }

@@ -2,10 +2,9 @@
 import { join } from 'node:path'
 import { loadOrCreateNodeKey } from '../identity/node-key.ts'
 import type { NodeKey } from '../identity/node-key.ts'
-import { multiaddrText } from '../mesh/addresses.ts'
+import { hostPortText, multiaddrOf } from '../mesh/addresses.ts'
 import { createMesh } from '../mesh/mesh.ts'
 import type { MeshHost } from '../mesh/mesh.ts'
-import { hostPortText } from './advertise.ts'
 import type { NodeAddresses } from './advertise.ts'
 import { ClusterKeys } from './cluster-keys.ts'
 import type { JoinerDetails } from './join-authority.ts'
@@ -39,7 +38,11 @@ export async function openStart(
   const keys = await ClusterKeys.open(directory, random)
   const mesh = await createMesh(
     { clock, random, log },
-    { key, listenAddresses: [multiaddrText(addresses.listen)] },
+    {
+      privateKeySeed: key.seed,
+      listenAddresses: [multiaddrOf(addresses.listen)],
+      announceAddresses: [multiaddrOf(addresses.advertised)],
+    },
   )
   return { components: { ...components, mesh, keys }, key, mesh, keys, addresses, directory }
 }
@@ -53,7 +56,7 @@ export function openMember(
   return SwarmMember.open(start.components, {
     record,
     directory: start.directory,
-    addresses: [multiaddrText(start.addresses.advertised)],
+    addresses: [multiaddrOf(start.addresses.advertised)],
     advertiseHost: start.addresses.advertised.host,
     bootstrap: options.bootstrap,
   })
@@ -66,7 +69,7 @@ export function ownDetails(
 ): JoinerDetails {
   const { advertised } = start.addresses
   return {
-    addresses: [multiaddrText(advertised)],
+    addresses: [multiaddrOf(advertised)],
     advertiseHost: advertised.host,
     availability,
     description: start.components.describe(),
