@@ -68,6 +68,8 @@ export type StreamHandler = (stream: Stream, connection: Connection) => void
 export interface Host {
   /** Where it listens, without `/p2p/…`, wildcard addresses resolved. */
   addresses(): readonly string[]
+  /** Connections that are open now, in both directions. */
+  connectionCount(): number
   handle(protocol: string, handler: StreamHandler): Promise<void>
   /** A new connection; `peerId` undefined = whoever answers. */
   dial(address: string, peerId: string | undefined, signal: AbortSignal): Promise<Connection>
@@ -163,6 +165,7 @@ function hostOver(
   node.addEventListener('connection:close', ({ detail }) => strangers.delete(detail.id))
   return {
     addresses: () => node.getMultiaddrs().map((address) => withoutPeerId(address.toString())),
+    connectionCount: () => node.getConnections().length,
     handle: (protocol, handler) =>
       node.handle(protocol, handler, {
         maxInboundStreams: STREAMS_PER_CONNECTION_MAX,

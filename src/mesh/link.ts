@@ -32,6 +32,8 @@ export interface LinkTimers {
   /** Bounds of the random wait between dials; the upper one doubles up to `backoffMaxMs`. */
   readonly backoffMinMs: number
   readonly backoffMaxMs: number
+  /** The larger peer id lets the smaller one dial first, so that two sessions are rare. */
+  readonly dialYieldMs: number
 }
 
 /** Safe on a LAN with event-loop stalls up to 0.1 s (`reference/libp2p.md` §5.5). */
@@ -41,10 +43,9 @@ export const DEFAULT_LINK_TIMERS: LinkTimers = {
   dialTimeoutMs: 1_500,
   backoffMinMs: 250,
   backoffMaxMs: 5_000,
+  dialYieldMs: 100,
 }
 
-/** The larger peer id lets the smaller one dial first, so that two sessions are rare. */
-export const DIAL_YIELD_MS = 100
 /** A session that lasted so long ended for another reason than the one before. */
 export const STABLE_SESSION_MS = 2_000
 /** How long the second session stays, so that answers on their way arrive. */
@@ -251,7 +252,7 @@ export class Link {
   }
 
   #yieldMs(): number {
-    return this.#self.peerId < this.#member.peerId ? 0 : DIAL_YIELD_MS
+    return this.#self.peerId < this.#member.peerId ? 0 : this.#timers.dialYieldMs
   }
 
   /** Full jitter: anywhere between the least wait and a bound that doubles. */

@@ -71,6 +71,8 @@ export interface RaftLane {
 /** A running mesh with what only the composition root needs. */
 export interface MeshHost extends Mesh, AsyncDisposable {
   readonly raft: RaftLane
+  /** Connections that are open now; about one a reachable peer. */
+  connectionCount(): number
   /** Answers strangers on the join lane, as a manager or by saying that this node is none. */
   serveJoins(authority: JoinAuthority): void
   /** Cuts every link and stops libp2p; no timer and no socket is left. */
@@ -224,6 +226,10 @@ class NodeMesh implements MeshHost {
   handleStream(method: string, handler: (header: unknown, stream: Duplex) => Promise<void>): void {
     assert(!this.#streamHandlers.has(method), `stream "${method}" has a handler already`)
     this.#streamHandlers.set(method, handler)
+  }
+
+  connectionCount(): number {
+    return this.#host?.connectionCount() ?? 0
   }
 
   serveJoins(authority: JoinAuthority): void {
