@@ -316,7 +316,7 @@ export class Driver<R> implements TransportHandler {
     if (this.#status !== 'running') return
     this.reads.flush((context) => this.core.readIndex(context))
     if (!this.#writer.busy) this.proposals.flush(this.core)
-    while (this.#status === 'running' && this.core.hasReady()) this.#handle(this.core.ready())
+    while (this.isRunning && this.core.hasReady()) this.#handle(this.core.ready())
   }
 
   #handle(ready: Ready): void {

@@ -1,16 +1,15 @@
 /** A value that changes, read as a stream: a slow reader misses intermediate values, never the last. */
 export class LatestValue<T> {
-  #value: T
-  #isNew = true
+  /** The value that the reader has not had yet. */
+  #unread: { readonly value: T } | undefined
   #wake: (() => void) | undefined
 
   constructor(value: T) {
-    this.#value = value
+    this.#unread = { value }
   }
 
   set(value: T): void {
-    this.#value = value
-    this.#isNew = true
+    this.#unread = { value }
     this.#wake?.()
   }
 
@@ -22,19 +21,27 @@ export class LatestValue<T> {
     const onAbort = (): void => this.#wake?.()
     signal?.addEventListener('abort', onAbort, { once: true })
     try {
-      while (signal?.aborted !== true) {
-        if (this.#isNew) {
-          this.#isNew = false
-          yield this.#value
-          continue
+      while (!isAborted(signal)) {
+        const unread = this.#unread
+        if (unread === undefined) await this.#change()
+        else {
+          this.#unread = undefined
+          yield unread.value
         }
-        const woken = Promise.withResolvers<void>()
-        this.#wake = woken.resolve
-        await woken.promise
       }
     } finally {
       signal?.removeEventListener('abort', onAbort)
       release()
     }
   }
+
+  #change(): Promise<void> {
+    const woken = Promise.withResolvers<void>()
+    this.#wake = woken.resolve
+    return woken.promise
+  }
+}
+
+function isAborted(signal: AbortSignal | undefined): boolean {
+  return signal?.aborted === true
 }

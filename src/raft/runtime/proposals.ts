@@ -95,8 +95,9 @@ export class Proposals<R> {
   ): { readonly index: Index; readonly promise: Promise<Outcome<R>> } {
     const call = this.#calls.start<Outcome<R>>(options, TIMED_OUT)
     if (call.settled) return { index: 0, promise: call.promise }
-    if (core.proposeConfChange(change) !== 'ok') {
-      call.reject(refusal(core))
+    const result = core.proposeConfChange(change)
+    if (result !== 'ok') {
+      call.reject(result === 'refused' ? changePending() : refusal(core))
       return { index: 0, promise: call.promise }
     }
     const { lastIndex, hard } = core.status()
@@ -157,6 +158,12 @@ export class Proposals<R> {
 
 /** The command of a barrier: none. */
 export const BARRIER: Uint8Array = NO_DATA
+
+/** Only one change of membership at a time. */
+export function changePending(): SwarmError {
+  const message = 'membership: another change is under way; repeat when it is in force'
+  return new SwarmError('FAILED_PRECONDITION', message)
+}
 
 function refusal(core: RaftCore): SwarmError {
   const { role, transferee } = core.status()

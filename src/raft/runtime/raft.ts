@@ -22,7 +22,7 @@ import {
 } from './options.ts'
 import type { CallOptions, PendingCall } from './pending-calls.ts'
 import type { Configuration, ServerId } from './ports.ts'
-import { BARRIER, type Applied } from './proposals.ts'
+import { BARRIER, changePending, type Applied } from './proposals.ts'
 import { recover } from './recovery.ts'
 
 /** Who leads, as this member sees it. */
@@ -392,9 +392,4 @@ function successorRank(progress: MemberProgress | undefined): number {
 
 function notLeader(): SwarmError {
   return new SwarmError('NOT_LEADER', 'raft: this member does not lead')
-}
-
-function changePending(): SwarmError {
-  const message = 'membership: another change is under way; repeat when it is in force'
-  return new SwarmError('FAILED_PRECONDITION', message)
 }
