@@ -6,9 +6,9 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { openSync, closeSync, readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { EngineClient, poll } from './engine-client.ts'
-import { processesOf, unmountBelow } from './process-table.ts'
+import { processesOf, removeCgroups, unmountBelow } from './process-table.ts'
 
 const START_DEADLINE_MS = 60_000
 const STOP_DEADLINE_MS = 60_000
@@ -85,6 +85,7 @@ export class Daemon {
       Promise.resolve(processesOf(this.#directory).length === 0 || undefined),
     )
     unmountBelow(this.#directory)
+    removeCgroups(basename(this.#directory))
     rmSync(this.#directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 })
   }
 

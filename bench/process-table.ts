@@ -1,7 +1,9 @@
 /** What `/proc` says: processes of a peer, their memory, mounts below a directory. */
 import { execFileSync } from 'node:child_process'
-import { readFileSync, readdirSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, rmdirSync } from 'node:fs'
 import { basename } from 'node:path'
+
+const CGROUPS = '/sys/fs/cgroup'
 
 /** A process of a peer. */
 export interface PeerProcess {
@@ -52,6 +54,14 @@ export function unmountBelow(directory: string): void {
     .filter((point) => point.startsWith(`${directory}/`))
     .toSorted((a, b) => b.length - a.length)
   for (const point of points) execFileSync('umount', ['--lazy', point])
+}
+
+/** Removes the (empty) cgroup `name` from every hierarchy of the machine, v1 and v2. */
+export function removeCgroups(name: string): void {
+  const hierarchies = readdirSync(CGROUPS).map((child) => `${CGROUPS}/${child}`)
+  for (const path of [CGROUPS, ...hierarchies].map((root) => `${root}/${name}`)) {
+    if (existsSync(path)) rmdirSync(path)
+  }
 }
 
 /** A file of `/proc`; undefined when the process is gone. */
