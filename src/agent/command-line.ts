@@ -7,8 +7,7 @@ import type { ReadyImage } from '../image/ports.ts'
 import type { ContainerSpec } from '../store/spec.ts'
 
 /** Where programs are looked for when neither image nor spec names a PATH. */
-export const CONTAINER_PATH_DEFAULT =
-  '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+export const CONTAINER_PATH_DEFAULT = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /** The argument vector. @throws INVALID_ARGUMENT when neither image nor spec names a command */
 export function commandLine(image: ReadyImage['config'], spec: ContainerSpec): readonly string[] {

@@ -83,7 +83,9 @@ export class NodeNetwork {
     const result = await runCommand(['ip', '-force', '-batch', '-'], { input: lines.join('\n') })
     const faults = result.stderr
       .split('\n')
-      .filter((line) => line !== '' && !/Cannot find device|No such file|^Command failed/.test(line))
+      .filter(
+        (line) => line !== '' && !/Cannot find device|No such file|^Command failed/.test(line),
+      )
     if (faults.length === 0) return
     throw new SwarmError('RUNTIME_FAILED', `network of task ${taskId}: ${faults.join('; ')}`)
   }

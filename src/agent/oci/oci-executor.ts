@@ -95,13 +95,8 @@ export class OciExecutor implements Executor {
     options.signal.throwIfAborted()
     await mkdir(files.exitDirectory)
     await mountRoot(plan, this.#parts.mounter)
-    const [inputs, networkNamespace] = await Promise.all([
-      this.#inputs(plan),
-      this.#attach(plan),
-    ])
-    const spec = ociSpec(
-      networkNamespace === undefined ? inputs : { ...inputs, networkNamespace },
-    )
+    const [inputs, networkNamespace] = await Promise.all([this.#inputs(plan), this.#attach(plan)])
+    const spec = ociSpec(networkNamespace === undefined ? inputs : { ...inputs, networkNamespace })
     await writeFile(join(plan.directory, 'config.json'), JSON.stringify(spec), { mode: 0o600 })
     options.signal.throwIfAborted()
     const pid = await this.#parts.monitor.create(this.#parts.runtime, files)
@@ -122,6 +117,9 @@ export class OciExecutor implements Executor {
     if (exit !== undefined) return { state: 'exited', exit }
     const mark = await files.readProcess()
     if (mark !== undefined && !isAlive(mark)) return this.#lost(files)
+    if (mark === undefined && !existsSync(join(directory, 'config.json'))) {
+      return files.wasStarted() ? this.#lost(files) : { state: 'absent' }
+    }
     const state = await containerState(this.#parts.runtime, files.id)
     if (state === undefined || state.pid <= 0) {
       return mark === undefined && !files.wasStarted() ? { state: 'absent' } : this.#lost(files)

@@ -68,11 +68,7 @@ export function seccompFilter(
   }
 }
 
-function applies(
-  group: SyscallGroup,
-  held: ReadonlySet<string>,
-  architecture: string,
-): boolean {
+function applies(group: SyscallGroup, held: ReadonlySet<string>, architecture: string): boolean {
   if (group.architectures !== undefined && !group.architectures.includes(architecture)) {
     return false
   }

@@ -50,7 +50,10 @@ export class ShOciMonitor implements Monitor {
       if (pid !== undefined) return pid
       if ((await files.readExit()) !== undefined) {
         const words = (await readTextFile(errorLog))?.trim() ?? ''
-        throw new SwarmError('RUNTIME_FAILED', `container ${files.id}: ${words || 'it did not start'}`)
+        throw new SwarmError(
+          'RUNTIME_FAILED',
+          `container ${files.id}: ${words || 'it did not start'}`,
+        )
       }
       await delay(this.#clock, POLL_MS)
     }
