@@ -1,0 +1,119 @@
+/**
+ * What the leader decides about nodes: whether each is ready or down, its container subnet, and what
+ * becomes of tasks whose node is gone for good. Only changes are written (DESIGN.md decision 4).
+ */
+import { isTerminal, type Node, type Task } from '../store/objects.ts'
+import { isUnassigned, type Plan } from './plan.ts'
+import { cidrText, lowestFreeSubnet, parseCidr, type Cidr } from './subnets.ts'
+
+/** How long a node may be unreachable before its tasks are replaced. */
+export const NODE_DOWN_GRACE_MS = 10_000
+
+/** A sign of life this young makes a node ready again. */
+export const NODE_FRESH_MS = 2_000
+
+/** How long a node may be down before its tasks are written off (swarmkit: 24 h). */
+export const ORPHAN_AFTER_MS = 24 * 60 * 60 * 1000
+
+/** When nodes were heard of last. */
+export interface Reachability {
+  /** Monotonic; now if the node is reachable; undefined if it never was. */
+  lastReachableMs(nodeId: string): number | undefined
+}
+
+/** Judges nodes; one per leadership. */
+export class NodePlanner {
+  readonly #reachability: Reachability
+  readonly #selfId: string
+  readonly #downGraceMs: number
+  /** Node id → when this leader began to wait for it. */
+  readonly #since = new Map<string, number>()
+
+  constructor(
+    reachability: Reachability,
+    options: { readonly selfId: string; readonly downGraceMs: number },
+  ) {
+    this.#reachability = reachability
+    this.#selfId = options.selfId
+    this.#downGraceMs = options.downGraceMs
+  }
+
+  /** Writes changed states and missing subnets into `plan`. */
+  plan(plan: Plan): void {
+    const nodes = plan.list('nodes')
+    this.#forgetGone(nodes)
+    for (const node of nodes) this.#judge(plan, node)
+    allocateSubnets(plan)
+  }
+
+  #judge(plan: Plan, node: Node): void {
+    const { nowMs } = plan.moment
+    if (!this.#since.has(node.id)) this.#since.set(node.id, nowMs)
+    const silentMs = this.#silentMs(node.id, nowMs)
+    const { state } = node.status
+    if (state !== 'ready' && silentMs <= NODE_FRESH_MS && this.#heard(node.id)) {
+      setState(plan, node, 'ready', '')
+    } else if (state !== 'down' && silentMs > this.#downGraceMs) {
+      setState(plan, node, 'down', 'heartbeat failure')
+    } else if (state === 'down' && silentMs > ORPHAN_AFTER_MS) {
+      orphanTasks(plan, node.id)
+    }
+  }
+
+  #heard(nodeId: string): boolean {
+    return nodeId === this.#selfId || this.#reachability.lastReachableMs(nodeId) !== undefined
+  }
+
+  /** How long nothing was heard of the node; a new leader starts at zero. */
+  #silentMs(nodeId: string, nowMs: number): number {
+    if (nodeId === this.#selfId) return 0
+    const heardMs = this.#reachability.lastReachableMs(nodeId)
+    const sinceMs = this.#since.get(nodeId) ?? nowMs
+    if (heardMs === undefined) return nowMs - sinceMs
+    return nowMs - Math.max(heardMs, sinceMs)
+  }
+
+  #forgetGone(nodes: readonly Node[]): void {
+    const present = new Set(nodes.map((node) => node.id))
+    for (const nodeId of this.#since.keys()) {
+      if (!present.has(nodeId)) this.#since.delete(nodeId)
+    }
+  }
+}
+
+function setState(plan: Plan, node: Node, state: 'ready' | 'down', message: string): void {
+  if (plan.room()) plan.put('nodes', { ...node, status: { state, message } })
+}
+
+/** Gives nodes without a subnet the lowest free one, in order of id. */
+export function allocateSubnets(plan: Plan): void {
+  const cluster = plan.store.cluster()
+  const nodes = plan.list('nodes')
+  if (cluster === undefined || nodes.every((node) => node.subnet !== undefined)) return
+  const taken: Cidr[] = []
+  for (const node of nodes) {
+    const cidr = node.subnet === undefined ? undefined : parseCidr(node.subnet)
+    if (cidr !== undefined) taken.push(cidr)
+  }
+  taken.sort((a, b) => a.base - b.base)
+  for (const node of nodes) {
+    if (node.subnet !== undefined) continue
+    const subnet = lowestFreeSubnet(cluster.addressPools, cluster.subnetSize, taken)
+    if (subnet === undefined || !plan.room()) return
+    taken.push(subnet)
+    plan.put('nodes', { ...node, subnet: cidrText(subnet) })
+  }
+}
+
+/** Ends a task whose node will not report any more. */
+export function orphanTask(plan: Plan, task: Task): void {
+  if (!plan.room()) return
+  plan.put('tasks', { ...task, status: plan.status('orphaned', 'node is gone') })
+}
+
+function orphanTasks(plan: Plan, nodeId: string): void {
+  for (const task of plan.tasksOfNode(nodeId)) {
+    if (isTerminal(task.status.state) || isUnassigned(task)) continue
+    orphanTask(plan, task)
+  }
+}

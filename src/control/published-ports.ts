@@ -1,0 +1,144 @@
+/**
+ * Published ports: a port is published in the ingress by one service at a time (per protocol); a port
+ * published on hosts shares only with other host-mode ports. Ports that the user left open come from
+ * 30000–32767 and stay with the service while it lives.
+ * Source: swarmkit `manager/controlapi/service.go` for conflicts, `portallocator.go` for the range.
+ */
+import { isDeepStrictEqual } from 'node:util'
+import { SwarmError } from '../base/errors.ts'
+import type { AllocatedPort, Service } from '../store/objects.ts'
+import type { PortConfig, ServiceSpec } from '../store/spec.ts'
+import type { StoreView } from '../store/view.ts'
+import type { Plan } from './plan.ts'
+
+/** Range of ports that the allocator chooses from. */
+export const DYNAMIC_PORT_FIRST = 30_000
+export const DYNAMIC_PORT_LAST = 32_767
+
+/** A port with everything settled but its number. */
+type WantedPort = AllocatedPort
+
+function wantedPorts(spec: ServiceSpec): WantedPort[] {
+  return (spec.EndpointSpec?.Ports ?? []).map(wanted)
+}
+
+function wanted(port: PortConfig): WantedPort {
+  return {
+    ...(port.Name === undefined || port.Name === '' ? {} : { name: port.Name }),
+    protocol: port.Protocol ?? 'tcp',
+    targetPort: port.TargetPort,
+    publishedPort: port.PublishedPort ?? 0,
+    publishMode: port.PublishMode ?? 'ingress',
+  }
+}
+
+/**
+ * Refuses a spec whose ports another service has.
+ * @throws INVALID_ARGUMENT with Docker's text
+ */
+export function assertPortsFree(store: StoreView, spec: ServiceSpec, ownId?: string): void {
+  assertNoDuplicates(spec)
+  const others = store.list('services').filter((service) => service.id !== ownId)
+  const conflict = findConflict(wantedPorts(spec), others)
+  if (conflict !== undefined) throw new SwarmError('INVALID_ARGUMENT', conflict)
+}
+
+function assertNoDuplicates(spec: ServiceSpec): void {
+  const seen = new Set<string>()
+  for (const port of wantedPorts(spec)) {
+    if (port.publishedPort === 0) continue
+    const key = `${port.publishMode}/${portKey(port)}`
+    if (seen.has(key)) {
+      throw new SwarmError('INVALID_ARGUMENT', 'EndpointSpec: duplicate published ports provided')
+    }
+    seen.add(key)
+  }
+}
+
+/** Docker's sentence for the first of `ports` that one of `others` has, or undefined. */
+function findConflict(
+  ports: readonly WantedPort[],
+  others: readonly Service[],
+): string | undefined {
+  for (const port of ports) {
+    if (port.publishedPort === 0) continue
+    for (const other of others) {
+      const mode = conflictMode(port, portsOf(other))
+      if (mode !== undefined) {
+        return (
+          `port '${port.publishedPort}' is already in use by service ` +
+          `'${other.spec.Name}' (${other.id}) as ${mode}`
+        )
+      }
+    }
+  }
+  return undefined
+}
+
+function conflictMode(port: WantedPort, taken: readonly AllocatedPort[]): string | undefined {
+  const same = taken.filter((other) => portKey(other) === portKey(port))
+  if (same.some((other) => other.publishMode === 'ingress')) return 'an ingress port'
+  if (port.publishMode === 'ingress' && same.length > 0) return 'a host-published port'
+  return undefined
+}
+
+/** Ports that a service has or asks for by number. */
+function portsOf(service: Service): AllocatedPort[] {
+  const asked = wantedPorts(service.spec).filter((port) => port.publishedPort !== 0)
+  return [...(service.endpoint?.ports ?? []), ...asked]
+}
+
+function portKey(port: AllocatedPort): string {
+  return `${port.protocol}/${port.publishedPort}`
+}
+
+/** Whether the endpoint stands for the current spec. */
+export function isAllocated(service: Service): boolean {
+  return service.endpoint?.allocatedFor === service.specVersion
+}
+
+/**
+ * Gives `service` its ports if its spec is new. Returns why that is not possible, or undefined.
+ * Conflicts are with what other services *hold*: of two that ask for one port, the first has it.
+ */
+export function allocatePorts(plan: Plan, service: Service): string | undefined {
+  if (isAllocated(service)) return undefined
+  const others = plan.list('services').filter((other) => other.id !== service.id)
+  const ports = wantedPorts(service.spec)
+  const holders = others.map((other) => ({ ...other, spec: { ...other.spec, EndpointSpec: {} } }))
+  const conflict = findConflict(ports, holders)
+  if (conflict !== undefined) return conflict
+  const taken = new Set(
+    others.flatMap((other) => portsOf(other).map(portKey)).concat(ports.map(portKey)),
+  )
+  const settled: AllocatedPort[] = []
+  for (const port of ports) {
+    const number = settlePort(port, service, taken)
+    if (number === undefined) return `no free port in ${DYNAMIC_PORT_FIRST}-${DYNAMIC_PORT_LAST}`
+    const allocated = { ...port, publishedPort: number }
+    taken.add(portKey(allocated))
+    settled.push(allocated)
+  }
+  if (!plan.room()) return 'waiting for the allocator'
+  const endpoint = { ports: settled, allocatedFor: service.specVersion }
+  plan.put('services', { ...service, endpoint })
+  return undefined
+}
+
+/** The number of a port: the asked one, the one it had, or the lowest free. */
+function settlePort(
+  port: WantedPort,
+  service: Service,
+  taken: ReadonlySet<string>,
+): number | undefined {
+  // On hosts, an open port is each node's own choice.
+  if (port.publishedPort !== 0 || port.publishMode === 'host') return port.publishedPort
+  const before = service.endpoint?.ports.find((held) =>
+    isDeepStrictEqual({ ...held, publishedPort: 0 }, port),
+  )
+  if (before !== undefined && !taken.has(portKey(before))) return before.publishedPort
+  for (let number = DYNAMIC_PORT_FIRST; number <= DYNAMIC_PORT_LAST; number += 1) {
+    if (!taken.has(portKey({ ...port, publishedPort: number }))) return number
+  }
+  return undefined
+}
