@@ -18,6 +18,7 @@ export class MemoryNetwork {
   readonly #handlers = new Map<ServerId, TransportHandler>()
   readonly #cut = new Set<string>()
   #drop: DropRule = () => false
+  #snapshotsToBreak = 0
   /** Time on the wire, milliseconds. */
   latencyMs = 1
   /** Messages delivered so far. */
@@ -64,6 +65,24 @@ export class MemoryNetwork {
     for (const handler of this.#handlers.values()) {
       this.#clock.after(this.latencyMs, () => handler.onUnreachable(id, 'closed'))
     }
+  }
+
+  /** The connection between two nodes breaks once; both live on. */
+  closeLink(a: ServerId, b: ServerId): void {
+    this.#handlers.get(a)?.onUnreachable(b, 'closed')
+    this.#handlers.get(b)?.onUnreachable(a, 'closed')
+  }
+
+  /** The next `count` snapshot transfers break after their first bytes. */
+  breakSnapshots(count: number): void {
+    this.#snapshotsToBreak = count
+  }
+
+  /** Whether the transfer that begins now is to break. */
+  takeBreak(): boolean {
+    if (this.#snapshotsToBreak === 0) return false
+    this.#snapshotsToBreak -= 1
+    return true
   }
 
   attach(id: ServerId, handler: TransportHandler): void {
@@ -136,9 +155,10 @@ class MemoryTransport implements Transport {
     source: AsyncIterable<Uint8Array>,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
+    const breaks = this.#network.takeBreak()
     for await (const chunk of source) {
       signal.throwIfAborted()
-      if (this.#network.reach(this.#id, to) === undefined) {
+      if (breaks || this.#network.reach(this.#id, to) === undefined) {
         throw new SwarmError('UNAVAILABLE', `server ${to}: is unreachable`)
       }
       yield chunk.slice()
