@@ -47,7 +47,7 @@ export function planUpdate(context: RevivalContext): void {
   const { plan, service } = context
   if (!isAllocated(service)) return
   const pace = paceOf(service)
-  const slots = slotsOf(plan, service)
+  const slots = slotsOf(plan, service).filter((slot) => !isPaused(plan, slot))
   const progress = slots.map((slot) => progressOf(context, slot, pace))
   finishStartFirst(plan, progress)
   const dirty = progress.filter((one) => one.state === 'dirty')
@@ -57,12 +57,18 @@ export function planUpdate(context: RevivalContext): void {
   if (state === 'paused' || state === 'rollback_paused') return
   if (isUnderWay(state) && maybeFail(context, progress, pace)) return
   if (dirty.length > 0) {
-    if (!isUnderWay(state)) begin(plan, service)
+    // What was paused or refilled late is brought up to date without a word (swarmkit G5).
+    if (state === undefined) begin(plan, service)
     const limit = pace.parallelism === 0 ? dirty.length : pace.parallelism - busy.length
     for (const one of dirty.slice(0, Math.max(0, limit))) replaceSlot(context, one, pace)
   } else if (busy.length === 0 && isUnderWay(state)) {
     maybeComplete(context, progress, pace)
   }
+}
+
+/** A global service's slot on a paused node keeps what it has. */
+function isPaused(plan: Plan, slot: Slot): boolean {
+  return slot.nodeId !== '' && plan.get('nodes', slot.nodeId)?.spec.Availability === 'pause'
 }
 
 function paceOf(service: Service): Pace {

@@ -1,0 +1,787 @@
+import test from 'ava'
+import fc from 'fast-check'
+import { SwarmError } from '../base/errors.ts'
+import type { Task } from '../store/objects.ts'
+import { successorTaskId } from '../store/restart-policy.ts'
+import type { ServiceSpec } from '../store/spec.ts'
+import { nodeDraft, serviceSpec, taskSpec } from '../store/testing/fixtures.ts'
+import { meetsConstraintTexts } from './constraints.ts'
+import { NODE_DOWN_GRACE_MS } from './node-planner.ts'
+import { LEADER_RESTART_GRACE_MS } from './revival.ts'
+import { isUsable } from './slots.ts'
+import { FakeSwarm } from './testing/fake-swarm.ts'
+
+const SECOND_NS = 1_000_000_000
+
+function withTemplate(
+  spec: ServiceSpec,
+  fields: Partial<ServiceSpec['TaskTemplate']>,
+): ServiceSpec {
+  return { ...spec, TaskTemplate: { ...spec.TaskTemplate, ...fields } }
+}
+
+function image(spec: ServiceSpec, name: string): ServiceSpec {
+  return withTemplate(spec, { ContainerSpec: { Image: name } })
+}
+
+function perNode(tasks: readonly Task[]): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const task of tasks) counts[task.nodeId] = (counts[task.nodeId] ?? 0) + 1
+  return counts
+}
+
+function slots(tasks: readonly Task[]): number[] {
+  return tasks.map((task) => task.slot).toSorted((a, b) => a - b)
+}
+
+test('a new service is allocated, scheduled and assigned in one transaction', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(3)
+  const before = swarm.controlTransactions
+  const id = swarm.createService(
+    serviceSpec('web', 6, {
+      EndpointSpec: { Ports: [{ TargetPort: 80, PublishedPort: 8080 }, { TargetPort: 81 }] },
+    }),
+  )
+  await swarm.clock.advance(3)
+  t.is(swarm.controlTransactions, before + 1)
+  t.true(swarm.tasks(id).every((task) => task.status.state === 'assigned'))
+  await swarm.settle()
+  t.deepEqual(slots(swarm.running(id)), [1, 2, 3, 4, 5, 6])
+  t.deepEqual(perNode(swarm.running(id)), { n0: 2, n1: 2, n2: 2 })
+  t.deepEqual(
+    swarm.service(id).endpoint?.ports.map((port) => port.publishedPort),
+    [8080, 30000],
+  )
+  t.deepEqual(swarm.tasks(id)[0]?.ports, swarm.service(id).endpoint?.ports)
+  t.deepEqual(
+    swarm.store.list('nodes').map((node) => node.subnet),
+    ['10.0.0.0/24', '10.0.1.0/24', '10.0.2.0/24'],
+  )
+  await swarm.control.stop()
+  t.is(swarm.clock.pending, 0, 'a stopped control plane leaves no timer')
+})
+
+test('an idle swarm writes nothing', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(3)
+  swarm.createService(serviceSpec('web', 3))
+  await swarm.settle(500)
+  const { index } = swarm.store
+  await swarm.settle(60_000)
+  t.is(swarm.store.index, index)
+})
+
+test('fifty replicas are one transaction, four hundred are a few', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(3)
+  const before = swarm.controlTransactions
+  const fifty = swarm.createService(serviceSpec('fifty', 50))
+  await swarm.clock.advance(5)
+  t.is(swarm.controlTransactions, before + 1)
+  t.is(swarm.tasks(fifty).length, 50)
+  const many = swarm.createService(serviceSpec('many', 400))
+  await swarm.clock.advance(20)
+  t.is(swarm.tasks(many).length, 400)
+  t.true(swarm.tasks(many).every((task) => task.status.state === 'assigned'))
+})
+
+test('scaling up keeps what runs and fills free slots', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  const id = swarm.createService(serviceSpec('web', 2))
+  await swarm.settle()
+  const first = swarm.running(id).map((task) => task.id)
+  swarm.updateService(id, (spec) => ({ ...spec, Mode: { Replicated: { Replicas: 5 } } }))
+  await swarm.settle()
+  t.deepEqual(slots(swarm.running(id)), [1, 2, 3, 4, 5])
+  const now = new Set(swarm.running(id).map((task) => task.id))
+  t.true(first.every((taskId) => now.has(taskId)))
+  t.is(swarm.service(id).updateStatus, undefined)
+})
+
+test('scaling down takes from the fullest node and removes the tasks', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(1)
+  const id = swarm.createService(serviceSpec('web', 3))
+  await swarm.settle()
+  swarm.addNode('n1')
+  await swarm.settle(600)
+  swarm.updateService(id, (spec) => ({ ...spec, Mode: { Replicated: { Replicas: 4 } } }))
+  await swarm.settle()
+  t.deepEqual(perNode(swarm.running(id)), { n0: 3, n1: 1 })
+  swarm.updateService(id, (spec) => ({ ...spec, Mode: { Replicated: { Replicas: 2 } } }))
+  await swarm.settle()
+  t.deepEqual(perNode(swarm.running(id)), { n0: 1, n1: 1 })
+  t.is(swarm.tasks(id).length, 2)
+})
+
+test('a removed service takes its tasks along once they have stopped', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  const id = swarm.createService(serviceSpec('web', 3))
+  await swarm.settle()
+  swarm.write([{ type: 'remove', table: 'services', id }])
+  await swarm.clock.advance(3)
+  t.true(swarm.tasks(id).every((task) => task.desiredState === 'remove'))
+  t.is(swarm.tasks(id).length, 3)
+  await swarm.settle()
+  t.is(swarm.tasks(id).length, 0)
+})
+
+test('a deleted task is replaced', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  const id = swarm.createService(serviceSpec('web', 2))
+  await swarm.settle()
+  const [victim] = swarm.running(id)
+  swarm.write([{ type: 'remove', table: 'tasks', id: victim?.id ?? '' }])
+  await swarm.settle()
+  t.deepEqual(slots(swarm.running(id)), [1, 2])
+})
+
+test('tasks of a silent node run elsewhere after the grace, not before', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(3)
+  const id = swarm.createService(serviceSpec('web', 6))
+  await swarm.settle()
+  swarm.silent.add('n2')
+  await swarm.settle(NODE_DOWN_GRACE_MS - 500)
+  t.is(swarm.store.get('nodes', 'n2')?.status.state, 'ready')
+  t.deepEqual(perNode(swarm.running(id)), { n0: 2, n1: 2, n2: 2 })
+  await swarm.settle(1_700)
+  t.is(swarm.store.get('nodes', 'n2')?.status.state, 'down')
+  t.deepEqual(perNode(swarm.running(id)), { n0: 3, n1: 3 })
+  swarm.silent.delete('n2')
+  await swarm.settle(1_000)
+  t.is(swarm.store.get('nodes', 'n2')?.status.state, 'ready')
+  t.deepEqual(perNode(swarm.running(id)), { n0: 3, n1: 3 }, 'nothing moves back')
+  t.true(
+    swarm.store.find('tasks', 'nodeId', 'n2').every((task) => task.status.state === 'shutdown'),
+  )
+})
+
+test('a new leader gives every node the full grace', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  swarm.silent.add('n1')
+  await swarm.settle(NODE_DOWN_GRACE_MS - 1_000)
+  await swarm.control.stop()
+  swarm.control.start()
+  await swarm.settle(NODE_DOWN_GRACE_MS - 1_000)
+  t.is(swarm.store.get('nodes', 'n1')?.status.state, 'ready')
+  await swarm.settle(2_000)
+  t.is(swarm.store.get('nodes', 'n1')?.status.state, 'down')
+})
+
+test('draining moves only that node’s tasks; pausing moves none and brings no new ones', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(3)
+  const id = swarm.createService(serviceSpec('web', 6))
+  await swarm.settle()
+  const kept = swarm.running(id).filter((task) => task.nodeId !== 'n0')
+  swarm.setAvailability('n0', 'drain')
+  await swarm.settle()
+  t.deepEqual(perNode(swarm.running(id)), { n1: 3, n2: 3 })
+  const now = new Set(swarm.running(id).map((task) => task.id))
+  t.true(kept.every((task) => now.has(task.id)))
+  swarm.setAvailability('n1', 'pause')
+  swarm.updateService(id, (spec) => ({ ...spec, Mode: { Replicated: { Replicas: 8 } } }))
+  await swarm.settle()
+  t.deepEqual(perNode(swarm.running(id)), { n1: 3, n2: 5 })
+})
+
+test('tasks of a removed node are orphaned and replaced', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  const id = swarm.createService(serviceSpec('web', 2))
+  await swarm.settle()
+  swarm.write([{ type: 'remove', table: 'nodes', id: 'n1' }])
+  await swarm.settle()
+  t.deepEqual(perNode(swarm.running(id)), { n0: 2 })
+  const [orphan] = swarm.store.find('tasks', 'nodeId', 'n1')
+  t.like(orphan, { desiredState: 'shutdown', status: { state: 'orphaned' } })
+})
+
+test('constraints, resources and host ports decide, and a pending task says why it waits', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(3)
+  swarm.updateNode('n1', (node) => ({ spec: { ...node.spec, Labels: { disk: 'ssd' } } }))
+  const ssd = { Placement: { Constraints: ['node.labels.disk == ssd'] } }
+  const fit = swarm.createService(withTemplate(serviceSpec('fit', 2), ssd))
+  const none = { Placement: { Constraints: ['node.labels.disk==tape'] } }
+  const unfit = swarm.createService(withTemplate(serviceSpec('unfit'), none))
+  const mixed = swarm.createService(
+    withTemplate(serviceSpec('mixed'), {
+      Placement: { Constraints: ['node.hostname!=host-n2'] },
+      Resources: { Reservations: { NanoCPUs: 5e9 } },
+    }),
+  )
+  swarm.setAvailability('n2', 'pause')
+  await swarm.settle()
+  t.deepEqual(perNode(swarm.running(fit)), { n1: 2 })
+  const reason = (id: string): string | undefined => swarm.tasks(id)[0]?.status.err
+  t.is(
+    reason(unfit),
+    'no suitable node (scheduling constraints not satisfied on 2 nodes; ' +
+      '1 node not available for new tasks)',
+  )
+  t.is(
+    reason(mixed),
+    'no suitable node (insufficient resources on 2 nodes; 1 node not available for new tasks)',
+  )
+  swarm.updateNode('n0', (node) => ({ spec: { ...node.spec, Labels: { disk: 'tape' } } }))
+  await swarm.settle()
+  t.deepEqual(perNode(swarm.running(unfit)), { n0: 1 })
+  t.is(reason(unfit), undefined)
+})
+
+test('reservations, host ports and replicas per node limit a node, and ended tasks free it', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  const heavy = { Resources: { Reservations: { NanoCPUs: 3e9, MemoryBytes: 1024 } } }
+  const id = swarm.createService(withTemplate(serviceSpec('heavy', 3), heavy))
+  const port = { TargetPort: 80, PublishedPort: 9000, PublishMode: 'host' } as const
+  const host = swarm.createService(serviceSpec('host', 3, { EndpointSpec: { Ports: [port] } }))
+  const most = { Placement: { MaxReplicas: 1 } }
+  const limited = swarm.createService(withTemplate(serviceSpec('limited', 3), most))
+  await swarm.settle()
+  t.deepEqual(perNode(swarm.running(id)), { n0: 1, n1: 1 })
+  t.deepEqual(perNode(swarm.running(host)), { n0: 1, n1: 1 })
+  t.deepEqual(perNode(swarm.running(limited)), { n0: 1, n1: 1 })
+  const waiting = (serviceId: string): string | undefined =>
+    swarm.tasks(serviceId).find((task) => task.nodeId === '')?.status.err
+  t.is(waiting(id), 'no suitable node (insufficient resources on 2 nodes)')
+  t.is(waiting(host), 'no suitable node (host-mode port already in use on 2 nodes)')
+  t.is(waiting(limited), 'no suitable node (max replicas per node limit exceed)')
+  swarm.addNode('n2')
+  await swarm.settle(600)
+  t.is(swarm.running(id).length, 3)
+  t.is(swarm.running(host).length, 3)
+  t.is(swarm.running(limited).length, 3)
+})
+
+test('platform names of image and machine are the same by their aliases', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(1)
+  const on = (Architecture: string): Partial<ServiceSpec['TaskTemplate']> => ({
+    Placement: { Platforms: [{ Architecture, OS: 'linux' }] },
+  })
+  const amd = swarm.createService(withTemplate(serviceSpec('amd'), on('amd64')))
+  const arm = swarm.createService(withTemplate(serviceSpec('arm'), on('arm64')))
+  await swarm.settle()
+  t.is(swarm.running(amd).length, 1)
+  t.is(swarm.tasks(arm)[0]?.status.err, 'no suitable node (unsupported platform on 1 node)')
+})
+
+test('spread preferences even out over label values', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(4)
+  const zones = { n0: 'a', n1: 'a', n2: 'a', n3: 'b' }
+  for (const [id, name] of Object.entries(zones)) {
+    swarm.updateNode(id, (node) => ({ spec: { ...node.spec, Labels: { zone: name } } }))
+  }
+  const Preferences = [{ Spread: { SpreadDescriptor: 'node.labels.zone' } }]
+  const spread = { Placement: { Preferences } }
+  const id = swarm.createService(withTemplate(serviceSpec('web', 6), spread))
+  await swarm.settle()
+  t.deepEqual(perNode(swarm.running(id)), { n0: 1, n1: 1, n2: 1, n3: 3 })
+})
+
+test('a node where a service keeps failing becomes the last choice', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  swarm.lazy.add('n0')
+  swarm.behaviours.set('bad:1', 'reject')
+  const policy = { RestartPolicy: { Delay: 0 } }
+  const id = swarm.createService(withTemplate(image(serviceSpec('web'), 'bad:1'), policy))
+  await swarm.settle(2_000)
+  const counts = perNode(swarm.tasks(id))
+  t.true((counts['n0'] ?? 0) > 0 && (counts['n1'] ?? 0) > 0, JSON.stringify(counts))
+})
+
+test('a rejected task is replaced after the delay, as often as the policy says', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  swarm.behaviours.set('bad:1', 'reject')
+  const policy = { RestartPolicy: { Delay: 5 * SECOND_NS, MaxAttempts: 2 } }
+  const id = swarm.createService(withTemplate(image(serviceSpec('web'), 'bad:1'), policy))
+  await swarm.settle(4_000)
+  t.is(swarm.tasks(id).length, 1)
+  await swarm.settle(3_000)
+  t.is(swarm.tasks(id).length, 2)
+  await swarm.settle(30_000)
+  t.is(swarm.tasks(id).length, 3)
+  t.deepEqual(
+    swarm
+      .tasks(id)
+      .map((task) => task.attempt)
+      .toSorted(),
+    [0, 1, 2],
+  )
+  t.true(swarm.tasks(id).every((task) => task.desiredState === 'shutdown'))
+})
+
+test('the leader leaves an ended task to its healthy node', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  const id = swarm.createService(serviceSpec('web', 2))
+  await swarm.settle()
+  const [victim] = swarm.running(id)
+  if (victim === undefined) throw new Error('nothing runs')
+  const before = swarm.controlTransactions
+  swarm.end(victim, 'failed')
+  await swarm.settle()
+  t.is(swarm.controlTransactions, before)
+  const successor = swarm.running(id).find((task) => task.predecessor === victim.id)
+  t.like(successor, {
+    id: successorTaskId(victim.id),
+    nodeId: victim.nodeId,
+    address: victim.address,
+    attempt: 1,
+  })
+})
+
+test('the leader makes the successor when the node does not, with the same id', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(1)
+  swarm.lazy.add('n0')
+  const policy = { RestartPolicy: { Delay: SECOND_NS } }
+  const id = swarm.createService(withTemplate(serviceSpec('web'), policy))
+  await swarm.settle()
+  const [victim] = swarm.running(id)
+  if (victim === undefined) throw new Error('nothing runs')
+  swarm.end(victim, 'failed')
+  await swarm.settle(LEADER_RESTART_GRACE_MS)
+  t.is(swarm.tasks(id).length, 1)
+  await swarm.settle(2_000)
+  t.deepEqual(
+    swarm.running(id).map((task) => task.id),
+    [successorTaskId(victim.id)],
+  )
+})
+
+test('a task that completed under on-failure, or under none, keeps its slot and is not repeated', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  swarm.behaviours.set('job:1', 'complete')
+  swarm.behaviours.set('bad:1', 'fail')
+  const policy = (Condition: 'on-failure' | 'none') => ({ RestartPolicy: { Condition } })
+  const done = swarm.createService(
+    withTemplate(image(serviceSpec('done', 2), 'job:1'), policy('on-failure')),
+  )
+  const none = swarm.createService(
+    withTemplate(image(serviceSpec('none', 2), 'bad:1'), policy('none')),
+  )
+  await swarm.settle(60_000)
+  t.deepEqual(slots(swarm.tasks(done)), [1, 2])
+  t.deepEqual(slots(swarm.tasks(none)), [1, 2])
+  swarm.setAvailability('n1', 'drain')
+  await swarm.settle(60_000)
+  t.is(swarm.tasks(done).length, 2)
+  swarm.updateService(none, (spec) => image(spec, 'web:2'))
+  await swarm.settle(20_000)
+  t.deepEqual(slots(swarm.running(none)), [1, 2], 'a new spec begins anew')
+})
+
+test('published ports are refused to the second service and given over when the first is gone', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(1)
+  const EndpointSpec = { Ports: [{ TargetPort: 80, PublishedPort: 8080 }] }
+  const web = swarm.createService(serviceSpec('web', 1, { EndpointSpec }))
+  t.throws(() => swarm.createService(serviceSpec('two', 1, { EndpointSpec })), {
+    code: 'INVALID_ARGUMENT',
+    message: `port '8080' is already in use by service 'web' (${web}) as an ingress port`,
+  })
+  // Two creations that did not see each other.
+  const spec = serviceSpec('two', 1, { EndpointSpec })
+  const object = { id: 'two', spec, specVersion: 0 }
+  await swarm.settle()
+  swarm.write([{ type: 'create', table: 'services', object }])
+  await swarm.settle()
+  t.regex(swarm.tasks('two')[0]?.status.err ?? '', /port '8080' is already in use/)
+  swarm.write([{ type: 'remove', table: 'services', id: web }])
+  await swarm.settle()
+  t.is(swarm.running('two').length, 1)
+})
+
+test('an update replaces slots a few at a time and ends completed', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  const UpdateConfig = { Parallelism: 2, Delay: SECOND_NS, Monitor: SECOND_NS }
+  const id = swarm.createService(serviceSpec('web', 5, { UpdateConfig }))
+  await swarm.settle()
+  swarm.updateService(id, (spec) => image(spec, 'web:2'))
+  let most = 0
+  let fewest = 5
+  for (let step = 0; step < 600; step += 1) {
+    await swarm.settle(10)
+    const wanted = swarm.tasks(id).filter((task) => task.desiredState !== 'shutdown')
+    const fresh = wanted.filter((task) => task.spec.ContainerSpec.Image === 'web:2')
+    most = Math.max(most, fresh.filter((task) => task.status.state !== 'running').length)
+    fewest = Math.min(fewest, swarm.running(id).length)
+    t.is(wanted.length, 5, 'stop-first never has more wanted than replicas')
+  }
+  t.is(most, 2)
+  t.is(fewest, 3)
+  t.true(swarm.running(id).every((task) => task.spec.ContainerSpec.Image === 'web:2'))
+  t.like(swarm.service(id).updateStatus, { state: 'completed', message: 'update completed' })
+})
+
+test('start-first never has fewer than the replicas running', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  const UpdateConfig = { Parallelism: 1, Order: 'start-first', Monitor: SECOND_NS } as const
+  const id = swarm.createService(serviceSpec('web', 3, { UpdateConfig }))
+  await swarm.settle()
+  swarm.updateService(id, (spec) => image(spec, 'web:2'))
+  for (let step = 0; step < 300; step += 1) {
+    await swarm.settle(10)
+    const runs = swarm.tasks(id).filter((task) => task.status.state === 'running')
+    t.true(runs.length >= 3)
+  }
+  t.true(swarm.running(id).every((task) => task.spec.ContainerSpec.Image === 'web:2'))
+  t.is(swarm.running(id).length, 3)
+})
+
+test('a failing update pauses; a new spec goes on', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  swarm.behaviours.set('bad:1', 'fail')
+  const id = swarm.createService(serviceSpec('web', 3, { UpdateConfig: { Parallelism: 1 } }))
+  await swarm.settle()
+  swarm.updateService(id, (spec) => image(spec, 'bad:1'))
+  await swarm.settle(1_000)
+  t.is(swarm.service(id).updateStatus?.state, 'paused')
+  t.regex(swarm.service(id).updateStatus?.message ?? '', /^update paused due to failure/)
+  t.is(swarm.running(id).length, 2, 'the other slots are not touched')
+  swarm.updateService(id, (spec) => image(spec, 'web:3'))
+  await swarm.settle(8_000)
+  t.is(swarm.running(id).length, 3)
+  t.is(swarm.service(id).updateStatus?.state, 'completed')
+})
+
+test('a failing update with rollback returns to the spec before, as does a manual rollback', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  swarm.behaviours.set('bad:1', 'fail')
+  const UpdateConfig = { Parallelism: 1, FailureAction: 'rollback' } as const
+  const id = swarm.createService(serviceSpec('web', 3, { UpdateConfig }))
+  await swarm.settle()
+  const kept = swarm.running(id).map((task) => task.id)
+  swarm.updateService(id, (spec) => image(spec, 'bad:1'))
+  await swarm.settle(10_000)
+  t.is(swarm.service(id).spec.TaskTemplate.ContainerSpec.Image, 'web:1')
+  t.is(swarm.service(id).updateStatus?.state, 'rollback_completed')
+  t.is(swarm.running(id).filter((task) => kept.includes(task.id)).length, 2)
+  swarm.updateService(id, (spec) => image(spec, 'web:2'))
+  await swarm.settle(10_000)
+  swarm.updateService(id, (spec) => spec, true)
+  await swarm.settle(10_000)
+  t.true(swarm.running(id).every((task) => task.spec.ContainerSpec.Image === 'web:1'))
+  t.is(swarm.service(id).updateStatus?.state, 'rollback_completed')
+})
+
+test('a constraint-only update keeps what fits and moves the rest', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  const id = swarm.createService(serviceSpec('web', 4))
+  await swarm.settle()
+  const fitting = swarm.running(id).filter((task) => task.nodeId === 'n1')
+  const only = { Placement: { Constraints: ['node.id==n1'] } }
+  swarm.updateService(id, (spec) => withTemplate(spec, only))
+  await swarm.settle(10_000)
+  t.deepEqual(perNode(swarm.running(id)), { n1: 4 })
+  const now = new Set(swarm.running(id).map((task) => task.id))
+  t.true(fitting.every((task) => now.has(task.id)))
+})
+
+test('a node that no longer meets constraints or totals has tasks rejected', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  const only = {
+    Placement: { Constraints: ['node.labels.disk!=hdd'] },
+    Resources: { Reservations: { NanoCPUs: 1e9 } },
+    RestartPolicy: { Delay: 0 },
+  }
+  const id = swarm.createService(withTemplate(serviceSpec('web', 4), only))
+  await swarm.settle()
+  swarm.updateNode('n1', (node) => ({ spec: { ...node.spec, Labels: { disk: 'hdd' } } }))
+  await swarm.settle()
+  t.deepEqual(perNode(swarm.running(id)), { n0: 4 })
+  const rejected = swarm.store.find('tasks', 'nodeId', 'n1')
+  t.true(rejected.every((task) => task.status.state === 'rejected'))
+  swarm.updateNode('n0', (node) => ({
+    description: { ...node.description, resources: { nanoCpus: 3e9, memoryBytes: 4e9 } },
+  }))
+  await swarm.settle()
+  t.deepEqual(perNode(swarm.running(id)), { n0: 3 })
+})
+
+test('a global service has one task on each eligible node', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(3)
+  const id = swarm.createService({ ...serviceSpec('agent'), Mode: { Global: {} } })
+  await swarm.settle()
+  t.deepEqual(perNode(swarm.running(id)), { n0: 1, n1: 1, n2: 1 })
+  swarm.addNode('n3')
+  swarm.setAvailability('n0', 'drain')
+  swarm.setAvailability('n1', 'pause')
+  await swarm.settle(600)
+  t.deepEqual(perNode(swarm.running(id)), { n1: 1, n2: 1, n3: 1 })
+  const [paused] = swarm.running(id).filter((task) => task.nodeId === 'n1')
+  swarm.silent.add('n2')
+  await swarm.settle(NODE_DOWN_GRACE_MS + 1_000)
+  t.deepEqual(perNode(swarm.running(id)), { n1: 1, n3: 1 })
+  swarm.silent.delete('n2')
+  swarm.setAvailability('n0', 'active')
+  await swarm.settle(1_000)
+  t.deepEqual(perNode(swarm.running(id)), { n0: 1, n1: 1, n2: 1, n3: 1 })
+  t.true(swarm.running(id).some((task) => task.id === paused?.id))
+  swarm.updateService(id, (spec) => image(spec, 'web:2'))
+  await swarm.settle(10_000)
+  const old = swarm.running(id).filter((task) => task.spec.ContainerSpec.Image === 'web:1')
+  t.deepEqual(perNode(old), { n1: 1 }, 'a paused node keeps what it has')
+  t.is(swarm.running(id).length, 4)
+  swarm.setAvailability('n1', 'active')
+  await swarm.settle(10_000)
+  t.is(swarm.running(id).length, 4)
+  t.true(swarm.running(id).every((task) => task.spec.ContainerSpec.Image === 'web:2'))
+})
+
+test('only the last ended tasks of a slot are kept', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(1)
+  const id = swarm.createService(serviceSpec('web', 1))
+  await swarm.settle()
+  for (let round = 0; round < 9; round += 1) {
+    const [task] = swarm.running(id)
+    if (task === undefined) throw new Error('nothing runs')
+    swarm.end(task, 'failed')
+    await swarm.settle()
+  }
+  t.is(swarm.tasks(id).length, 6)
+  t.is(swarm.running(id)[0]?.attempt, 9)
+})
+
+test('a refused plan is made anew, and an unknown outcome leaves no double', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  swarm.refusals.push(
+    new SwarmError('OUT_OF_SEQUENCE', 'overtaken'),
+    new SwarmError('NO_LEADER', 'no leader'),
+    new SwarmError('TIMED_OUT', 'unknown'),
+  )
+  const id = swarm.createService(serviceSpec('web', 3))
+  await swarm.settle(200)
+  t.is(swarm.refusals.length, 0)
+  t.deepEqual(slots(swarm.running(id)), [1, 2, 3])
+})
+
+test('two tasks in one slot become one', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  const id = swarm.createService(serviceSpec('web', 2))
+  await swarm.settle()
+  const [task] = swarm.running(id)
+  if (task === undefined) throw new Error('nothing runs')
+  const { meta: _meta, address: _address, ...double } = task
+  const object = { ...double, id: 'double', status: { ...task.status, state: 'assigned' as const } }
+  swarm.write([{ type: 'create', table: 'tasks', object }])
+  await swarm.settle()
+  t.deepEqual(slots(swarm.running(id)), [1, 2])
+})
+
+test('a replacement under way waits for a task that does not stop, at most a minute', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(1)
+  swarm.behaviours.set('hang:1', 'hang')
+  const id = swarm.createService(image(serviceSpec('web'), 'hang:1'))
+  await swarm.settle()
+  swarm.updateService(id, (spec) => image(spec, 'web:2'))
+  await swarm.settle(55_000)
+  const fresh = (): Task | undefined =>
+    swarm.tasks(id).find((task) => task.spec.ContainerSpec.Image === 'web:2')
+  t.like(fresh(), { desiredState: 'ready', status: { state: 'ready' } })
+  await swarm.settle(6_000)
+  t.like(fresh(), { desiredState: 'running', status: { state: 'running' } })
+})
+
+/** Something that users, nodes or accidents do. */
+type Event =
+  | { readonly type: 'create'; readonly replicas: number; readonly port: number }
+  | { readonly type: 'scale'; readonly which: number; readonly replicas: number }
+  | { readonly type: 'image'; readonly which: number; readonly version: number }
+  | { readonly type: 'remove'; readonly which: number }
+  | { readonly type: 'node'; readonly which: number; readonly do: 'drain' | 'pause' | 'active' }
+  | { readonly type: 'label'; readonly which: number; readonly disk: 'ssd' | 'hdd' }
+  | { readonly type: 'silence'; readonly which: number; readonly silent: boolean }
+  | { readonly type: 'kill'; readonly which: number }
+  | { readonly type: 'leader' }
+  | { readonly type: 'refuse' }
+  | { readonly type: 'wait'; readonly forMs: number }
+
+const which = fc.nat(20)
+const anyEvent: fc.Arbitrary<Event> = fc.oneof(
+  fc.record({
+    type: fc.constant('create' as const),
+    replicas: fc.nat(4),
+    port: fc.constantFrom(0, 0, 8080, 8081),
+  }),
+  fc.record({ type: fc.constant('scale' as const), which, replicas: fc.nat(6) }),
+  fc.record({
+    type: fc.constant('image' as const),
+    which,
+    version: fc.integer({ min: 1, max: 3 }),
+  }),
+  fc.record({ type: fc.constant('remove' as const), which }),
+  fc.record({
+    type: fc.constant('node' as const),
+    which,
+    do: fc.constantFrom('drain' as const, 'pause' as const, 'active' as const),
+  }),
+  fc.record({
+    type: fc.constant('label' as const),
+    which,
+    disk: fc.constantFrom('ssd' as const, 'hdd' as const),
+  }),
+  fc.record({ type: fc.constant('silence' as const), which, silent: fc.boolean() }),
+  fc.record({ type: fc.constant('kill' as const), which }),
+  fc.record({ type: fc.constant('leader' as const) }),
+  fc.record({ type: fc.constant('refuse' as const) }),
+  fc.record({
+    type: fc.constant('wait' as const),
+    forMs: fc.constantFrom(1, 20, 300, 3_000, 12_000),
+  }),
+)
+
+function pick<T>(list: readonly T[], index: number): T | undefined {
+  return list.length === 0 ? undefined : list[index % list.length]
+}
+
+async function happen(swarm: FakeSwarm, event: Event): Promise<void> {
+  const services = swarm.store.list('services')
+  const nodes = swarm.store.list('nodes')
+  switch (event.type) {
+    case 'create': {
+      const Ports = [{ TargetPort: 80, PublishedPort: event.port }]
+      const spec = serviceSpec(`s${swarm.store.index}`, event.replicas, {
+        EndpointSpec: { Ports },
+        UpdateConfig: { Parallelism: 2, Monitor: 100 * 1_000_000 },
+        TaskTemplate: taskSpec({ Placement: { Constraints: ['node.labels.disk!=hdd'] } }),
+      })
+      try {
+        swarm.createService(spec)
+      } catch (error) {
+        if (!(error instanceof SwarmError)) throw error
+      }
+      return
+    }
+    case 'scale':
+    case 'image': {
+      const service = pick(services, event.which)
+      if (service === undefined) return
+      swarm.updateService(service.id, (spec) =>
+        event.type === 'scale'
+          ? { ...spec, Mode: { Replicated: { Replicas: event.replicas } } }
+          : image(spec, `web:${event.version}`),
+      )
+      return
+    }
+    case 'remove': {
+      const service = pick(services, event.which)
+      if (service !== undefined) {
+        swarm.write([{ type: 'remove', table: 'services', id: service.id }])
+      }
+      return
+    }
+    case 'node':
+      swarm.setAvailability(pick(nodes, event.which)?.id ?? '', event.do)
+      return
+    case 'label':
+      swarm.updateNode(pick(nodes, event.which)?.id ?? '', (node) => ({
+        spec: { ...node.spec, Labels: { disk: event.disk } },
+      }))
+      return
+    case 'silence': {
+      const node = pick(nodes, event.which)
+      if (node === undefined || node.id === 'n0') return
+      if (event.silent) swarm.silent.add(node.id)
+      else swarm.silent.delete(node.id)
+      return
+    }
+    case 'kill': {
+      const running = swarm.store.list('tasks').filter((task) => task.status.state === 'running')
+      const task = pick(running, event.which)
+      if (task !== undefined && !swarm.silent.has(task.nodeId)) swarm.end(task, 'failed')
+      return
+    }
+    case 'leader':
+      await swarm.control.stop()
+      swarm.control.start()
+      return
+    case 'refuse':
+      swarm.refusals.push(new SwarmError('OUT_OF_SEQUENCE', 'overtaken'))
+      return
+    case 'wait':
+      await swarm.settle(event.forMs)
+      return
+    default:
+      event satisfies never
+  }
+}
+
+test('whatever happens, services converge and no invariant breaks on the way', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(anyEvent, { minLength: 3, maxLength: 18 }),
+      fc.integer({ min: 1, max: 1_000_000 }),
+      async (events, seed) => {
+        const swarm = new FakeSwarm(seed)
+        await swarm.begin(3)
+        for (const event of events) {
+          await happen(swarm, event)
+          await swarm.settle(20)
+        }
+        swarm.silent.clear()
+        for (const node of swarm.store.list('nodes')) swarm.setAvailability(node.id, 'active')
+        swarm.updateNode('n0', (node) => ({ spec: { ...node.spec, Labels: { disk: 'ssd' } } }))
+        await swarm.settle(45_000)
+        for (const service of swarm.store.list('services')) {
+          const replicas = service.spec.Mode?.Replicated?.Replicas ?? 1
+          const running = swarm.running(service.id)
+          t.is(running.length, replicas)
+          t.is(new Set(slots(running)).size, replicas)
+          for (const task of running) {
+            const node = swarm.store.get('nodes', task.nodeId)
+            t.true(node !== undefined && isUsable(node))
+            if (node === undefined) continue
+            t.true(meetsConstraintTexts(service.spec.TaskTemplate.Placement?.Constraints, node))
+          }
+        }
+        const services = new Set(swarm.store.list('services').map((service) => service.id))
+        t.true(swarm.store.list('tasks').every((task) => services.has(task.serviceId)))
+        await swarm.control.stop()
+        t.is(swarm.clock.pending, 0)
+      },
+    ),
+    { numRuns: 25, ...replaySeed() },
+  )
+})
+
+function replaySeed(): { readonly seed?: number } {
+  const seed = process.env['SKEIN_TEST_SEED']
+  return seed === undefined ? {} : { seed: Number(seed) }
+}
+
+test('nodes without a cluster object or with a full pool still run tasks, without addresses', async (t) => {
+  const swarm = new FakeSwarm()
+  const cluster = swarm.store.cluster()
+  swarm.write([{ type: 'remove', table: 'cluster', id: cluster?.id ?? '' }])
+  swarm.write([{ type: 'create', table: 'nodes', object: nodeDraft('n0') }])
+  swarm.control.start()
+  const id = swarm.createService(serviceSpec('web', 2))
+  await swarm.settle()
+  t.is(swarm.running(id).length, 2)
+  t.is(swarm.running(id)[0]?.address, undefined)
+})
