@@ -34,8 +34,8 @@ export interface Attachment {
 }
 
 /** What the swarm is built from. */
-export interface SwarmComponents extends StartComponents {
-  readonly attach: (member: SwarmMember, addresses: NodeAddresses) => Promise<Attachment>
+export interface SwarmComponents<A extends Attachment> extends StartComponents {
+  readonly attach: (member: SwarmMember, addresses: NodeAddresses) => Promise<A>
 }
 
 /** What the swarm is built with. */
@@ -46,16 +46,16 @@ export interface SwarmOptions {
   readonly advertiseAddress: string
 }
 
-interface Active {
+interface Active<A extends Attachment> {
   readonly member: SwarmMember
-  readonly attachment: Attachment
+  readonly attachment: A
   readonly addresses: NodeAddresses
 }
 
-type State =
+type State<A extends Attachment> =
   | { readonly type: 'inactive' }
   | { readonly type: 'pending' }
-  | ({ readonly type: 'active' } & Active)
+  | ({ readonly type: 'active' } & Active<A>)
   | { readonly type: 'error'; readonly message: string }
 
 interface AddressRequest {
@@ -67,18 +67,21 @@ interface AddressRequest {
 const DOCKER_LISTEN_DEFAULT = '0.0.0.0:2377'
 
 /** This node's membership. */
-export class Swarm implements SwarmControl {
-  readonly #components: SwarmComponents
+export class Swarm<A extends Attachment> implements SwarmControl {
+  readonly #components: SwarmComponents<A>
   readonly #options: SwarmOptions
-  #state: State = { type: 'inactive' }
+  #state: State<A> = { type: 'inactive' }
 
-  private constructor(components: SwarmComponents, options: SwarmOptions) {
+  private constructor(components: SwarmComponents<A>, options: SwarmOptions) {
     this.#components = components
     this.#options = options
   }
 
   /** Takes up the membership that the data directory holds, if any. */
-  static async open(components: SwarmComponents, options: SwarmOptions): Promise<Swarm> {
+  static async open<A extends Attachment>(
+    components: SwarmComponents<A>,
+    options: SwarmOptions,
+  ): Promise<Swarm<A>> {
     const swarm = new Swarm(components, options)
     await swarm.#resume()
     return swarm
@@ -86,6 +89,10 @@ export class Swarm implements SwarmControl {
 
   get member(): SwarmMember | undefined {
     return this.#state.type === 'active' ? this.#state.member : undefined
+  }
+
+  get attachment(): A | undefined {
+    return this.#state.type === 'active' ? this.#state.attachment : undefined
   }
 
   get addresses(): NodeAddresses | undefined {

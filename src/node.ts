@@ -1,0 +1,129 @@
+/**
+ * The composition root: builds every component, and owns the order of start and stop.
+ *
+ *   lock ─► log ─► executor probe ─► images ─► swarm (mesh, raft, agent, network) ─► API
+ *
+ * Stopped in reverse by SIGTERM or SIGINT; a second signal ends the process at once. Containers outlive
+ * all of it. The only place that names the system's clock and random numbers.
+ */
+import { join } from 'node:path'
+import { pino } from 'pino'
+import type { Executor } from './agent/ports.ts'
+import { createApiServer } from './api/server.ts'
+import type { ApiComponents } from './api/ports.ts'
+import { systemClock } from './base/clock.ts'
+import type { Logger } from './base/log.ts'
+import { systemRandom } from './base/random.ts'
+import type { DaemonOptions } from './cli/daemon-options.ts'
+import { Swarm } from './cluster/swarm.ts'
+import { ImageStore } from './image/image-store.ts'
+import { BALANCER_REASON, NodeAttachment } from './node/attachment.ts'
+import type { AttachmentComponents } from './node/attachment.ts'
+import { chooseExecutor } from './node/choose-executor.ts'
+import { lockDataDirectory } from './node/data-lock.ts'
+import { describeNode } from './node/describe.ts'
+import { textLogStream } from './node/log-text.ts'
+import { MeshImagePeers } from './node/mesh-image-peers.ts'
+import { purgeNode } from './node/purge.ts'
+import { LateSwarmFacts } from './node/swarm-facts.ts'
+import type { NodeDescription } from './store/objects.ts'
+
+const system = { clock: systemClock, random: systemRandom }
+
+/** Runs a daemon until a signal ends it. @throws what kept it from starting */
+export async function runDaemon(options: DaemonOptions): Promise<void> {
+  const log = openLog(options)
+  const ended = Promise.withResolvers<NodeJS.Signals>()
+  process.on('SIGTERM', ended.resolve)
+  process.on('SIGINT', ended.resolve)
+  await using running = await startNode(options, log)
+  log.info({ dataDirectory: options.dataDirectory }, 'ready')
+  const signal = await ended.promise
+  log.info({ signal }, 'stopping')
+  process.on('SIGTERM', () => process.exit(1))
+  process.on('SIGINT', () => process.exit(1))
+  await running.disposeAsync()
+  log.info({}, 'stopped')
+}
+
+/** Ends the daemon of a data directory and removes all that it left. See `node/purge.ts`. */
+export function purge(options: DaemonOptions): Promise<void> {
+  return purgeNode({ ...system, log: openLog(options) }, options.dataDirectory)
+}
+
+function openLog(options: DaemonOptions): Logger {
+  const settings = { level: options.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }
+  return options.logFormat === 'json' ? pino(settings) : pino(settings, textLogStream())
+}
+
+/** Starts everything in order; what started is undone in reverse when something later fails. */
+async function startNode(options: DaemonOptions, log: Logger): Promise<AsyncDisposableStack> {
+  const { dataDirectory } = options
+  await using started = new AsyncDisposableStack()
+  const lock = await lockDataDirectory(dataDirectory)
+  started.defer(() => lock.release())
+  const imagePeers = new MeshImagePeers()
+  const facts = new LateSwarmFacts()
+  const [executor, images] = await Promise.all([
+    chooseExecutor({ ...system, log }, { dataDirectory, swarm: facts }),
+    ImageStore.open(
+      { ...system, log, peers: imagePeers },
+      { directory: join(dataDirectory, 'images') },
+    ),
+  ])
+  started.defer(() => images.close())
+  log.info({ executor: executor.name, reason: executor.reason }, 'executor chosen')
+  const parts = { ...system, log, executor, images, imagePeers }
+  const swarm = await openSwarm(options, parts, facts)
+  started.defer(() => swarm.close())
+  const api = await createApiServer(apiComponents(parts, swarm, dataDirectory), options)
+  started.defer(() => api.close())
+  return started.move()
+}
+
+interface Parts extends AttachmentComponents {
+  readonly images: ImageStore
+}
+
+function openSwarm(
+  options: DaemonOptions,
+  parts: Parts,
+  facts: LateSwarmFacts,
+): Promise<NodeSwarm> {
+  const { dataDirectory } = options
+  const describe = describer(parts.executor)
+  return Swarm.open<NodeAttachment>(
+    {
+      ...parts,
+      describe,
+      attach: (member, addresses) => {
+        facts.member = member
+        return NodeAttachment.start(parts, member, { dataDirectory, addresses })
+      },
+    },
+    options,
+  )
+}
+
+type NodeSwarm = Swarm<NodeAttachment>
+
+function describer(executor: Executor): () => NodeDescription {
+  const description = describeNode({
+    executor: { name: executor.name, isolation: executor.isolation, reason: executor.reason },
+    balancer: { name: 'userspace', reason: BALANCER_REASON },
+  })
+  return () => description
+}
+
+function apiComponents(parts: Parts, swarm: NodeSwarm, dataDirectory: string): ApiComponents {
+  return {
+    ...system,
+    log: parts.log,
+    swarm,
+    images: parts.images,
+    dataDirectory,
+    describe: describer(parts.executor),
+    context: () => swarm.member,
+    containerCounts: () => swarm.attachment?.agent.containerCounts() ?? { running: 0, total: 0 },
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * What a member does besides being one: runs its tasks, answers published ports, and shares images.
+ * Started when the node is in the swarm, stopped before it leaves or the daemon ends.
+ */
+import type { Clock } from '../base/clock.ts'
+import type { Logger } from '../base/log.ts'
+import type { Random } from '../base/random.ts'
+import { Agent } from '../agent/agent.ts'
+import type { Executor } from '../agent/ports.ts'
+import type { NodeAddresses } from '../cluster/advertise.ts'
+import type { SwarmMember } from '../cluster/member.ts'
+import type { Attachment } from '../cluster/swarm.ts'
+import type { Images } from '../image/ports.ts'
+import { NetworkReconciler } from '../network/network.ts'
+import { DIAL_METHOD, DialServer, StreamDialer } from '../network/remote-dial.ts'
+import { UserspaceBalancer } from '../network/userspace/balancer.ts'
+import type { MeshImagePeers } from './mesh-image-peers.ts'
+
+/** Why the userspace driver is used; the kernel drivers will change this. */
+export const BALANCER_REASON = 'the kernel drivers (IPVS, nftables) are not built yet'
+
+/** What an attachment is built from. */
+export interface AttachmentComponents {
+  readonly executor: Executor
+  readonly images: Images
+  readonly imagePeers: MeshImagePeers
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+}
+
+/** Agent, network and image exchange of one membership. */
+export class NodeAttachment implements Attachment {
+  readonly agent: Agent
+  readonly #imagePeers: MeshImagePeers
+  readonly #balancer: UserspaceBalancer
+  readonly #network: NetworkReconciler
+  readonly #dialServer: DialServer
+
+  private constructor(
+    components: AttachmentComponents,
+    member: SwarmMember,
+    options: { readonly dataDirectory: string; readonly addresses: NodeAddresses },
+  ) {
+    const { clock, random, log } = components
+    const { nodeId, store, proposer, mesh } = member
+    const shared = { store, proposer, clock, random, log }
+    this.agent = new Agent(
+      { ...shared, executor: components.executor, images: components.images },
+      { nodeId, dataDirectory: options.dataDirectory },
+    )
+    this.#imagePeers = components.imagePeers
+    const dialer = new StreamDialer((to, request, { signal }) =>
+      mesh.openStream(to, DIAL_METHOD, request, { signal }),
+    )
+    this.#dialServer = new DialServer({ store, clock }, { nodeId })
+    mesh.handleStream(DIAL_METHOD, (header, stream) => this.#dialServer.serve(header, stream))
+    this.#balancer = UserspaceBalancer.create({ ...shared, dialer }, { reason: BALANCER_REASON })
+    this.#network = new NetworkReconciler(
+      { ...shared, balancer: this.#balancer },
+      { nodeId, listenAddress: options.addresses.listen.host },
+    )
+  }
+
+  static async start(
+    components: AttachmentComponents,
+    member: SwarmMember,
+    options: { readonly dataDirectory: string; readonly addresses: NodeAddresses },
+  ): Promise<NodeAttachment> {
+    const attachment = new NodeAttachment(components, member, options)
+    components.imagePeers.attach(member.mesh)
+    attachment.#network.start()
+    await attachment.agent.start()
+    return attachment
+  }
+
+  async stop(options: { readonly purge: boolean }): Promise<void> {
+    await this.#network.stop()
+    await this.#balancer.close()
+    this.#dialServer.close()
+    if (options.purge) await this.agent.removeAll()
+    else await this.agent.stop()
+    this.#imagePeers.detach()
+  }
+}

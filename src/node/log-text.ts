@@ -1,0 +1,29 @@
+/** The daemon's log for people: one short line an event, in place of pino's JSON. */
+import { Writable } from 'node:stream'
+
+const LEVELS: Readonly<Record<number, string>> = {
+  20: 'debug',
+  30: 'info ',
+  40: 'WARN ',
+  50: 'ERROR',
+}
+
+/** Takes pino's lines and writes `time level message key=value …` to standard error. */
+export function textLogStream(): Writable {
+  return new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      process.stderr.write(textLine(chunk.toString()), () => done())
+    },
+  })
+}
+
+function textLine(json: string): string {
+  const { level, time, msg, ...fields } = JSON.parse(json) as Record<string, unknown>
+  const details = Object.entries(fields).map(([key, value]) => ` ${key}=${valueText(value)}`)
+  return `${String(time)} ${LEVELS[Number(level)] ?? String(level)} ${String(msg)}${details.join('')}\n`
+}
+
+function valueText(value: unknown): string {
+  const text = typeof value === 'string' ? value : JSON.stringify(value)
+  return typeof value === 'string' && /[\s"=]/.test(text) ? JSON.stringify(text) : text
+}

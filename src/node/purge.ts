@@ -1,0 +1,62 @@
+/**
+ * `skein daemon --purge`: ends the daemon of a data directory and removes what it left on this machine:
+ * containers, mounts, interfaces, firewall table, and the directory. For the end of a trial, and for a
+ * node whose durable data is damaged beyond use.
+ */
+import { mkdir, readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { delay } from '../base/clock.ts'
+import type { Clock } from '../base/clock.ts'
+import { SwarmError } from '../base/errors.ts'
+import type { Logger } from '../base/log.ts'
+import type { Random } from '../base/random.ts'
+import { readMembership } from '../cluster/membership-file.ts'
+import { chooseExecutor } from './choose-executor.ts'
+import { lockDataDirectory, lockHolder } from './data-lock.ts'
+
+/** How long the daemon may take to end after SIGKILL. */
+const KILL_TIMEOUT_MS = 5_000
+
+const POLL_MS = 20
+
+interface Components {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+}
+
+/** Removes everything of the daemon of `dataDirectory`. @throws FAILED_PRECONDITION, RUNTIME_FAILED */
+export async function purgeNode(components: Components, dataDirectory: string): Promise<void> {
+  await endDaemon(components.clock, dataDirectory)
+  const lock = await lockDataDirectory(dataDirectory)
+  try {
+    const record = await readMembership(join(dataDirectory, 'swarm'))
+    const swarm = { nodeId: () => record?.nodeId ?? '', addressPools: () => [] }
+    const executor = await chooseExecutor(components, { dataDirectory, swarm })
+    for (const directory of await taskDirectories(dataDirectory)) await executor.remove(directory)
+    await executor.dispose()
+  } finally {
+    await lock.release()
+  }
+  await rm(dataDirectory, { recursive: true, force: true })
+}
+
+async function endDaemon(clock: Clock, dataDirectory: string): Promise<void> {
+  const holder = await lockHolder(dataDirectory)
+  if (holder === undefined) return
+  process.kill(holder.pid, 'SIGKILL')
+  const deadline = clock.monotonicMs() + KILL_TIMEOUT_MS
+  while (clock.monotonicMs() < deadline) {
+    if ((await lockHolder(dataDirectory)) === undefined) return
+    await delay(clock, POLL_MS)
+  }
+  const what = `data directory ${dataDirectory}: process ${holder.pid} does not end`
+  throw new SwarmError('FAILED_PRECONDITION', what)
+}
+
+/** Every entry counts, also one that the agent could not read. */
+async function taskDirectories(dataDirectory: string): Promise<string[]> {
+  const tasks = join(dataDirectory, 'tasks')
+  await mkdir(tasks, { recursive: true })
+  return (await readdir(tasks)).map((name) => join(tasks, name))
+}
