@@ -12,14 +12,19 @@ import type { Peer } from './peer.ts'
 
 const DOCKERD = '/usr/sbin/dockerd'
 
-/** dockerd writes a key to `/etc/docker` whatever its options say; here that is a directory of ours. */
+/**
+ * dockerd writes a key to `/etc/docker` whatever its options say; here that is a directory of ours.
+ */
 const SCRIPT = `etc=$1; shift
-  ip link set lo up && mkdir -p /etc/docker && mount --bind "$etc" /etc/docker && exec ${DOCKERD} "$@"`
+  ip link set lo up && mkdir -p /etc/docker && mount --bind "$etc" /etc/docker &&
+  exec ${DOCKERD} "$@"`
 
 /** Where the swarm listens, inside the namespace. */
 const LISTEN_ADDRESS = '127.0.0.1:2377'
 
-/** Starts dockerd below `parent` and makes it a manager. @throws when `docker.io` is not installed */
+/**
+ * Starts dockerd below `parent` and makes it a manager. @throws when `docker.io` is not installed
+ */
 export async function startDocker(parent: string): Promise<Peer> {
   const directory = mkdtempSync(join(parent, 'docker-'))
   const socketPath = join(directory, 'docker.sock')

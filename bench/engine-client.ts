@@ -68,7 +68,9 @@ export class EngineClient {
     if (answer.includes('"errorDetail"')) throw new Error(`image load: ${answer}`)
   }
 
-  /** Creates a service whose tasks sleep; a task that dies is replaced without delay. Gives its id. */
+  /**
+   * Creates a service whose tasks sleep; a task that dies is replaced without delay. Gives its id.
+   */
   async createService(service: ServiceRequest): Promise<string> {
     const body = {
       Name: service.name,

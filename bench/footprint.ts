@@ -1,8 +1,8 @@
 /**
- * What one idle manager node costs: resident memory (RSS) and proportional memory (PSS, which counts a
- * shared page once) of all of a peer's processes with no and with some tasks, CPU time while idle, and
- * the time from the start of the daemon until its API answers. The containers' own processes do not
- * count; what holds them (conmon, containerd-shim) does.
+ * What one idle manager node costs: resident memory (RSS) and proportional memory (PSS, which
+ * counts a shared page once) of all of a peer's processes with no and with some tasks, CPU time
+ * while idle, and the time from the start of the daemon until its API answers. The containers' own
+ * processes do not count; what holds them (conmon, containerd-shim) does.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'

@@ -1,8 +1,8 @@
 /**
- * How fast replicas come: from `service create` until all run, and from the death of a container until
- * its replacement runs, for each peer in interleaved rounds of the same run, with the same image.
- * Death is SIGKILL of the container's main process. Both are seen through `GET /tasks`, asked every
- * `POLL_MS`.
+ * How fast replicas come: from `service create` until all run, and from the death of a container
+ * until its replacement runs, for each peer in interleaved rounds of the same run, with the same
+ * image. Death is SIGKILL of the container's main process. Both are seen through `GET /tasks`,
+ * asked every `POLL_MS`.
  */
 import { parseArgs } from 'node:util'
 import { killIfThere } from './daemon.ts'
@@ -109,7 +109,9 @@ async function measureDeaths(peer: Peer, deaths: number, results: Results): Prom
   })
 }
 
-/** Creates a service, waits until all replicas run, calls `work`, removes it and waits for the end. */
+/**
+ * Creates a service, waits until all replicas run, calls `work`, removes it and waits for the end.
+ */
 async function withService(
   peer: Peer,
   replicas: number,
@@ -138,7 +140,9 @@ async function withService(
   })
 }
 
-/** Tasks of a removed service that are listed still; a peer may say that there is no such service. */
+/**
+ * Tasks of a removed service that are listed still; a peer may say that there is no such service.
+ */
 async function tasksOrNone(peer: Peer, serviceId: string): Promise<number> {
   try {
     return (await peer.client.tasks(serviceId)).length

@@ -1,7 +1,7 @@
 /**
- * One run of a benchmark: its options, its peers (started once, measured in interleaved rounds), and
- * its output. JSON lines of every measurement and the table go to standard output, progress to standard
- * error. Peers are stopped and cleaned up however the run ends.
+ * One run of a benchmark: its options, its peers (started once, measured in interleaved rounds),
+ * and its output. JSON lines of every measurement and the table go to standard output, progress to
+ * standard error. Peers are stopped and cleaned up however the run ends.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'

@@ -32,8 +32,9 @@ export function markdownTable(rows: readonly (readonly string[])[]): string {
   return [tableLine(heading ?? []), rule, ...body.map((cells) => tableLine(cells))].join('\n')
 }
 
-/** `median (min–max)` in `unit`s of `scale`. */
+/** `median unit (min–max)`, values divided by `scale`. */
 export function rangeText(summary: Summary, scale: number, unit: string): string {
   const text = (value: number): string => (value / scale).toFixed(2)
-  return `${text(summary.median)} ${unit} (${text(summary.min)}–${text(summary.max)})`
+  const median = [text(summary.median), unit].filter((word) => word !== '').join(' ')
+  return `${median} (${text(summary.min)}–${text(summary.max)})`
 }

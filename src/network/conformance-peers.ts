@@ -1,6 +1,6 @@
 /**
- * The clients and backends of the load balancer conformance suite: real sockets on loopback that speak
- * a protocol of lines. A backend answers each line with its name.
+ * The clients and backends of the load balancer conformance suite: real sockets on loopback that
+ * speak a protocol of lines. A backend answers each line with its name.
  */
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'

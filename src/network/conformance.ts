@@ -1,6 +1,6 @@
 /**
- * What every driver of the load balancer port must do, as tests that its own test file runs. All peers
- * are real sockets on loopback. A driver gets a fresh instance for each case.
+ * What every driver of the load balancer port must do, as tests that its own test file runs. All
+ * peers are real sockets on loopback. A driver gets a fresh instance for each case.
  */
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'

@@ -129,7 +129,7 @@ test('running replicas on nodes that are up are the backends of a published port
   t.like(server, { id: 'web/tcp/8080', protocol: 'tcp', address: LOOPBACK, port: 8080 })
 })
 
-test('a process answers on the loopback port that its node reported, and only for known targets', (t) => {
+test('a process answers on the loopback ports that its node reported, no others', (t) => {
   const scene = new Scene()
   scene.node('here')
   scene.service([port(8080)])
@@ -157,7 +157,7 @@ test('a port in host mode has only replicas of this node', (t) => {
   t.deepEqual(backendsIn(scene), ['b@here local 10.0.0.2:80 w1'])
 })
 
-test('a service without an allocated port has no virtual server, one without replicas has one', (t) => {
+test('a port without replicas has a virtual server, a port not allocated has none', (t) => {
   const scene = new Scene()
   scene.service([port(0)])
   t.deepEqual(wantedServers(scene.store, OPTIONS), [])
@@ -220,7 +220,7 @@ class RecordingBalancer implements LoadBalancer {
   }
 }
 
-test('commits in quick succession are one apply, and none follows when nothing changes', async (t) => {
+test('commits in quick succession are one apply, and no commit is none', async (t) => {
   const scene = new Scene()
   const balancer = new RecordingBalancer()
   const components = { store: scene.store, balancer, log: silentLogger, clock: systemClock }
@@ -312,7 +312,7 @@ test('a published port reaches a task of another node over a stream', async (t) 
   await Promise.all(serving)
 })
 
-test('a node connects only to running tasks of its own and to ports that they publish', async (t) => {
+test('a node connects only to its own running tasks and published ports', async (t) => {
   const { scene, peer, dialer } = await farNode(t)
   const other = await TestBackend.start('private')
   t.teardown(() => other.stop())

@@ -1,11 +1,11 @@
 /**
- * What this node's load balancer should do, read from the store. The pure part, `wantedServers`, derives
- * the virtual servers; `NetworkReconciler` keeps the driver so: initialise from the store, mark dirty on
- * commits, apply the whole wanted state. Commits in quick succession are one `apply`.
+ * What this node's load balancer should do, read from the store. The pure part, `wantedServers`,
+ * derives the virtual servers; `NetworkReconciler` keeps the driver so: initialise from the store,
+ * mark dirty on commits, apply the whole wanted state. Commits in quick succession are one `apply`.
  *
- * Invariants: a replica is a backend while it is observed running on a node that is not down; it gets
- * new connections only while it is also wanted running, so a replica that is being stopped drains
- * through its grace period. A fault is tried again by timer until it is gone.
+ * Invariants: a replica is a backend while it is observed running on a node that is not down; it
+ * gets new connections only while it is also wanted running, so a replica that is being stopped
+ * drains through its grace period. A fault is tried again by timer until it is gone.
  */
 import type { Clock, Timer } from '../base/clock.ts'
 import { isSwarmError } from '../base/errors.ts'

@@ -1,6 +1,7 @@
 /**
- * The load balancer port. Three drivers implement it: IPVS (kernel), nftables (kernel), userspace proxy;
- * all pass one conformance suite. A driver is told the whole wanted state each time and makes it so.
+ * The load balancer port. Three drivers implement it: IPVS (kernel), nftables (kernel), userspace
+ * proxy; all pass one conformance suite. A driver is told the whole wanted state each time and
+ * makes it so.
  */
 
 /** One address that connections are spread to. */
@@ -39,8 +40,8 @@ export interface LoadBalancer {
   /** Why this driver and not a better one, for `info`. */
   readonly reason: string
   /**
-   * Makes `wanted` so. A backend that is gone gets no new connection from the moment this is called,
-   * and its connections are closed. Faults are per server; the others still work.
+   * Makes `wanted` so. A backend that is gone gets no new connection from the moment this is
+   * called, and its connections are closed. Faults are per server; the others still work.
    */
   apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]>
   close(): Promise<void>

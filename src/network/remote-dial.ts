@@ -1,8 +1,9 @@
 /**
  * How one node reaches a task of another: both ends of the byte stream that the mesh opens for
- * `DIAL_METHOD`. The far end checks against its own replica that the task runs here and publishes that
- * port (the mesh proves only that the caller is a member), connects, and answers with one byte before
- * any data, so that the near end can tell a task that refuses from one that is silent, and try another.
+ * `DIAL_METHOD`. The far end checks against its own replica that the task runs here and publishes
+ * that port (the mesh proves only that the caller is a member), connects, and answers with one byte
+ * before any data, so that the near end can tell a task that refuses from one that is silent, and
+ * try another.
  *
  * Independent of the mesh's types: `node.ts` hands in how a stream is opened.
  */

@@ -2,10 +2,10 @@
  * The backends of one virtual server, and which is next.
  *
  * Invariants: a backend that `update` leaves out is never picked again, and everything that uses it
- * is aborted inside that very call; a backend of weight 0 is not picked but keeps its users. A backend
- * that could not be dialled is benched for a short time: avoided while another can be had, tried all
- * the same when it is the last, so that one failure never closes a port.
- * Source: nginx's smooth weighted round robin (commit 52327e0627), IPVS `rr` and `wlc`.
+ * is aborted inside that very call; a backend of weight 0 is not picked but keeps its users. A
+ * backend that could not be dialled is benched for a short time: avoided while another can be had,
+ * tried all the same when it is the last, so that one failure never closes a port. Source: nginx's
+ * smooth weighted round robin (commit 52327e0627), IPVS `rr` and `wlc`.
  */
 import { assert } from '../../base/assert.ts'
 import type { Clock } from '../../base/clock.ts'
@@ -16,7 +16,9 @@ import type { Backend } from '../ports.ts'
 /** How the next backend is chosen. */
 export type Scheduling = 'round-robin' | 'least-connections'
 
-/** Range of the random rank that breaks ties, so that nodes do not all begin with the same backend. */
+/**
+ * Range of the random rank that breaks ties, so that nodes do not all begin with the same backend.
+ */
 const RANK_RANGE = 2 ** 32
 
 /** A backend in the set. */

@@ -1,10 +1,10 @@
 /**
- * The userspace driver of the load balancer port: works on every kernel and without privileges, hides
- * the client's address and costs two socket copies a byte.
+ * The userspace driver of the load balancer port: works on every kernel and without privileges,
+ * hides the client's address and costs two socket copies a byte.
  *
  * Invariants: `apply` changes the backends of every server before its first await, so from the very
- * call a backend that is gone gets no connection and has none. A port that cannot be opened is a fault
- * of that server and tried again at each `apply`; the others work.
+ * call a backend that is gone gets no connection and has none. A port that cannot be opened is a
+ * fault of that server and tried again at each `apply`; the others work.
  */
 import { assert } from '../../base/assert.ts'
 import { SwarmError } from '../../base/errors.ts'
@@ -114,7 +114,8 @@ export class UserspaceBalancer implements LoadBalancer {
     known?.update(server)
     const frontend = known ?? this.#newFrontend(server)
     if (frontend === undefined) {
-      const message = `port ${server.port}/${server.protocol}: the userspace balancer speaks only tcp and udp`
+      const where = `port ${server.port}/${server.protocol}`
+      const message = `${where}: the userspace balancer speaks only tcp and udp`
       faults.push({ id: server.id, message })
       return undefined
     }

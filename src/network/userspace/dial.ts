@@ -1,6 +1,6 @@
 /**
- * Opens one connection to one backend: a task of this node by TCP, a task of another node through the
- * mesh. Says whether a failure speaks against the backend.
+ * Opens one connection to one backend: a task of this node by TCP, a task of another node through
+ * the mesh. Says whether a failure speaks against the backend.
  */
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
@@ -34,7 +34,9 @@ const OWN_SHORTAGE: ReadonlySet<unknown> = new Set([
   'EADDRNOTAVAIL',
 ])
 
-/** Connects to `backend`. @throws UNAVAILABLE (timeout), the signal's reason, or the socket's error */
+/**
+ * Connects to `backend`. @throws UNAVAILABLE (timeout), the signal's reason, or the socket's error
+ */
 export function dialBackend(
   backend: Backend,
   dialer: RemoteDialer,

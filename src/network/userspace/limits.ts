@@ -1,6 +1,6 @@
 /**
- * Limits of the userspace driver. Each has a unit, a reason and what happens at the limit; tests and
- * small boards give their own.
+ * Limits of the userspace driver. Each has a unit, a reason and what happens at the limit; tests
+ * and small boards give their own.
  */
 
 /** Bounds of what the driver holds and how long it waits. */
@@ -18,7 +18,9 @@ export interface UserspaceLimits {
   readonly benchMs: number
   /** Milliseconds that a client may take to read the rest of an answer whose backend is gone. */
   readonly flushMs: number
-  /** Milliseconds without a datagram either way, after which a client's UDP session is forgotten. */
+  /**
+   * Milliseconds without a datagram either way, after which a client's UDP session is forgotten.
+   */
   readonly udpIdleMs: number
   /** Most UDP sessions of one virtual server; at the limit the one idle longest is closed. */
   readonly udpSessionsMax: number

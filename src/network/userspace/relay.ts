@@ -3,9 +3,9 @@
  *
  * Invariants: end of stream is passed on for each direction alone (half-close); a side that breaks
  * resets the other; memory is bounded by the streams' own high-water marks, because each direction
- * reads only what the other side has taken (`pipe`). When the backend is dropped, its side is destroyed
- * at once; the client is reset too, unless the backend had already said everything: then the client
- * gets `flushMs` to read the rest of the answer.
+ * reads only what the other side has taken (`pipe`). When the backend is dropped, its side is
+ * destroyed at once; the client is reset too, unless the backend had already said everything: then
+ * the client gets `flushMs` to read the rest of the answer.
  */
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -27,7 +27,9 @@ export function resetStream(stream: Duplex, reason: Error): void {
   else stream.destroy(reason)
 }
 
-/** Relays until both sides are closed. Never rejects: how a connection ends is its peers' business. */
+/**
+ * Relays until both sides are closed. Never rejects: how a connection ends is its peers' business.
+ */
 export function relay(client: Duplex, backend: Duplex, options: RelayOptions): Promise<void> {
   return new Promise((resolve) => new Relay(client, backend, options).run(resolve))
 }

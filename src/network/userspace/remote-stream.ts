@@ -1,6 +1,7 @@
 /**
- * A mesh connection as a Node stream, so that one relay serves local and remote backends. Half-close
- * and back-pressure pass through: `read` asks for one chunk at a time, `write` waits for the mesh.
+ * A mesh connection as a Node stream, so that one relay serves local and remote backends.
+ * Half-close and back-pressure pass through: `read` asks for one chunk at a time, `write` waits for
+ * the mesh.
  */
 import { Duplex } from 'node:stream'
 import type { RemoteConnection } from '../ports.ts'

@@ -1,7 +1,8 @@
 /**
  * Keeps a published port from being its own backend. A task that answers on this node's own address
- * (the process executor's do) could stop listening, and the balancer, listening on all addresses, could
- * be what answers there: each connection would then open another to itself until no socket is left.
+ * (the process executor's do) could stop listening, and the balancer, listening on all addresses,
+ * could be what answers there: each connection would then open another to itself until no socket is
+ * left.
  */
 import { isIPv4 } from 'node:net'
 import { networkInterfaces } from 'node:os'

@@ -1,9 +1,10 @@
 /**
  * One published TCP port. Each accepted client is paused, gets a backend, and is relayed until both
- * sides are closed. A client that no backend can serve is reset, which is what a closed port looks like.
+ * sides are closed. A client that no backend can serve is reset, which is what a closed port looks
+ * like.
  *
- * A dial or connection is a user of its backend (`BackendSet`): dropping the backend aborts it, so no
- * bookkeeping can forget one.
+ * A dial or connection is a user of its backend (`BackendSet`): dropping the backend aborts it, so
+ * no bookkeeping can forget one.
  */
 import { createServer } from 'node:net'
 import type { Server, Socket } from 'node:net'
@@ -116,7 +117,9 @@ export class TcpFrontend implements Frontend {
     client.resetAndDestroy()
   }
 
-  /** Relays between `client` and the slot's backend; false when the backend could not be reached. */
+  /**
+   * Relays between `client` and the slot's backend; false when the backend could not be reached.
+   */
   async #serveFrom(slot: Slot, client: Socket, signal: AbortSignal): Promise<boolean> {
     const { clock, limits } = this.#context
     const backend = await this.#dial(slot, signal)

@@ -1,8 +1,8 @@
 /**
- * One published UDP port. Each client (address and port) has a session: a socket of its own towards one
- * backend, so that answers find their way back. Sessions end when idle, when their backend is dropped,
- * or when the backend's port is closed (then the backend is benched and the next datagram goes
- * elsewhere).
+ * One published UDP port. Each client (address and port) has a session: a socket of its own towards
+ * one backend, so that answers find their way back. Sessions end when idle, when their backend is
+ * dropped, or when the backend's port is closed (then the backend is benched and the next datagram
+ * goes elsewhere).
  *
  * Only tasks of this node are reached: a datagram socket has no stream to carry it to another node.
  * A server with backends elsewhere works with those that are here and reports the rest as a fault.
@@ -68,7 +68,8 @@ export class UdpFrontend implements Frontend {
     const all = this.#server.backends.length
     const remote = this.#server.backends.filter((backend) => !backend.local).length
     if (remote === 0) return undefined
-    return `port ${this.#server.port}/udp: ${remote} of ${all} replicas are on other nodes, which the userspace balancer cannot reach over udp`
+    const which = `port ${this.#server.port}/udp: ${remote} of ${all} replicas are on other nodes`
+    return `${which}, which the userspace balancer cannot reach over udp`
   }
 
   #bind(): Promise<string | undefined> {
