@@ -57,7 +57,7 @@ async function existing(path: string): Promise<Awaited<ReturnType<typeof lstat>>
   try {
     return await lstat(path)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
     throw new SwarmError('FAILED_PRECONDITION', `socket ${path}: not accessible`, { cause: error })
   }
 }

@@ -33,14 +33,12 @@ export function changeEvent(change: Change, wallMs: number): DockerEvent | undef
 }
 
 function serviceAttributes(before?: Service, after?: Service): Record<string, string> {
-  const replicas = (service?: Service): string =>
-    String(service?.spec.Mode?.Replicated?.Replicas ?? '')
   return {
     name: (after ?? before)?.spec.Name ?? '',
     ...(before === undefined || after === undefined
       ? {}
       : {
-          ...difference('replicas', replicas(before), replicas(after)),
+          ...difference('replicas', replicasText(before), replicasText(after)),
           ...difference(
             'image',
             before.spec.TaskTemplate.ContainerSpec.Image,
@@ -53,6 +51,10 @@ function serviceAttributes(before?: Service, after?: Service): Record<string, st
           ),
         }),
   }
+}
+
+function replicasText(service: Service): string {
+  return String(service.spec.Mode?.Replicated?.Replicas ?? '')
 }
 
 function nodeAttributes(before?: Node, after?: Node): Record<string, string> {

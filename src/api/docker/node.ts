@@ -51,7 +51,7 @@ export function tlsInfoJson(cluster: Cluster | undefined): object {
     },
   })
   return {
-    TrustRoot: key.export({ type: 'spki', format: 'pem' }).toString(),
+    TrustRoot: key.export({ type: 'spki', format: 'pem' }),
     CertIssuerSubject: CERTIFICATE_ISSUER.toString('base64'),
     CertIssuerPublicKey: key.export({ type: 'spki', format: 'der' }).toString('base64'),
   }
@@ -59,7 +59,7 @@ export function tlsInfoJson(cluster: Cluster | undefined): object {
 
 /** DER of the distinguished name `CN=skein-ca`. */
 const CERTIFICATE_ISSUER = Buffer.concat([
-  Buffer.from('3013311130' + '0f0603550403' + '1308', 'hex'),
+  Buffer.from('30133111300f06035504031308', 'hex'),
   Buffer.from('skein-ca'),
 ])
 

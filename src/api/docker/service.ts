@@ -1,14 +1,7 @@
 /** Services and their endpoints as Docker's API shows them. Source: recorded answers 254-258, 356. */
-import { isTerminal } from '../../store/objects.ts'
-import type { AllocatedPort, Service, Task } from '../../store/objects.ts'
+import type { ServiceCounts } from '../../control/commands.ts'
+import type { AllocatedPort, Service } from '../../store/objects.ts'
 import type { ServiceSpec, UpdateConfig } from '../../store/spec.ts'
-
-/** Counts of a service's tasks, `ServiceStatus`. */
-export interface ServiceCounts {
-  readonly runningTasks: number
-  readonly desiredTasks: number
-  readonly completedTasks: number
-}
 
 /** One service; `insertDefaults` fills in what the user left to Skein. */
 export function serviceJson(
@@ -27,34 +20,6 @@ export function serviceJson(
     ...(service.updateStatus === undefined ? {} : { UpdateStatus: updateStatusJson(service) }),
     ...(options.counts === undefined ? {} : { ServiceStatus: countsJson(options.counts) }),
   }
-}
-
-/** Running, wanted and completed tasks of a service. */
-export function countTasks(
-  service: Service,
-  tasks: readonly Task[],
-  nodeCount: number,
-): ServiceCounts {
-  const mode = service.spec.Mode ?? {}
-  const running = tasks.filter(
-    (task) => task.status.state === 'running' && task.desiredState === 'running',
-  )
-  return {
-    runningTasks: running.length,
-    desiredTasks:
-      mode.Global !== undefined || mode.GlobalJob !== undefined
-        ? globalTasks(tasks, nodeCount)
-        : (mode.ReplicatedJob?.MaxConcurrent ?? mode.Replicated?.Replicas ?? 1),
-    completedTasks: tasks.filter((task) => task.status.state === 'complete').length,
-  }
-}
-
-/** Wanted tasks of a global service: those that are meant to run; none yet = one for each node. */
-function globalTasks(tasks: readonly Task[], nodeCount: number): number {
-  const wanted = tasks.filter(
-    (task) => task.desiredState === 'running' && !isTerminal(task.status.state),
-  )
-  return wanted.length > 0 ? wanted.length : nodeCount
 }
 
 /** A port in Docker's spelling. */

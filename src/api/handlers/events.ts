@@ -15,10 +15,10 @@ import type { Route } from '../router.ts'
 /** Events that wait for one slow reader; one more ends its stream with an error. */
 const EVENTS_WAITING_MAX = 10_000
 
-const EVENT_FILTERS = [
-  ...['type', 'event', 'scope', 'service', 'node', 'label', 'daemon'],
-  ...['container', 'image', 'network', 'volume', 'plugin', 'secret', 'config'],
-]
+/** Filters on kinds of objects that have no events here: nothing matches them. */
+const SILENT_KINDS = 'container image network volume plugin secret config'.split(' ')
+
+const EVENT_FILTERS = ['type', 'event', 'scope', 'service', 'node', 'label', 'daemon']
 
 /** The route of events. */
 export function eventRoutes(components: ApiComponents): readonly Route[] {
@@ -26,7 +26,7 @@ export function eventRoutes(components: ApiComponents): readonly Route[] {
 }
 
 function stream(components: ApiComponents, request: ApiRequest): Reply {
-  const filters = Filters.parse(request.query, EVENT_FILTERS)
+  const filters = Filters.parse(request.query, [...EVENT_FILTERS, ...SILENT_KINDS])
   return {
     type: 'stream',
     status: 200,
@@ -56,9 +56,9 @@ async function* events(
 ): AsyncGenerator<string> {
   const waiting: DockerEvent[] = []
   let wake = Promise.withResolvers<void>()
-  let ended = false
+  const ended = new AbortController()
   const end = (): void => {
-    ended = true
+    ended.abort()
     wake.resolve()
   }
   const unwatch = components.context()?.store.onCommit((commit) => {
@@ -76,7 +76,7 @@ async function* events(
   signal.addEventListener('abort', end, { once: true })
   if (signal.aborted) end()
   try {
-    while (!ended) {
+    while (!ended.signal.aborted) {
       await wake.promise
       wake = Promise.withResolvers<void>()
       if (waiting.length > EVENTS_WAITING_MAX) {
@@ -104,8 +104,6 @@ function matches(event: DockerEvent, filters: Filters): boolean {
     filters.some('scope', (scope) => scope === event.scope) &&
     named('service') &&
     named('node') &&
-    ['container', 'image', 'network', 'volume', 'plugin', 'secret', 'config'].every(
-      (key) => !filters.has(key),
-    )
+    SILENT_KINDS.every((key) => !filters.has(key))
   )
 }

@@ -1,6 +1,6 @@
 /** `/nodes*`. Roles and availability are changed by writing the node's spec; `cluster/` acts on it. */
 import type { Node } from '../../store/objects.ts'
-import { removeNodeActions, updateNodeActions } from '../actions.ts'
+import { removeNode, updateNode } from '../../control/commands.ts'
 import { nodeJson } from '../docker/node.ts'
 import { Filters } from '../filters.ts'
 import { findNode } from '../lookup.ts'
@@ -54,7 +54,7 @@ async function update(components: ApiComponents, request: ApiRequest): Promise<R
   const node = findNode(store, parameter(request, 'id'))
   const version = versionParameter(request, 'node')
   const spec = decodeNodeSpec(await jsonBody(request))
-  await proposer.propose(updateNodeActions(store, { node, spec, version }), {
+  await proposer.propose(updateNode(store, { id: node.id, version, spec }), {
     requestId: request.requestId,
     signal: request.signal,
   })
@@ -64,7 +64,7 @@ async function update(components: ApiComponents, request: ApiRequest): Promise<R
 async function remove(components: ApiComponents, request: ApiRequest): Promise<Reply> {
   const { store, proposer } = requireManager(components)
   const node = findNode(store, parameter(request, 'id'))
-  const actions = removeNodeActions(store, { node, force: flag(request, 'force') })
+  const actions = removeNode(store, { id: node.id, force: flag(request, 'force') })
   await proposer.propose(actions, { requestId: request.requestId, signal: request.signal })
   return empty()
 }

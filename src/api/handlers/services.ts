@@ -1,8 +1,10 @@
 /** `/services*` but for logs. */
 import type { Service } from '../../store/objects.ts'
-import type { StoreView } from '../../store/view.ts'
-import { createServiceActions, removeServiceActions, updateServiceActions } from '../actions.ts'
-import { countTasks, serviceJson } from '../docker/service.ts'
+import { wallTimeText } from '../../base/clock.ts'
+import { removeService, serviceCounts, updateService } from '../../control/commands.ts'
+import { serviceMode } from '../../control/service-mode.ts'
+import { assertSpecTexts, createServiceActions } from '../actions.ts'
+import { serviceJson } from '../docker/service.ts'
 import { Filters } from '../filters.ts'
 import { pinImage } from '../image-pin.ts'
 import { findService } from '../lookup.ts'
@@ -42,14 +44,9 @@ function list(components: ApiComponents, request: ApiRequest): Reply {
   const services = store.list('services').filter((service) => matches(service, filters))
   return json(
     services.map((service) =>
-      serviceJson(service, withStatus ? { counts: counts(store, service) } : {}),
+      serviceJson(service, withStatus ? { counts: serviceCounts(store, service) } : {}),
     ),
   )
-}
-
-function counts(store: StoreView, service: Service): ReturnType<typeof countTasks> {
-  const nodes = store.list('nodes').filter((node) => node.status.state === 'ready').length
-  return countTasks(service, store.find('tasks', 'serviceId', service.id), nodes)
 }
 
 function matches(service: Service, filters: Filters): boolean {
@@ -57,19 +54,12 @@ function matches(service: Service, filters: Filters): boolean {
     filters.prefix('id', service.id) &&
     filters.prefix('name', service.spec.Name) &&
     filters.labels('label', service.spec.Labels) &&
-    filters.some('mode', (mode) => modeName(service) === mode) &&
+    filters.some('mode', (mode) => serviceMode(service.spec) === mode) &&
     filters.some(
       'runtime',
       (runtime) => runtime === (service.spec.TaskTemplate.Runtime ?? 'container'),
     )
   )
-}
-
-function modeName(service: Service): string {
-  const mode = service.spec.Mode ?? {}
-  if (mode.Global !== undefined) return 'global'
-  if (mode.ReplicatedJob !== undefined) return 'replicated-job'
-  return mode.GlobalJob === undefined ? 'replicated' : 'global-job'
 }
 
 async function create(components: ApiComponents, request: ApiRequest): Promise<Reply> {
@@ -91,7 +81,9 @@ async function update(components: ApiComponents, request: ApiRequest): Promise<R
   const { spec, warnings } = rollback
     ? { spec: asked, warnings: [] }
     : await pinChangedImage(components, request, { service, asked })
-  const actions = updateServiceActions(store, { service, spec, version, rollback })
+  if (!rollback) assertSpecTexts(spec)
+  const at = wallTimeText(components.clock.wallMs())
+  const actions = updateService(store, { id: service.id, version, spec, rollback, at })
   await proposer.propose(actions, { requestId: request.requestId, signal: request.signal })
   return json({ Warnings: warnings.length === 0 ? null : warnings })
 }
@@ -110,7 +102,7 @@ async function pinChangedImage(
 async function remove(components: ApiComponents, request: ApiRequest): Promise<Reply> {
   const { store, proposer } = requireManager(components)
   const service = findService(store, parameter(request, 'id'))
-  const actions = removeServiceActions(store, service)
+  const actions = removeService(store, service.id)
   await proposer.propose(actions, { requestId: request.requestId, signal: request.signal })
   return empty()
 }

@@ -11,10 +11,9 @@ import type { Route } from '../router.ts'
 const METHODS = ['GET', 'POST', 'PUT', 'DELETE'] as const
 
 /** First segments of Docker's API. */
-const AREAS = [
-  ...['auth', 'build', 'commit', 'configs', 'containers', 'distribution', 'exec', 'grpc'],
-  ...['images', 'networks', 'plugins', 'secrets', 'services', 'session', 'system', 'volumes'],
-]
+const AREAS =
+  'auth build commit configs containers distribution exec grpc images networks plugins secrets ' +
+  'services session system volumes'
 
 /**
  * Kinds of objects of which Skein has none. `docker inspect` without a type tries one kind after the
@@ -42,7 +41,7 @@ export function unsupportedRoutes(): readonly Route[] {
 }
 
 function unsupportedAreas(): readonly Route[] {
-  return AREAS.flatMap((area) =>
+  return AREAS.split(' ').flatMap((area) =>
     METHODS.flatMap((method) =>
       [`/${area}`, `/${area}/{rest*}`].map((pattern) =>
         route(method, pattern, (request) => {

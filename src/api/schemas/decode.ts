@@ -1,14 +1,13 @@
 /**
- * Decoding of request bodies: zod checks types at the border, unknown members pass through. This is the
- * one place where a checked value gets its type.
+ * Decoding of request bodies: zod checks types at the border, unknown members pass through.
  */
-import type { ZodType } from 'zod'
+import type { ZodType, output } from 'zod'
 import { SwarmError } from '../../base/errors.ts'
 
 /** The value, checked. @throws INVALID_ARGUMENT naming the member and what is wrong with it */
-export function decode<T>(schema: ZodType, value: unknown): T {
+export function decode<S extends ZodType>(schema: S, value: unknown): output<S> {
   const result = schema.safeParse(value)
-  if (result.success) return result.data as T
+  if (result.success) return result.data
   const [issue] = result.error.issues
   const where = issue?.path.join('.') ?? ''
   throw new SwarmError(

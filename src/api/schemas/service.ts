@@ -14,121 +14,129 @@ const port = z.int().min(0).max(65_535)
 
 const mount = z.looseObject({
   Type: z.enum(['bind', 'volume', 'tmpfs', 'npipe', 'cluster']),
-  Source: z.string().optional(),
+  Source: z.string().exactOptional(),
   Target: z.string(),
-  ReadOnly: z.boolean().optional(),
+  ReadOnly: z.boolean().exactOptional(),
 })
 
 const containerSpec = z.looseObject({
   Image: z.string().default(''),
-  Labels: labels.optional(),
-  Command: texts.optional(),
-  Args: texts.optional(),
-  Hostname: z.string().optional(),
-  Env: texts.optional(),
-  Dir: z.string().optional(),
-  User: z.string().optional(),
-  Groups: texts.optional(),
-  TTY: z.boolean().optional(),
-  OpenStdin: z.boolean().optional(),
-  ReadOnly: z.boolean().optional(),
-  Init: z.boolean().optional(),
-  StopSignal: z.string().optional(),
-  StopGracePeriod: whole.optional(),
-  Mounts: z.array(mount).optional(),
-  Hosts: texts.optional(),
-  Sysctls: labels.optional(),
-  CapabilityAdd: texts.optional(),
-  CapabilityDrop: texts.optional(),
+  Labels: labels.exactOptional(),
+  Command: texts.exactOptional(),
+  Args: texts.exactOptional(),
+  Hostname: z.string().exactOptional(),
+  Env: texts.exactOptional(),
+  Dir: z.string().exactOptional(),
+  User: z.string().exactOptional(),
+  Groups: texts.exactOptional(),
+  TTY: z.boolean().exactOptional(),
+  OpenStdin: z.boolean().exactOptional(),
+  ReadOnly: z.boolean().exactOptional(),
+  Init: z.boolean().exactOptional(),
+  StopSignal: z.string().exactOptional(),
+  StopGracePeriod: whole.exactOptional(),
+  Mounts: z.array(mount).exactOptional(),
+  Hosts: texts.exactOptional(),
+  Sysctls: labels.exactOptional(),
+  CapabilityAdd: texts.exactOptional(),
+  CapabilityDrop: texts.exactOptional(),
 })
 
 const resources = z.looseObject({
-  NanoCPUs: whole.optional(),
-  MemoryBytes: whole.optional(),
-  Pids: z.int().optional(),
+  NanoCPUs: whole.exactOptional(),
+  MemoryBytes: whole.exactOptional(),
+  Pids: z.int().exactOptional(),
 })
 
 const taskTemplate = z.looseObject({
   ContainerSpec: containerSpec.prefault({}),
   Resources: z
-    .looseObject({ Limits: resources.optional(), Reservations: resources.optional() })
-    .optional(),
+    .looseObject({ Limits: resources.exactOptional(), Reservations: resources.exactOptional() })
+    .exactOptional(),
   RestartPolicy: z
     .looseObject({
-      Condition: z.enum(['none', 'on-failure', 'any', '']).optional(),
-      Delay: whole.optional(),
-      MaxAttempts: whole.optional(),
-      Window: whole.optional(),
+      Condition: z.enum(['none', 'on-failure', 'any']).exactOptional(),
+      Delay: whole.exactOptional(),
+      MaxAttempts: whole.exactOptional(),
+      Window: whole.exactOptional(),
     })
-    .optional(),
+    .exactOptional(),
   Placement: z
     .looseObject({
-      Constraints: texts.optional(),
+      Constraints: texts.exactOptional(),
       Preferences: z
         .array(
           z.looseObject({
-            Spread: z.looseObject({ SpreadDescriptor: z.string() }).optional(),
+            Spread: z.looseObject({ SpreadDescriptor: z.string() }).exactOptional(),
           }),
         )
-        .optional(),
-      MaxReplicas: whole.optional(),
+        .exactOptional(),
+      MaxReplicas: whole.exactOptional(),
       Platforms: z
-        .array(z.looseObject({ Architecture: z.string().optional(), OS: z.string().optional() }))
-        .optional(),
+        .array(
+          z.looseObject({
+            Architecture: z.string().exactOptional(),
+            OS: z.string().exactOptional(),
+          }),
+        )
+        .exactOptional(),
     })
-    .optional(),
-  Networks: z.array(z.looseObject({ Target: z.string() })).optional(),
-  ForceUpdate: whole.optional(),
-  Runtime: z.string().optional(),
+    .exactOptional(),
+  Networks: z.array(z.looseObject({ Target: z.string() })).exactOptional(),
+  ForceUpdate: whole.exactOptional(),
+  Runtime: z.string().exactOptional(),
 })
 
 const updateConfig = z.looseObject({
-  Parallelism: whole.optional(),
-  Delay: whole.optional(),
-  FailureAction: z.enum(['pause', 'continue', 'rollback', '']).optional(),
-  Monitor: whole.optional(),
-  MaxFailureRatio: z.number().min(0).max(1).optional(),
-  Order: z.enum(['stop-first', 'start-first', '']).optional(),
+  Parallelism: whole.exactOptional(),
+  Delay: whole.exactOptional(),
+  FailureAction: z.enum(['pause', 'continue', 'rollback']).exactOptional(),
+  Monitor: whole.exactOptional(),
+  MaxFailureRatio: z.number().min(0).max(1).exactOptional(),
+  Order: z.enum(['stop-first', 'start-first']).exactOptional(),
 })
 
 const serviceSpec = z.looseObject({
   Name: z.string().default(''),
-  Labels: labels.optional(),
+  Labels: labels.exactOptional(),
   TaskTemplate: taskTemplate.prefault({}),
   Mode: z
     .looseObject({
-      Replicated: z.looseObject({ Replicas: whole.optional() }).optional(),
-      Global: z.looseObject({}).optional(),
+      Replicated: z.looseObject({ Replicas: whole.exactOptional() }).exactOptional(),
+      Global: z.looseObject({}).exactOptional(),
       ReplicatedJob: z
-        .looseObject({ MaxConcurrent: whole.optional(), TotalCompletions: whole.optional() })
-        .optional(),
-      GlobalJob: z.looseObject({}).optional(),
+        .looseObject({
+          MaxConcurrent: whole.exactOptional(),
+          TotalCompletions: whole.exactOptional(),
+        })
+        .exactOptional(),
+      GlobalJob: z.looseObject({}).exactOptional(),
     })
-    .optional(),
-  UpdateConfig: updateConfig.optional(),
-  RollbackConfig: updateConfig.optional(),
-  Networks: z.array(z.looseObject({ Target: z.string() })).optional(),
+    .exactOptional(),
+  UpdateConfig: updateConfig.exactOptional(),
+  RollbackConfig: updateConfig.exactOptional(),
+  Networks: z.array(z.looseObject({ Target: z.string() })).exactOptional(),
   EndpointSpec: z
     .looseObject({
-      Mode: z.enum(['vip', 'dnsrr', '']).optional(),
+      Mode: z.enum(['vip', 'dnsrr']).exactOptional(),
       Ports: z
         .array(
           z.looseObject({
-            Name: z.string().optional(),
-            Protocol: z.enum(['tcp', 'udp', 'sctp', '']).optional(),
+            Name: z.string().exactOptional(),
+            Protocol: z.enum(['tcp', 'udp', 'sctp']).exactOptional(),
             TargetPort: port.default(0),
-            PublishedPort: port.optional(),
-            PublishMode: z.enum(['ingress', 'host', '']).optional(),
+            PublishedPort: port.exactOptional(),
+            PublishMode: z.enum(['ingress', 'host']).exactOptional(),
           }),
         )
-        .optional(),
+        .exactOptional(),
     })
-    .optional(),
+    .exactOptional(),
 })
 
 /** A service spec with its mode made explicit. @throws INVALID_ARGUMENT */
 export function decodeServiceSpec(body: unknown): ServiceSpec {
-  const spec = decode<ServiceSpec>(serviceSpec, withoutEmptyChoices(body))
+  const spec = decode(serviceSpec, withoutEmptyChoices(body))
   return { ...spec, Mode: explicitMode(spec.Mode) }
 }
 
@@ -140,7 +148,7 @@ function explicitMode(mode: ServiceSpec['Mode']): NonNullable<ServiceSpec['Mode'
 }
 
 /** Members whose empty text means "not chosen", as some clients of Go's types send it. */
-const CHOICES = new Set(['Condition', 'FailureAction', 'Order', 'Protocol', 'PublishMode'])
+const CHOICES = new Set(['Condition', 'FailureAction', 'Mode', 'Order', 'Protocol', 'PublishMode'])
 
 function withoutEmptyChoices(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutEmptyChoices)

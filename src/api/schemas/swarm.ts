@@ -8,22 +8,26 @@ const whole = z.int().nonnegative()
 const availability = z.enum(['', 'active', 'pause', 'drain']).default('')
 
 const clusterSpec = z.looseObject({
-  Name: z.string().optional(),
-  Labels: labels.optional(),
-  Orchestration: z.looseObject({ TaskHistoryRetentionLimit: z.int().optional() }).optional(),
+  Name: z.string().exactOptional(),
+  Labels: labels.exactOptional(),
+  Orchestration: z
+    .looseObject({ TaskHistoryRetentionLimit: z.int().exactOptional() })
+    .exactOptional(),
   Raft: z
     .looseObject({
-      SnapshotInterval: whole.optional(),
-      KeepOldSnapshots: whole.optional(),
-      LogEntriesForSlowFollowers: whole.optional(),
-      ElectionTick: whole.optional(),
-      HeartbeatTick: whole.optional(),
+      SnapshotInterval: whole.exactOptional(),
+      KeepOldSnapshots: whole.exactOptional(),
+      LogEntriesForSlowFollowers: whole.exactOptional(),
+      ElectionTick: whole.exactOptional(),
+      HeartbeatTick: whole.exactOptional(),
     })
-    .optional(),
-  Dispatcher: z.looseObject({ HeartbeatPeriod: whole.optional() }).optional(),
-  CAConfig: z.looseObject({}).optional(),
-  TaskDefaults: z.looseObject({}).optional(),
-  EncryptionConfig: z.looseObject({ AutoLockManagers: z.boolean().optional() }).optional(),
+    .exactOptional(),
+  Dispatcher: z.looseObject({ HeartbeatPeriod: whole.exactOptional() }).exactOptional(),
+  CAConfig: z.looseObject({}).exactOptional(),
+  TaskDefaults: z.looseObject({}).exactOptional(),
+  EncryptionConfig: z
+    .looseObject({ AutoLockManagers: z.boolean().exactOptional() })
+    .exactOptional(),
 })
 
 const initBody = z.looseObject({
@@ -34,7 +38,7 @@ const initBody = z.looseObject({
   AutoLockManagers: z.boolean().default(false),
   DefaultAddrPool: z.array(z.string()).default([]),
   SubnetSize: whole.default(0),
-  Spec: clusterSpec.optional(),
+  Spec: clusterSpec.exactOptional(),
 })
 
 const joinBody = z.looseObject({
@@ -46,8 +50,8 @@ const joinBody = z.looseObject({
 })
 
 const nodeSpec = z.looseObject({
-  Name: z.string().optional(),
-  Labels: labels.optional(),
+  Name: z.string().exactOptional(),
+  Labels: labels.exactOptional(),
   Role: z.enum(['manager', 'worker'], { error: 'Role: must be "worker" or "manager"' }),
   Availability: z.enum(['active', 'pause', 'drain'], {
     error: 'Availability: must be "active", "pause" or "drain"',

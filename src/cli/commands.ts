@@ -1,0 +1,145 @@
+/** The tree of commands: what exists, and from where it is loaded when it is run. */
+import type { Command } from './command.ts'
+
+/** A command that is loaded when it is run. */
+export interface Entry {
+  readonly short: string
+  /** Other names, not shown in help. */
+  readonly aliases?: readonly string[]
+  readonly load: () => Promise<Command>
+}
+
+/** Commands under one word. */
+export interface Group {
+  readonly short: string
+  readonly entries: Readonly<Record<string, Entry>>
+}
+
+const swarm: Group = {
+  short: 'Manage Swarm',
+  entries: {
+    init: {
+      short: 'Initialize a swarm',
+      load: async () => (await import('./commands/swarm.ts')).init,
+    },
+    join: {
+      short: 'Join a swarm as a node and/or manager',
+      load: async () => (await import('./commands/swarm.ts')).join,
+    },
+    'join-token': {
+      short: 'Manage join tokens',
+      load: async () => (await import('./commands/swarm.ts')).joinToken,
+    },
+    leave: {
+      short: 'Leave the swarm',
+      load: async () => (await import('./commands/swarm.ts')).leave,
+    },
+  },
+}
+
+const node: Group = {
+  short: 'Manage Swarm nodes',
+  entries: {
+    demote: {
+      short: 'Demote one or more nodes from manager in the swarm',
+      load: async () => (await import('./commands/node-change.ts')).demote,
+    },
+    inspect: {
+      short: 'Display detailed information on one or more nodes',
+      load: async () => (await import('./commands/node-list.ts')).inspect,
+    },
+    ls: {
+      short: 'List nodes in the swarm',
+      aliases: ['list'],
+      load: async () => (await import('./commands/node-list.ts')).list,
+    },
+    promote: {
+      short: 'Promote one or more nodes to manager in the swarm',
+      load: async () => (await import('./commands/node-change.ts')).promote,
+    },
+    ps: {
+      short: 'List tasks running on one or more nodes, defaults to current node',
+      load: async () => (await import('./commands/tasks.ts')).nodeTasks,
+    },
+    rm: {
+      short: 'Remove one or more nodes from the swarm',
+      aliases: ['remove'],
+      load: async () => (await import('./commands/node-change.ts')).remove,
+    },
+    update: {
+      short: 'Update a node',
+      load: async () => (await import('./commands/node-change.ts')).update,
+    },
+  },
+}
+
+const service: Group = {
+  short: 'Manage Swarm services',
+  entries: {
+    create: {
+      short: 'Create a new service',
+      load: async () => (await import('./commands/service-create.ts')).create,
+    },
+    inspect: {
+      short: 'Display detailed information on one or more services',
+      load: async () => (await import('./commands/service-list.ts')).inspect,
+    },
+    ls: {
+      short: 'List services',
+      aliases: ['list'],
+      load: async () => (await import('./commands/service-list.ts')).list,
+    },
+    ps: {
+      short: 'List the tasks of one or more services',
+      load: async () => (await import('./commands/tasks.ts')).serviceTasks,
+    },
+    rm: {
+      short: 'Remove one or more services',
+      aliases: ['remove'],
+      load: async () => (await import('./commands/service-change.ts')).remove,
+    },
+    scale: {
+      short: 'Scale one or multiple replicated services',
+      load: async () => (await import('./commands/service-change.ts')).scale,
+    },
+  },
+}
+
+const image: Group = {
+  short: 'Manage images',
+  entries: {
+    load: {
+      short: 'Load an image from a tar archive or STDIN',
+      load: async () => (await import('./commands/image.ts')).load,
+    },
+    ls: {
+      short: 'List images',
+      aliases: ['list'],
+      load: async () => (await import('./commands/image.ts')).list,
+    },
+    rm: {
+      short: 'Remove one or more images',
+      aliases: ['remove'],
+      load: async () => (await import('./commands/image.ts')).remove,
+    },
+  },
+}
+
+/** Commands under a word. */
+export const GROUPS: Readonly<Record<string, Group>> = { image, node, service, swarm }
+
+/** Commands that are one word. */
+export const COMMANDS: Readonly<Record<string, Entry>> = {
+  daemon: {
+    short: 'Run a node',
+    load: async () => (await import('./daemon.ts')).daemon,
+  },
+  info: {
+    short: 'Display system-wide information',
+    load: async () => (await import('./commands/info.ts')).info,
+  },
+  version: {
+    short: 'Show the Skein version information',
+    load: async () => (await import('./commands/version.ts')).version,
+  },
+}

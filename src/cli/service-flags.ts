@@ -1,0 +1,107 @@
+/** The flags of `service create`. */
+import type { Flag } from './command.ts'
+
+/** All of them, as docker names them. */
+export const SERVICE_FLAGS: readonly Flag[] = [
+  { name: 'name', kind: 'string', help: 'Service name' },
+  { name: 'replicas', kind: 'uint', help: 'Number of tasks' },
+  {
+    name: 'mode',
+    kind: 'string',
+    help: 'Service mode ("replicated", "global") (default "replicated")',
+  },
+  {
+    name: 'publish',
+    short: 'p',
+    kind: 'list',
+    value: 'port',
+    help: 'Publish a port as a node port: 8080:80[/udp], or published=8080,target=80[,mode=host]',
+  },
+  { name: 'env', short: 'e', kind: 'list', help: 'Set environment variables' },
+  { name: 'label', short: 'l', kind: 'list', help: 'Service labels' },
+  { name: 'container-label', kind: 'list', help: 'Container labels' },
+  {
+    name: 'mount',
+    kind: 'list',
+    value: 'mount',
+    help: 'Attach a filesystem mount to the service: type=bind,source=/path,target=/path[,readonly]',
+  },
+  { name: 'constraint', kind: 'list', help: 'Placement constraints' },
+  { name: 'placement-pref', kind: 'list', value: 'pref', help: 'Add a placement preference' },
+  {
+    name: 'replicas-max-per-node',
+    kind: 'uint',
+    help: 'Maximum number of tasks per node (default 0 = unlimited)',
+  },
+  { name: 'limit-cpu', kind: 'decimal', help: 'Limit CPUs' },
+  { name: 'limit-memory', kind: 'bytes', help: 'Limit memory' },
+  {
+    name: 'limit-pids',
+    kind: 'uint',
+    help: 'Limit maximum number of processes (default 0 = unlimited)',
+  },
+  { name: 'reserve-cpu', kind: 'decimal', help: 'Reserve CPUs' },
+  { name: 'reserve-memory', kind: 'bytes', help: 'Reserve memory' },
+  {
+    name: 'restart-condition',
+    kind: 'string',
+    help: 'Restart when condition is met ("none", "on-failure", "any") (default "any")',
+  },
+  {
+    name: 'restart-delay',
+    kind: 'duration',
+    help: 'Delay between restart attempts (ns|us|ms|s|m|h) (default 5s)',
+  },
+  {
+    name: 'restart-max-attempts',
+    kind: 'uint',
+    help: 'Maximum number of restarts before giving up',
+  },
+  {
+    name: 'restart-window',
+    kind: 'duration',
+    help: 'Window used to evaluate the restart policy (ns|us|ms|s|m|h)',
+  },
+  { name: 'hostname', kind: 'string', help: 'Container hostname' },
+  {
+    name: 'user',
+    short: 'u',
+    kind: 'string',
+    help: 'Username or UID (format: <name|uid>[:<group|gid>])',
+  },
+  { name: 'workdir', short: 'w', kind: 'string', help: 'Working directory inside the container' },
+  {
+    name: 'entrypoint',
+    kind: 'string',
+    value: 'command',
+    help: 'Overwrite the default ENTRYPOINT of the image',
+  },
+  { name: 'init', kind: 'boolean', help: 'Use an init inside each service container' },
+  {
+    name: 'read-only',
+    kind: 'boolean',
+    help: "Mount the container's root filesystem as read only",
+  },
+  { name: 'tty', short: 't', kind: 'boolean', help: 'Allocate a pseudo-TTY' },
+  { name: 'stop-signal', kind: 'string', help: 'Signal to stop the container' },
+  {
+    name: 'stop-grace-period',
+    kind: 'duration',
+    help: 'Time to wait before force killing a container (ns|us|ms|s|m|h) (default 10s)',
+  },
+  { name: 'cap-add', kind: 'list', help: 'Add Linux capabilities' },
+  { name: 'cap-drop', kind: 'list', help: 'Drop Linux capabilities' },
+  {
+    name: 'network',
+    kind: 'list',
+    value: 'network',
+    help: 'Not supported: every service is on the one network',
+  },
+  {
+    name: 'detach',
+    short: 'd',
+    kind: 'boolean',
+    help: 'Exit immediately instead of waiting for the service to converge',
+  },
+  { name: 'quiet', short: 'q', kind: 'boolean', help: 'Suppress progress output' },
+]
