@@ -9,10 +9,12 @@ import type { Commit, StoreView } from '../store/view.ts'
 import { membersOf } from './join-authority.ts'
 import { LatestTask } from './latest-task.ts'
 import { writeMembership } from './membership-file.ts'
+import type { SwarmRaft } from './raft-face.ts'
 import type { MembershipRecord } from './membership-file.ts'
 
 interface Components {
   readonly store: StoreView
+  readonly raft: SwarmRaft
   readonly mesh: Mesh
   readonly log: Logger
 }
@@ -29,6 +31,7 @@ export class MemberLinks {
   readonly #undo: () => void
   readonly #file: LatestTask<readonly Member[]>
   #written: string
+  #settled = false
 
   constructor(components: Components, options: Options) {
     this.#components = components
@@ -38,7 +41,11 @@ export class MemberLinks {
       (members: readonly Member[]) => this.#write(members),
       (error) => components.log.error({ err: errorText(error) }, 'membership file was not written'),
     )
-    this.#undo = components.store.onCommit((commit) => this.#onCommit(commit))
+    const undo = [
+      components.store.onCommit((commit) => this.#onCommit(commit)),
+      components.raft.onLeadership(() => this.#follow()),
+    ]
+    this.#undo = () => undo.forEach((one) => one())
     this.#follow()
   }
 
@@ -53,11 +60,22 @@ export class MemberLinks {
     }
   }
 
-  /** An empty replica knows nothing yet: the hints stay in force. */
+  /**
+   * A replica that still reads its own log shows who was a member once: until this node has heard a
+   * leader and applied what it knows to be committed, the hints of the last run stay in force too.
+   */
   #follow(): void {
-    const members = membersOf(this.#components.store)
+    const { store, raft, mesh } = this.#components
+    const members = membersOf(store)
+    this.#settled ||= raft.leader !== undefined && raft.appliedIndex >= raft.commitIndex
+    if (!this.#settled) {
+      const known = new Set(members.map((member) => member.nodeId))
+      const hints = this.#options.record.members.filter((member) => !known.has(member.nodeId))
+      mesh.setMembers([...members, ...hints])
+      return
+    }
     if (members.length === 0) return
-    this.#components.mesh.setMembers(members)
+    mesh.setMembers(members)
     this.#file.want(members)
   }
 

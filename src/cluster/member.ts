@@ -83,7 +83,7 @@ export class SwarmMember {
     this.#leadership = new Leadership({ ...shared, reachability }, nodeId)
     const { addresses, advertiseHost } = options
     this.#followers = [
-      new MemberLinks({ store, mesh, log }, options),
+      new MemberLinks({ store, raft, mesh, log }, options),
       new DataKeyExchange(shared, nodeId),
       new SelfReport({ ...shared, describe }, { nodeId, addresses, advertiseHost }),
     ]

@@ -23,7 +23,19 @@ function textLine(json: string): string {
   return `${String(time)} ${LEVELS[Number(level)] ?? String(level)} ${String(msg)}${details.join('')}\n`
 }
 
+/** Of an error its message and code; pino has made it a plain object with its stack. */
 function valueText(value: unknown): string {
+  if (isError(value)) return JSON.stringify(`${value.message} (${value.code ?? value.type})`)
   const text = typeof value === 'string' ? value : JSON.stringify(value)
   return typeof value === 'string' && /[\s"=]/.test(text) ? JSON.stringify(text) : text
+}
+
+interface ErrorFields {
+  readonly type: string
+  readonly message: string
+  readonly code?: string
+}
+
+function isError(value: unknown): value is ErrorFields {
+  return typeof value === 'object' && value !== null && 'stack' in value && 'message' in value
 }
