@@ -17,8 +17,8 @@ export interface ApplierHooks<R> {
   readonly onEntry: (entry: Entry, response: R | undefined) => void
   /** A committed configuration change takes effect now. */
   readonly onConfChange: (entry: Entry) => void
-  /** A whole chunk is applied; `appliedIndex` is renewed. */
-  readonly onProgress: () => void
+  /** A whole chunk of `sizeBytes` of data is applied; `appliedIndex` is renewed. */
+  readonly onProgress: (sizeBytes: number) => void
   /** All entries of one request are applied: its answers go back to the core. */
   readonly onDone: (responses: readonly Message[]) => void
   readonly onFailure: (error: unknown) => void
@@ -110,9 +110,11 @@ export class Applier<R> {
     const [first] = chunk
     if (first !== undefined) {
       assert(first.index === this.appliedIndex + 1, `entry ${first.index} is applied out of order`)
-      if (end === 0) this.#applyConfChange(first)
-      else this.#applyNormal(end === -1 ? chunk : chunk.slice(0, end))
-      this.#hooks.onProgress()
+      const isChange = end === 0
+      const part = end === -1 ? chunk : chunk.slice(0, Math.max(1, end))
+      if (isChange) this.#applyConfChange(first)
+      else this.#applyNormal(part)
+      this.#hooks.onProgress(part.reduce((sum, { data }) => sum + data.length, 0))
     }
     if (this.#offset < message.entries.length) return
     this.#queue.shift()

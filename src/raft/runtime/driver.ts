@@ -112,7 +112,7 @@ export class Driver<R> implements TransportHandler {
     this.snapshots = this.#newKeeper(options, recovered)
     this.core = this.#newCore(options, recovered)
     this.#failover = new Failover(components, {
-      isLeaderless: () => this.#soft.lead === NO_PEER && isWaiting(this.#soft.role),
+      isLeaderless: () => this.#soft.lead === NO_PEER,
       campaign: () => this.act(() => this.core.campaign()),
     })
     this.#ticker = new Ticker(components.clock, options.tickMs, () => this.#tick())
@@ -155,7 +155,10 @@ export class Driver<R> implements TransportHandler {
     return new Applier(this.#components, applied, {
       onEntry: ({ index, term }, response) => this.proposals.onApplied(index, term, response),
       onConfChange: (entry) => this.#onConfChange(entry),
-      onProgress: () => this.#hooks.onApplied(),
+      onProgress: (sizeBytes) => {
+        this.#hooks.onApplied()
+        this.snapshots.onApplied(sizeBytes)
+      },
       onDone: (responses) => this.act(() => this.#deliver(responses)),
       onFailure: (error) => this.fail(error),
     })
@@ -413,10 +416,6 @@ const LOCAL_ONLY: ReadonlySet<Message['type']> = new Set([
   'transferLeader',
   'snap',
 ] as const)
-
-function isWaiting(role: Role): boolean {
-  return role === 'follower' || role === 'preCandidate'
-}
 
 function groupInto(groups: Map<PeerId, Message[]>, message: Message): void {
   assert(message.to !== APPEND_THREAD && message.to !== APPLY_THREAD, 'a message for a thread')

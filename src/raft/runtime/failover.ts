@@ -11,8 +11,10 @@ import type { Random } from '../../base/random.ts'
 const FIRST_REST_MS = 5
 /** Random part of each rest: who draws less campaigns first and wins alone. */
 const REST_SPREAD_MS = 60
-/** Rest before a further try, when the first found no quorum. */
-const NEXT_REST_MS = 150
+/** Parts of a millisecond in the random part. */
+const REST_STEPS_PER_MS = 100
+/** Rest before a further try, when the first found no quorum or split the vote. */
+const NEXT_REST_MS = 80
 /** Tries before the usual election timeout is left to do it. */
 const TRIES_MAX = 4
 
@@ -51,7 +53,8 @@ export class Failover {
     this.stop()
     if (tries === 0) return
     const { clock, random } = this.#components
-    this.#timer = clock.after(restMs + random.integer(REST_SPREAD_MS), () => {
+    const spreadMs = random.integer(REST_SPREAD_MS * REST_STEPS_PER_MS) / REST_STEPS_PER_MS
+    this.#timer = clock.after(restMs + spreadMs, () => {
       this.#timer = undefined
       if (!this.#hooks.isLeaderless()) return
       this.#hooks.campaign()
