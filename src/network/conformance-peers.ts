@@ -191,6 +191,27 @@ export async function udpBackend(
   return { backend, close: () => socket.close() }
 }
 
+/** A UDP client with a port of its own, which asks one question at a time. */
+export async function datagramClient(
+  port: number,
+): Promise<{ ask(text: string): Promise<string>; close(): void }> {
+  const socket = createSocket('udp4')
+  socket.connect(port, LOOPBACK)
+  await once(socket, 'connect')
+  return {
+    async ask(text) {
+      let answer: string | undefined
+      socket.once('message', (datagram) => {
+        answer = String(datagram)
+      })
+      socket.send(text)
+      await until('a datagram', () => answer !== undefined)
+      return answer ?? ''
+    },
+    close: () => socket.close(),
+  }
+}
+
 /** A duplex stream in the shape of the mesh's. */
 export function connectionOf(stream: Duplex): RemoteConnection {
   stream.on('error', () => {})

@@ -2,7 +2,6 @@
  * What every driver of the load balancer port must do, as tests that its own test file runs. All
  * peers are real sockets on loopback. A driver gets a fresh instance for each case.
  */
-import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import type { Socket } from 'node:net'
@@ -14,6 +13,7 @@ import {
   TestClient,
   ask,
   census,
+  datagramClient,
   freePort,
   pause,
   udpBackend,
@@ -299,24 +299,4 @@ async function stalled(progress: () => number): Promise<number> {
     await pause(300)
   }
   return last
-}
-
-async function datagramClient(
-  port: number,
-): Promise<{ ask(text: string): Promise<string>; close(): void }> {
-  const socket = createSocket('udp4')
-  socket.connect(port, LOOPBACK)
-  await once(socket, 'connect')
-  return {
-    async ask(text) {
-      let answer: string | undefined
-      socket.once('message', (datagram) => {
-        answer = String(datagram)
-      })
-      socket.send(text)
-      await until('a datagram', () => answer !== undefined)
-      return answer ?? ''
-    },
-    close: () => socket.close(),
-  }
 }

@@ -1,4 +1,5 @@
 /** The reconciler and the remote dial, on the real store and the real userspace driver. */
+import { Readable } from 'node:stream'
 import test from 'ava'
 import { systemClock } from '../base/clock.ts'
 import { silentLogger } from '../base/log.ts'
@@ -20,14 +21,18 @@ import {
   ask,
   census,
   connectionPair,
+  datagramClient,
   freePort,
   pause,
+  udpBackend,
   until,
+  virtualServer,
 } from './conformance-peers.ts'
 import { FAULT_RETRY_MS, NetworkReconciler, wantedServers } from './network.ts'
 import type { BalancerFault, LoadBalancer, VirtualServer } from './ports.ts'
 import { DialServer, StreamDialer, decodeDialRequest } from './remote-dial.ts'
 import { UserspaceBalancer } from './userspace/balancer.ts'
+import { frameOf, unframed } from './userspace/datagram-frame.ts'
 
 const OPTIONS = { nodeId: 'here', listenAddress: LOOPBACK }
 
@@ -348,4 +353,48 @@ test('the far node drops its connections to a task that ended', async (t) => {
   await t.throwsAsync(async () => {
     for await (const _ of connection.source);
   })
+})
+
+test('datagrams reach a task of another node and its answers come back', async (t) => {
+  const scene = new Scene()
+  const peer = await udpBackend('far')
+  const ports = [port(8053, { protocol: 'udp' })]
+  const status = running([{ targetPort: 80, hostPort: peer.backend.port }])
+  scene.task('far', { nodeId: 'there', ports, status })
+  const { store } = scene
+  const server = new DialServer({ store, clock: systemClock }, { nodeId: 'there' })
+  const serving: Promise<void>[] = []
+  const dialer = new StreamDialer((_nodeId, request) => {
+    const [near, far] = connectionPair()
+    serving.push(server.serve(request, far))
+    return Promise.resolve(near)
+  })
+  const balancer = userspace(dialer)
+  t.teardown(async () => {
+    await balancer.close()
+    server.close()
+    peer.close()
+  })
+  const published = await freePort()
+  const backends = [{ ...peer.backend, nodeId: 'there', local: false }]
+  t.deepEqual(await balancer.apply([virtualServer(published, backends, 'udp')]), [])
+  const client = await datagramClient(published)
+  t.teardown(() => client.close())
+  for (const text of ['1', '2', 'x'.repeat(9_000)]) t.is(await client.ask(text), `far ${text}`)
+  scene.update('far', { status: ended() })
+  await Promise.all(serving)
+  t.is(serving.length, 1)
+})
+
+test('datagrams that were cut and joined on the way are whole again', async (t) => {
+  const datagrams = [0, 1, 255, 256, 65_535].map((length) => Buffer.alloc(length, length % 251))
+  const bytes = Buffer.concat(datagrams.map((datagram) => frameOf(datagram)))
+  for (const size of [1, 7, 1_000, bytes.length]) {
+    const chunks: Buffer[] = []
+    for (let i = 0; i < bytes.length; i += size) chunks.push(bytes.subarray(i, i + size))
+    if (size === 1) chunks.splice(2_000)
+    const found: number[] = []
+    for await (const datagram of unframed(Readable.from(chunks))) found.push(datagram.length)
+    t.deepEqual(found, size === 1 ? [0, 1, 255, 256] : [0, 1, 255, 256, 65_535])
+  }
 })

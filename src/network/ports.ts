@@ -47,10 +47,17 @@ export interface LoadBalancer {
   close(): Promise<void>
 }
 
+/** Options of {@link RemoteDialer.dial}. */
+export interface DialOptions {
+  readonly signal: AbortSignal
+  /** Default `tcp`. With `udp` the connection carries frames of datagrams, in both directions. */
+  readonly protocol?: 'tcp' | 'udp'
+}
+
 /** How the userspace driver reaches a task on another node; `node.ts` builds it from the mesh. */
 export interface RemoteDialer {
   /** Opens a connection to `port` of the task on its node. */
-  dial(backend: Backend, options: { readonly signal: AbortSignal }): Promise<RemoteConnection>
+  dial(backend: Backend, options: DialOptions): Promise<RemoteConnection>
 }
 
 /** A byte connection to a remote task; same shape as the mesh's duplex stream. */

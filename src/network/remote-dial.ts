@@ -12,8 +12,9 @@ import { SwarmError, errorText } from '../base/errors.ts'
 import type { Task } from '../store/objects.ts'
 import type { Commit, StoreView } from '../store/view.ts'
 import { taskAddress } from './network.ts'
-import type { Backend, RemoteConnection, RemoteDialer } from './ports.ts'
+import type { Backend, DialOptions, RemoteConnection, RemoteDialer } from './ports.ts'
 import { abortReason } from './userspace/abort-reason.ts'
+import { relayDatagrams } from './userspace/datagram-link.ts'
 import { dialLocal } from './userspace/dial.ts'
 import type { SocketAddress } from './userspace/dial.ts'
 import { relay } from './userspace/relay.ts'
@@ -26,6 +27,7 @@ export const DIAL_METHOD = 'network.dial'
 export interface DialRequest {
   readonly taskId: string
   readonly port: number
+  readonly protocol: 'tcp' | 'udp'
 }
 
 /** First byte from the far end. */
@@ -37,6 +39,9 @@ const DIAL_TIMEOUT_MS = 2_500
 
 /** Milliseconds that the near end may take to read the rest of an answer whose task has ended. */
 const FLUSH_MS = 10_000
+
+/** Datagrams held for a task or for the stream back; more are dropped, as UDP may. */
+const DATAGRAMS_PENDING_MAX = 16
 
 /** Most bytes of a refusal's text; the rest is cut. */
 const REFUSAL_BYTES_MAX = 1_024
@@ -57,13 +62,10 @@ export class StreamDialer implements RemoteDialer {
   }
 
   /** @throws UNAVAILABLE when the far node refuses, and what opening the stream throws */
-  async dial(
-    backend: Backend,
-    options: { readonly signal: AbortSignal },
-  ): Promise<RemoteConnection> {
-    const { signal } = options
-    const request = { taskId: backend.taskId, port: backend.port }
-    const stream = await this.#open(backend.nodeId, request, options)
+  async dial(backend: Backend, options: DialOptions): Promise<RemoteConnection> {
+    const { signal, protocol = 'tcp' } = options
+    const request = { taskId: backend.taskId, port: backend.port, protocol }
+    const stream = await this.#open(backend.nodeId, request, { signal })
     const onAbort = (): void => stream.abort(abortReason(signal))
     if (signal.aborted) onAbort()
     signal.addEventListener('abort', onAbort, { once: true })
@@ -78,9 +80,7 @@ export class StreamDialer implements RemoteDialer {
   }
 }
 
-interface DialTarget extends SocketAddress {
-  readonly taskId: string
-}
+interface DialTarget extends SocketAddress, Pick<DialRequest, 'taskId' | 'protocol'> {}
 
 /** The far end: connects streams of the mesh to this node's tasks. */
 export class DialServer {
@@ -110,7 +110,8 @@ export class DialServer {
     const users = this.#users.get(target.taskId) ?? new Set()
     this.#users.set(target.taskId, users.add(user))
     try {
-      await this.#connect(target, stream, user.signal)
+      if (target.protocol === 'udp') await connectDatagrams(target, stream, user.signal)
+      else await this.#connect(target, stream, user.signal)
     } finally {
       users.delete(user)
       if (users.size === 0) this.#users.delete(target.taskId)
@@ -169,10 +170,12 @@ export class DialServer {
     if (task.status.state !== 'running' || task.desiredState !== 'running') {
       return { refusal: `${subject}: does not run` }
     }
-    const target = publishedAddresses(task).find((where) => where.port === request.port)
+    const target = publishedAddresses(task, request.protocol).find(
+      (where) => where.port === request.port,
+    )
     return target === undefined
       ? { refusal: `${subject}: does not publish port ${request.port}` }
-      : { taskId: task.id, ...target }
+      : { ...request, ...target }
   }
 }
 
@@ -182,15 +185,30 @@ export function decodeDialRequest(header: unknown): DialRequest | undefined {
   if (!('taskId' in header) || !('port' in header)) return undefined
   const { taskId, port } = header
   if (typeof taskId !== 'string' || typeof port !== 'number') return undefined
-  return { taskId, port }
+  const protocol = 'protocol' in header ? header.protocol : 'tcp'
+  return protocol === 'tcp' || protocol === 'udp' ? { taskId, port, protocol } : undefined
 }
 
-/** Where the task's published tcp ports answer on this node. */
-function publishedAddresses(task: Task): SocketAddress[] {
+/** Where the task's published ports of a protocol answer on this node. */
+function publishedAddresses(task: Task, protocol: 'tcp' | 'udp'): SocketAddress[] {
   return task.ports.flatMap((port) => {
-    const where = port.protocol === 'tcp' ? taskAddress(task, port.targetPort) : undefined
+    const where = port.protocol === protocol ? taskAddress(task, port.targetPort) : undefined
     return where === undefined ? [] : [where]
   })
+}
+
+async function connectDatagrams(
+  target: SocketAddress,
+  stream: RemoteConnection,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await stream.write(Uint8Array.of(CONNECTED))
+  } catch (error) {
+    stream.abort(new Error('dial: not answered', { cause: error }))
+    return
+  }
+  await relayDatagrams(stream, target, { signal, pendingMax: DATAGRAMS_PENDING_MAX })
 }
 
 async function refuse(stream: RemoteConnection, text: string): Promise<void> {

@@ -7,7 +7,7 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Clock } from '../../base/clock.ts'
 import { SwarmError } from '../../base/errors.ts'
-import type { Backend, RemoteDialer } from '../ports.ts'
+import type { Backend, RemoteConnection, RemoteDialer } from '../ports.ts'
 import { abortReason } from './abort-reason.ts'
 import { KEEP_ALIVE_DELAY_MS } from './limits.ts'
 import { streamOfConnection } from './remote-stream.ts'
@@ -46,6 +46,15 @@ export function dialBackend(
   return bounded(bounds, async (signal) =>
     streamOfConnection(await dialer.dial(backend, { signal })),
   )
+}
+
+/** A stream of datagrams to a task of another node. @throws as {@link dialBackend} */
+export function dialDatagrams(
+  backend: Backend,
+  dialer: RemoteDialer,
+  bounds: DialBounds,
+): Promise<RemoteConnection> {
+  return bounded(bounds, (signal) => dialer.dial(backend, { signal, protocol: 'udp' }))
 }
 
 /** A TCP connection, half-close allowed. @throws as {@link dialBackend} */

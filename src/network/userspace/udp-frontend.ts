@@ -1,11 +1,10 @@
 /**
- * One published UDP port. Each client (address and port) has a session: a socket of its own towards
- * one backend, so that answers find their way back. Sessions end when idle, when their backend is
- * dropped, or when the backend's port is closed (then the backend is benched and the next datagram
- * goes elsewhere).
+ * One published UDP port. Each client (address and port) has a session: a link of its own towards one
+ * backend, so that answers find their way back. Sessions end when idle, when their backend is dropped,
+ * or when the backend refuses (then it is benched and the next datagram goes elsewhere).
  *
- * Only tasks of this node are reached: a datagram socket has no stream to carry it to another node.
- * A server with backends elsewhere works with those that are here and reports the rest as a fault.
+ * Known weakness: on a wildcard address with several interfaces the kernel chooses the source address
+ * of answers.
  */
 import { createSocket } from 'node:dgram'
 import type { RemoteInfo, Socket } from 'node:dgram'
@@ -14,6 +13,9 @@ import type { Timer } from '../../base/clock.ts'
 import type { VirtualServer } from '../ports.ts'
 import { BackendSet } from './backend-set.ts'
 import type { Slot } from './backend-set.ts'
+import { SocketLink, StreamLink } from './datagram-link.ts'
+import type { DatagramLink } from './datagram-link.ts'
+import { dialDatagrams } from './dial.ts'
 import { bindFault } from './frontend.ts'
 import type { Frontend, FrontendContext } from './frontend.ts'
 
@@ -39,7 +41,7 @@ export class UdpFrontend implements Frontend {
 
   update(server: VirtualServer): void {
     this.#server = server
-    this.#backends.update(server.backends.filter((backend) => backend.local))
+    this.#backends.update(server.backends)
   }
 
   async listen(): Promise<string | undefined> {
@@ -48,7 +50,7 @@ export class UdpFrontend implements Frontend {
         this.#binding = undefined
       })
     }
-    return (await this.#binding) ?? this.#remoteFault()
+    return await this.#binding
   }
 
   async close(): Promise<void> {
@@ -62,14 +64,6 @@ export class UdpFrontend implements Frontend {
       else socket.close(() => resolve())
     })
     await Promise.all([stopped, this.#binding])
-  }
-
-  #remoteFault(): string | undefined {
-    const all = this.#server.backends.length
-    const remote = this.#server.backends.filter((backend) => !backend.local).length
-    if (remote === 0) return undefined
-    const which = `port ${this.#server.port}/udp: ${remote} of ${all} replicas are on other nodes`
-    return `${which}, which the userspace balancer cannot reach over udp`
   }
 
   #bind(): Promise<string | undefined> {
@@ -104,7 +98,7 @@ export class UdpFrontend implements Frontend {
     if (slot === undefined) return undefined
     const { limits } = this.#context
     if (this.#sessions.size >= limits.udpSessionsMax) this.#sessions.values().next().value?.close()
-    const session = new UdpSession(slot, limits.udpPendingMax, {
+    const session = new UdpSession(slot, this.#context, {
       onAnswer: (answer) => {
         this.#touch(key, session)
         // A client that went away is no error of ours; what else can fail shows on the socket.
@@ -151,8 +145,8 @@ export class UdpFrontend implements Frontend {
 }
 
 interface UdpSessionEvents {
-  onAnswer(datagram: Buffer): void
-  /** `failed`: the backend refused. */
+  onAnswer(datagram: Uint8Array): void
+  /** `failed`: the backend refused or cannot be reached. */
   onClose(failed: boolean): void
 }
 
@@ -160,57 +154,50 @@ interface UdpSessionEvents {
 class UdpSession {
   /** Monotonic milliseconds of the last datagram, either way. */
   usedMs = 0
-  readonly #socket: Socket
   readonly #slot: Slot
   readonly #user = new AbortController()
   readonly #events: UdpSessionEvents
-  /** Datagrams that wait for the socket to be connected; undefined when it is. */
-  #pending: Buffer[] | undefined = []
-  readonly #pendingMax: number
+  readonly #link: DatagramLink
   #closed = false
 
-  constructor(slot: Slot, pendingMax: number, events: UdpSessionEvents) {
+  constructor(slot: Slot, context: FrontendContext, events: UdpSessionEvents) {
     this.#slot = slot
-    this.#pendingMax = pendingMax
     this.#events = events
-    const { address, port } = slot.backend
-    this.#socket = createSocket({ type: isIPv6(address) ? 'udp6' : 'udp4' })
-    this.#socket.on('error', () => this.#end(true))
-    this.#socket.on('message', (datagram) => events.onAnswer(datagram))
+    this.#link = this.#openLink(context)
     slot.users.add(this.#user)
     this.#user.signal.addEventListener('abort', () => this.close(), { once: true })
-    this.#socket.connect(port, address, () => this.#onConnected())
   }
 
   get closed(): boolean {
     return this.#closed
   }
 
-  send(datagram: Buffer): void {
-    if (this.#closed) return
-    if (this.#pending === undefined) this.#socket.send(datagram, (error) => this.#onSent(error))
-    else if (this.#pending.length < this.#pendingMax) this.#pending.push(datagram)
+  send(datagram: Uint8Array): void {
+    this.#link.send(datagram)
   }
 
   close(): void {
     this.#end(false)
   }
 
-  #onConnected(): void {
-    const waiting = this.#pending ?? []
-    this.#pending = undefined
-    for (const datagram of waiting) this.send(datagram)
-  }
-
-  #onSent(error: Error | null): void {
-    if (error !== null && !this.#closed) this.#end(true)
+  #openLink({ clock, dialer, limits }: FrontendContext): DatagramLink {
+    const { backend } = this.#slot
+    const pendingMax = limits.udpPendingMax
+    const events = {
+      onDatagram: (datagram: Uint8Array) => this.#events.onAnswer(datagram),
+      onEnd: () => this.#end(true),
+    }
+    if (backend.local) return new SocketLink(backend, pendingMax, events)
+    const bounds = { clock, signal: this.#user.signal, timeoutMs: limits.dialTimeoutMs }
+    return new StreamLink(dialDatagrams(backend, dialer, bounds), pendingMax, events)
   }
 
   #end(failed: boolean): void {
     if (this.#closed) return
     this.#closed = true
     this.#slot.users.delete(this.#user)
-    this.#socket.close()
+    this.#link.close()
+    this.#user.abort(new Error('datagrams: the session is over'))
     this.#events.onClose(failed)
   }
 }

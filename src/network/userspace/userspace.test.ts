@@ -222,15 +222,6 @@ test('a udp session that is idle too long is forgotten', async (t) => {
   t.pass()
 })
 
-test('udp to replicas on other nodes is a fault that says so', async (t) => {
-  const balancer = make()
-  t.teardown(() => balancer.close())
-  const port = await freePort()
-  const backends = [{ ...backendNamed('far'), local: false }]
-  const faults = await balancer.apply([virtualServer(port, backends, 'udp')])
-  t.regex(faults[0]?.message ?? '', /1 of 1 replicas are on other nodes/)
-})
-
 /** Dials remote backends over an in-memory pair with a TCP connection to the backend behind it. */
 const pairDialer: RemoteDialer = {
   async dial(target, { signal }) {
