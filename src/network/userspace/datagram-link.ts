@@ -1,7 +1,7 @@
 /**
- * Datagrams to one task: over a socket of this node, or framed on a stream to the task's node. A link
- * holds a bounded number of datagrams while it connects or while the stream is full, and drops the
- * rest, as UDP may.
+ * Datagrams to one task: over a socket of this node, or framed on a stream to the task's node. A
+ * link holds a bounded number of datagrams while it connects or while the stream is full, and
+ * drops the rest, as UDP may.
  */
 import { createSocket } from 'node:dgram'
 import type { Socket } from 'node:dgram'
@@ -136,7 +136,7 @@ export class StreamLink implements DatagramLink {
   }
 }
 
-/** Carries datagrams between a stream and a task of this node, until either ends or `signal` aborts. */
+/** Carries datagrams between a stream and a local task, until either ends or `signal` aborts. */
 export function relayDatagrams(
   connection: RemoteConnection,
   target: SocketAddress,

@@ -1,10 +1,10 @@
 /**
- * One published UDP port. Each client (address and port) has a session: a link of its own towards one
- * backend, so that answers find their way back. Sessions end when idle, when their backend is dropped,
- * or when the backend refuses (then it is benched and the next datagram goes elsewhere).
+ * One published UDP port. Each client (address and port) has a session: a link of its own towards
+ * one backend, so that answers find their way back. Sessions end when idle, when their backend is
+ * dropped, or when the backend refuses (then it is benched and the next datagram goes elsewhere).
  *
- * Known weakness: on a wildcard address with several interfaces the kernel chooses the source address
- * of answers.
+ * Known weakness: on a wildcard address with several interfaces the kernel chooses the source
+ * address of answers.
  */
 import { createSocket } from 'node:dgram'
 import type { RemoteInfo, Socket } from 'node:dgram'
