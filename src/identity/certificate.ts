@@ -1,7 +1,7 @@
 /**
  * A manager's certificate: the root key's word that a peer id belongs to a manager of this cluster.
- * There are no dates in it, since clocks cannot be trusted; what is no longer valid is so because the
- * replicated membership says so. `serial` tells issues apart (the Raft index or a counter).
+ * There are no dates in it, since clocks cannot be trusted; what is no longer valid is so because
+ * the replicated membership says so. `serial` tells issues apart (the Raft index or a counter).
  */
 import { decode, encode } from 'msgpackr'
 import { errorText, SwarmError } from '../base/errors.ts'

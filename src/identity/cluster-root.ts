@@ -1,7 +1,8 @@
 /**
- * The cluster's root key: made at `swarm init`, known to managers only (sealed in the log), it signs
- * managers' certificates. Its digest is in every join token, so a joiner knows whom to believe before
- * it says anything. Source: swarmkit `ca/certificates.go` (digest in the token), in Skein's own keys.
+ * The cluster's root key: made at `swarm init`, known to managers only (sealed in the log), it
+ * signs managers' certificates. Its digest is in every join token, so a joiner knows whom to
+ * believe before it says anything. Source: swarmkit `ca/certificates.go` (digest in the token), in
+ * Skein's own keys.
  */
 import { createHash } from 'node:crypto'
 import { base36 } from '../base/identifiers.ts'

@@ -1,6 +1,7 @@
 /**
- * Ed25519 keys as plain bytes. Node's crypto wants DER; for Ed25519 that is a fixed prefix before the
- * 32 bytes (RFC 8410 §4, §7), so seeds and public keys travel and rest as 32 bytes everywhere else.
+ * Ed25519 keys as plain bytes. Node's crypto wants DER; for Ed25519 that is a fixed prefix before
+ * the 32 bytes (RFC 8410 §4, §7), so seeds and public keys travel and rest as 32 bytes everywhere
+ * else.
  */
 import { createPrivateKey, createPublicKey, sign, verify, type KeyObject } from 'node:crypto'
 import { assert } from '../base/assert.ts'
@@ -37,7 +38,10 @@ export function signingKey(seed: Uint8Array): SigningKey {
   }
 }
 
-/** Whether `signature` is the signature of `publicKey`'s owner over `message`. False on malformed input. */
+/**
+ * Whether `signature` is the signature of `publicKey`'s owner over `message`. False on malformed
+ * input.
+ */
 export function verifySignature(
   publicKey: Uint8Array,
   message: Uint8Array,

@@ -1,6 +1,6 @@
 /**
- * Fields as bytes that are signed or authenticated. Each field is preceded by its length, so that no
- * two different lists of fields give the same bytes.
+ * Fields as bytes that are signed or authenticated. Each field is preceded by its length, so that
+ * no two different lists of fields give the same bytes.
  */
 
 /** The concatenation of `fields`, each behind its length as u32 big-endian; texts as UTF-8. */

@@ -210,7 +210,7 @@ test('cluster secrets survive sealing, and two boxes of the same are different',
   t.false(Buffer.from(box).includes(secrets.workerSecret))
 })
 
-test('the data key is kept in a private file, and a rewrite leaves nothing beside it', async (t) => {
+test('the data key is kept in a private file, alone', async (t) => {
   const folder = await directory(t.teardown)
   const path = join(folder, 'data.key')
   t.is(await readDataKey(path), undefined)

@@ -1,9 +1,10 @@
 /**
- * How both ends prove that they know a join secret without sending it. The proof is an HMAC under the
- * secret over direction, both peer ids (which Noise has proven) and both nonces; so it is good for one
- * exchange between these two keys, and a proof of one direction is none for the other. The manager
- * sends one proof per role and the joiner finds the one that its secret gives; so a token does not
- * tell its role, and the role never travels before it is proven. Source: `reference/libp2p.md` §2.5.
+ * How both ends prove that they know a join secret without sending it. The proof is an HMAC under
+ * the secret over direction, both peer ids (which Noise has proven) and both nonces; so it is good
+ * for one exchange between these two keys, and a proof of one direction is none for the other. The
+ * manager sends one proof per role and the joiner finds the one that its secret gives; so a token
+ * does not tell its role, and the role never travels before it is proven. Source:
+ * `reference/libp2p.md` §2.5.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { lengthPrefixed } from './fields.ts'

@@ -1,7 +1,8 @@
 /**
  * Join tokens in Docker's shape, `SWMTKN-1-<digest>-<secret>`: 50 base-36 digits that name the
- * cluster's root key, 25 that are the secret of a role. The token does not say which role: the manager
- * that knows both secrets does. Source: swarmkit `ca/config.go` (`GenerateJoinToken`, `ParseJoinToken`).
+ * cluster's root key, 25 that are the secret of a role. The token does not say which role: the
+ * manager that knows both secrets does. Source: swarmkit `ca/config.go` (`GenerateJoinToken`,
+ * `ParseJoinToken`).
  */
 import { SwarmError } from '../base/errors.ts'
 import { IDENTIFIER_DIGITS, newIdentifier } from '../base/identifiers.ts'

@@ -1,7 +1,7 @@
 /**
- * Small files that must never be half written nor readable by others: keys and identity. A write goes
- * to a temporary file (mode 0600), is synced, renamed over the old one, and the directory is synced:
- * after a power cut there is the old content or the new, nothing between.
+ * Small files that must never be half written nor readable by others: keys and identity. A write
+ * goes to a temporary file (mode 0600), is synced, renamed over the old one, and the directory is
+ * synced: after a power cut there is the old content or the new, nothing between.
  */
 import { open, readFile, rename } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'

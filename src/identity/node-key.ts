@@ -1,6 +1,6 @@
 /**
- * The node's identity: one Ed25519 key, made once, kept as a 32-byte seed on disk. Node id and peer id
- * follow from it, so a node that keeps its data directory is the same node for ever.
+ * The node's identity: one Ed25519 key, made once, kept as a 32-byte seed on disk. Node id and peer
+ * id follow from it, so a node that keeps its data directory is the same node for ever.
  */
 import type { Random } from '../base/random.ts'
 import { ED25519_KEY_BYTES, signingKey, type SigningKey } from './ed25519.ts'

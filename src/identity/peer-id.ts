@@ -1,7 +1,7 @@
 /**
  * Names that follow from a node's public key: libp2p's peer id, and the node id in Docker's shape.
- * The peer id of an Ed25519 key is base58btc of an identity multihash over the key's protobuf, so it
- * carries the whole key: whoever knows the peer id can check signatures.
+ * The peer id of an Ed25519 key is base58btc of an identity multihash over the key's protobuf, so
+ * it carries the whole key: whoever knows the peer id can check signatures.
  * Source: libp2p specs, `peer-ids/peer-ids.md`.
  */
 import { createHash } from 'node:crypto'

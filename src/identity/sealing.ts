@@ -1,10 +1,10 @@
 /**
  * Sealing: what must not be read by everyone who holds the log or the disk is encrypted under the
- * cluster's data key, which only managers have. AES-256-GCM with a random nonce; the additional data
- * says what the box is for, so that a box cannot be passed off as another.
+ * cluster's data key, which only managers have. AES-256-GCM with a random nonce; the additional
+ * data says what the box is for, so that a box cannot be passed off as another.
  *
- * A box: version (1 byte) ‖ nonce (12) ‖ ciphertext ‖ tag (16). Random nonces are safe for 2^32 boxes
- * under one key (NIST SP 800-38D §8.3), far above what a cluster ever seals.
+ * A box: version (1 byte) ‖ nonce (12) ‖ ciphertext ‖ tag (16). Random nonces are safe for 2^32
+ * boxes under one key (NIST SP 800-38D §8.3), far above what a cluster ever seals.
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto'
 import { decode, encode } from 'msgpackr'
@@ -65,7 +65,10 @@ export function seal(
   )
 }
 
-/** Decrypts what {@link seal} made. @throws STORAGE_CORRUPT wrong key, wrong purpose, or changed bytes */
+/**
+ * Decrypts what {@link seal} made. @throws STORAGE_CORRUPT wrong key, wrong purpose, or changed
+ * bytes
+ */
 export function openSealed(dataKey: Uint8Array, purpose: string, box: Uint8Array): Uint8Array {
   if (box.length < OVERHEAD_BYTES) throw corrupt(purpose, 'too short')
   if (box[0] !== VERSION) throw corrupt(purpose, `unknown version ${box[0]}`)

@@ -1,6 +1,6 @@
 /**
- * `host:port` as people write it, multiaddrs as libp2p wants them. An address never contains the peer
- * id: it is a hint where somebody might be found, the key says who it is.
+ * `host:port` as people write it, multiaddrs as libp2p wants them. An address never contains the
+ * peer id: it is a hint where somebody might be found, the key says who it is.
  */
 import { isIP } from 'node:net'
 import { SwarmError } from '../base/errors.ts'
@@ -18,7 +18,9 @@ export interface HostPort {
   readonly port: number
 }
 
-/** Reads `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address. @throws INVALID_ARGUMENT */
+/**
+ * Reads `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address. @throws INVALID_ARGUMENT
+ */
 export function parseHostPort(text: string, defaultPort: number = DEFAULT_MESH_PORT): HostPort {
   if (isIP(text) === 6) return { host: text, port: defaultPort }
   const match = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text)
@@ -44,7 +46,9 @@ export function multiaddrOf({ host, port }: HostPort): string {
   return `/${version === 0 ? 'dns' : `ip${version}`}/${host}/tcp/${port}`
 }
 
-/** The host and port of a TCP multiaddr; a trailing `/p2p/…` is ignored. @throws INVALID_ARGUMENT */
+/**
+ * The host and port of a TCP multiaddr; a trailing `/p2p/…` is ignored. @throws INVALID_ARGUMENT
+ */
 export function hostPortOf(text: string): HostPort {
   const match = MULTIADDR.exec(withoutPeerId(text))
   if (match?.[2] === undefined || match[3] === undefined || Number(match[3]) > 65_535) {

@@ -98,7 +98,9 @@ export class ControlLane {
     this.#channel.writeLatest('ping', encodeControl({ type: 'ping', id }))
   }
 
-  /** @throws UNAVAILABLE, TIMED_OUT, ABORTED, RESOURCE_EXHAUSTED, INVALID_ARGUMENT, or the handler's */
+  /**
+   * @throws UNAVAILABLE, TIMED_OUT, ABORTED, RESOURCE_EXHAUSTED, INVALID_ARGUMENT, or the handler's
+   */
   async request(method: string, body: unknown, options: RequestOptions = {}): Promise<unknown> {
     const subject = `request ${method} to node ${this.#nodeId}`
     const id = this.#nextId++

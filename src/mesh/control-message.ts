@@ -13,7 +13,9 @@ export interface Hello {
   readonly type: 'hello'
   readonly version: number
   readonly nodeId: string
-  /** Differs from start to start of the same node, so that sessions of a dead process are dropped. */
+  /**
+   * Differs from start to start of the same node, so that sessions of a dead process are dropped.
+   */
   readonly incarnation: string
 }
 

@@ -1,6 +1,6 @@
 /**
- * Limits how many dials run at once on a node, so that a site that comes back after a power cut does
- * not spend its processors on handshakes that time out. Waiters are served in order.
+ * Limits how many dials run at once on a node, so that a site that comes back after a power cut
+ * does not spend its processors on handshakes that time out. Waiters are served in order.
  */
 
 /** Dials at the same time. */

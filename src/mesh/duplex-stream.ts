@@ -1,11 +1,11 @@
 /**
- * A `Duplex` over its own libp2p stream. Frames with a kind byte carry data, the end, and errors, so
- * that a lost connection is never mistaken for an end (libp2p closes a stream of a lost connection
- * like one that ended well).
+ * A `Duplex` over its own libp2p stream. Frames with a kind byte carry data, the end, and errors,
+ * so that a lost connection is never mistaken for an end (libp2p closes a stream of a lost
+ * connection like one that ended well).
  *
- * Memory is bounded: the writer waits for the stream to take each piece; the reader pauses the stream
- * when `INBOX_BYTES_MAX` wait, and Yamux then grants no more than its window (256 KiB, set in
- * `host.ts`). Never paused inside `resume()`'s own dispatch, which Yamux forgets
+ * Memory is bounded: the writer waits for the stream to take each piece; the reader pauses the
+ * stream when `INBOX_BYTES_MAX` wait, and Yamux then grants no more than its window (256 KiB, set
+ * in `host.ts`). Never paused inside `resume()`'s own dispatch, which Yamux forgets
  * (`reference/libp2p.md` §3.2 B).
  */
 import { encode } from 'msgpackr'

@@ -1,6 +1,6 @@
 /**
- * A long-lived stream as frames in both directions. It never pauses its reader: the far side's writer
- * is bounded and so are the frames, and what is read is handled at once.
+ * A long-lived stream as frames in both directions. It never pauses its reader: the far side's
+ * writer is bounded and so are the frames, and what is read is handled at once.
  */
 import { errorText, isSwarmError, SwarmError } from '../base/errors.ts'
 import { FrameReader } from './frames.ts'

@@ -1,10 +1,11 @@
 /**
- * Writes frames to one stream: collects what is given within one turn of the event loop into sends of
- * at most 64 KiB, keeps what the stream does not take in a bounded queue, and goes on at its `drain`.
+ * Writes frames to one stream: collects what is given within one turn of the event loop into sends
+ * of at most 64 KiB, keeps what the stream does not take in a bounded queue, and goes on at its
+ * `drain`.
  *
- * Invariants: at most one send beyond what the stream takes is in the stream's own buffer; the queue
- * never exceeds `queueBytesMax`; a keyed frame that waits is replaced by a newer one of the same key
- * (heartbeats: only the latest matters) and goes before what waits with it.
+ * Invariants: at most one send beyond what the stream takes is in the stream's own buffer; the
+ * queue never exceeds `queueBytesMax`; a keyed frame that waits is replaced by a newer one of the
+ * same key (heartbeats: only the latest matters) and goes before what waits with it.
  * Why coalesce: a message costs 60 µs of Noise and Yamux alone, 6–11 µs in company
  * (`reference/libp2p.md` §4.1).
  */
@@ -52,7 +53,9 @@ export class FrameWriter {
     return true
   }
 
-  /** Queues a frame that replaces a waiting one of the same `key`. False when the stream is closed. */
+  /**
+   * Queues a frame that replaces a waiting one of the same `key`. False when the stream is closed.
+   */
   writeLatest(key: string, body: Uint8Array): boolean {
     if (this.#closed) return false
     this.#latest.set(key, encodeFrame(body))
@@ -118,7 +121,9 @@ export class FrameWriter {
     return Buffer.concat(parts)
   }
 
-  /** Whether the first part of the queue's head is sent already, so that nothing may come between. */
+  /**
+   * Whether the first part of the queue's head is sent already, so that nothing may come between.
+   */
   #midFrame = false
 
   #consume(head: Uint8Array, length: number): void {

@@ -81,7 +81,7 @@ test('what is written within one turn leaves in one send', async (t) => {
   t.is(new FrameReader(10).push(fake.sent[0] ?? new Uint8Array(0)).length, 5)
 })
 
-test('a clogged stream is left alone, the queue is bounded, and the latest heartbeat goes first', async (t) => {
+test('a clogged stream is left alone, and the latest heartbeat goes first', async (t) => {
   const { fake, stream } = clogStream()
   const writer = new FrameWriter(stream, { queueBytesMax: 100 })
   fake.writableNeedsDrain = true
@@ -163,7 +163,7 @@ test('host:port and multiaddrs turn into each other', (t) => {
   }
 })
 
-test('an address that keeps failing waits longer and longer, and what is remembered is bounded', (t) => {
+test('an address that keeps failing waits longer and longer', (t) => {
   let now = 0
   const clock: Clock = {
     monotonicMs: () => now,

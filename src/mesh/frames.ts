@@ -1,6 +1,6 @@
 /**
- * Frames: u32 big-endian length, then the body. libp2p keeps no message boundaries (one send of 1 MiB
- * arrives in pieces), so every protocol of the mesh is framed. A length above the limit of the
+ * Frames: u32 big-endian length, then the body. libp2p keeps no message boundaries (one send of 1
+ * MiB arrives in pieces), so every protocol of the mesh is framed. A length above the limit of the
  * protocol is refused when its four bytes are there, before anything of the body is stored.
  */
 import { SwarmError } from '../base/errors.ts'
@@ -33,7 +33,9 @@ export class FrameReader {
     this.#limitBytes = limitBytes
   }
 
-  /** Takes bytes; returns the frames that they complete. @throws RESOURCE_EXHAUSTED above the limit */
+  /**
+   * Takes bytes; returns the frames that they complete. @throws RESOURCE_EXHAUSTED above the limit
+   */
   push(chunk: Uint8Array): Uint8Array[] {
     if (chunk.length > 0) this.#chunks.push(chunk)
     this.#size += chunk.length

@@ -1,10 +1,11 @@
 /**
- * The only file that builds libp2p: TCP, Noise, Yamux, and none of libp2p's own ideas about liveness,
- * reconnection, discovery or limits. Source: `reference/libp2p.md` §2.2, §2.3, §3.2, §5.1.
+ * The only file that builds libp2p: TCP, Noise, Yamux, and none of libp2p's own ideas about
+ * liveness, reconnection, discovery or limits. Source: `reference/libp2p.md` §2.2, §2.3, §3.2,
+ * §5.1.
  *
- * The gate: a connection from a key that is no member is refused as soon as Noise has proven the key,
- * unless the join lane is open and has room. A refused stranger's own dial still succeeds on its side,
- * so every handler asks again who is calling.
+ * The gate: a connection from a key that is no member is refused as soon as Noise has proven the
+ * key, unless the join lane is open and has room. A refused stranger's own dial still succeeds on
+ * its side, so every handler asks again who is calling.
  */
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import type {
@@ -34,7 +35,9 @@ export const WRITE_BUFFER_BYTES_MAX = 8 * 1024 * 1024
 export const STREAMS_PER_CONNECTION_MAX = 512
 /** Room for 1,000 members dialled from both sides, and strangers. */
 export const CONNECTIONS_MAX = 2_100
-/** New connections a second from one address: many nodes may share one behind NAT or on a test host. */
+/**
+ * New connections a second from one address: many nodes may share one behind NAT or on a test host.
+ */
 export const CONNECTIONS_PER_SECOND_PER_ADDRESS_MAX = 256
 /** Connections in their handshake. */
 export const PENDING_CONNECTIONS_MAX = 64

@@ -65,7 +65,8 @@ export interface Joined {
 /**
  * Joins through the first address that admits.
  * @throws INVALID_ARGUMENT the token or an address is malformed · UNAUTHENTICATED wrong cluster, no
- *   manager's certificate, or wrong secret · UNAVAILABLE no address answers · FAILED_PRECONDITION only
+ *   manager's certificate, or wrong secret · UNAVAILABLE no address answers · FAILED_PRECONDITION
+ *   only
  *   workers answer · or what the authority threw
  */
 export async function join(components: JoinComponents, options: JoinOptions): Promise<Joined> {

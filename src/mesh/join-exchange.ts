@@ -1,6 +1,6 @@
 /**
- * One exchange of join messages over a stream: send, then wait for exactly one answer. A message that
- * nobody waits for ends the exchange, and so does one above the limit.
+ * One exchange of join messages over a stream: send, then wait for exactly one answer. A message
+ * that nobody waits for ends the exchange, and so does one above the limit.
  */
 import { errorText, SwarmError } from '../base/errors.ts'
 import { within } from './deadline.ts'

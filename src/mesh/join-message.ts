@@ -2,7 +2,8 @@
  * The join protocol's messages:
  *
  *   joiner → manager  hello      version, nonce
- *   manager → joiner  challenge  root public key, certificate, nonce, a proof for each role's secret
+ *   manager → joiner  challenge  root public key, certificate, nonce, a proof for each role's
+ *   secret
  *   joiner → manager  proof      proof, what the joiner says of itself
  *   manager → joiner  admitted   what a member must know
  *   at any time the manager may answer `refused` and end.
@@ -46,7 +47,9 @@ export function encodeJoin(message: JoinMessage): Uint8Array {
   return encode(message)
 }
 
-/** Reads a message. @throws UNAUTHENTICATED malformed: the other side does not speak the protocol */
+/**
+ * Reads a message. @throws UNAUTHENTICATED malformed: the other side does not speak the protocol
+ */
 export function decodeJoin(bytes: Uint8Array): JoinMessage {
   try {
     return decodeFields(asFields(decode(Uint8Array.from(bytes))))

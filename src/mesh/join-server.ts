@@ -1,6 +1,6 @@
 /**
- * The manager's side of joining. Strangers get this far and no further: few at a time, five seconds to
- * prove that they know a secret, small messages, and a growing wait for an address that fails.
+ * The manager's side of joining. Strangers get this far and no further: few at a time, five seconds
+ * to prove that they know a secret, small messages, and a growing wait for an address that fails.
  * Nothing changes before the proof; then the authority proposes the node record.
  */
 import { randomBytes } from 'node:crypto'

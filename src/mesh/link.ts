@@ -1,13 +1,14 @@
 /**
- * The link to one member: dials until there is a session, keeps one session when both sides dialled,
- * notices a peer that fell silent, and begins again. For ever, until the member is removed.
+ * The link to one member: dials until there is a session, keeps one session when both sides
+ * dialled, notices a peer that fell silent, and begins again. For ever, until the member is
+ * removed.
  *
- * Invariants: at most one dial at a time; requests and Raft messages leave on `#current` alone, while
- * every open session is read; `#current` is the session dialled by the smaller peer id when there are
- * two, so that both sides choose the same one.
+ * Invariants: at most one dial at a time; requests and Raft messages leave on `#current` alone,
+ * while every open session is read; `#current` is the session dialled by the smaller peer id when
+ * there are two, so that both sides choose the same one.
  * Why own liveness: without it a peer behind a cut cable is noticed after minutes, and libp2p's
- * monitor kills busy connections (`reference/libp2p.md` §3.3, §4.4). Silence is only counted while this
- * process was able to listen: a late timer of our own is not the peer's fault.
+ * monitor kills busy connections (`reference/libp2p.md` §3.3, §4.4). Silence is only counted while
+ * this process was able to listen: a late timer of our own is not the peer's fault.
  */
 import type { Connection } from '@libp2p/interface'
 import type { Clock, Timer } from '../base/clock.ts'

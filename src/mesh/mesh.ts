@@ -2,8 +2,8 @@
  * The mesh of one node: a libp2p host, a link to every member, and what travels on them: requests,
  * byte streams, Raft's frames, and the join lane for strangers.
  *
- * Initialisation: `createMesh` listens at once, but only members get past the gate and there are none
- * before `setMembers`; so handlers are registered between the two and miss nothing.
+ * Initialisation: `createMesh` listens at once, but only members get past the gate and there are
+ * none before `setMembers`; so handlers are registered between the two and miss nothing.
  */
 import { assert } from '../base/assert.ts'
 import type { Clock, Timer } from '../base/clock.ts'

@@ -1,7 +1,7 @@
 /**
- * What the rest of Skein needs of the mesh: authenticated requests and byte streams between members,
- * and whether a member can be reached. Nodes are named by node id; which connection carries a message
- * is the mesh's business. Raft's transport is separate (`raft-transport.ts`).
+ * What the rest of Skein needs of the mesh: authenticated requests and byte streams between
+ * members, and whether a member can be reached. Nodes are named by node id; which connection
+ * carries a message is the mesh's business. Raft's transport is separate (`raft-transport.ts`).
  */
 
 /** A member as the mesh must know it; comes from the replicated nodes. */

@@ -1,10 +1,11 @@
 /**
  * Raft's transport over the mesh. Messages go on the raft stream, which carries nothing else; a
- * snapshot goes on a stream of its own, so that no heartbeat waits behind it. Server ids are node ids.
+ * snapshot goes on a stream of its own, so that no heartbeat waits behind it. Server ids are node
+ * ids.
  *
- * What one turn has for one peer is packed into frames of at most 64 KiB; heartbeats that wait for a
- * clogged stream are replaced by newer ones. A dropped frame is what Raft expects of a network: it
- * repeats what is not acknowledged.
+ * What one turn has for one peer is packed into frames of at most 64 KiB; heartbeats that wait for
+ * a clogged stream are replaced by newer ones. A dropped frame is what Raft expects of a network:
+ * it repeats what is not acknowledged.
  */
 import { assert } from '../base/assert.ts'
 import { errorText, SwarmError } from '../base/errors.ts'
@@ -25,7 +26,10 @@ import { RAFT_FRAME_BYTES_MAX } from './session.ts'
 export const SNAPSHOT_STREAM = 'raft.snapshot'
 /** Entries of several messages share a frame up to this size. */
 export const RAFT_BATCH_BYTES_MAX = 64 * 1024
-/** Time in which a peer must begin to take a snapshot; how long the whole takes is the caller's signal. */
+/**
+ * Time in which a peer must begin to take a snapshot; how long the whole takes is the caller's
+ * signal.
+ */
 export const SNAPSHOT_OPEN_TIMEOUT_MS = 5_000
 
 /** What is counted for a message besides its entries, generously. */

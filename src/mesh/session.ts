@@ -1,7 +1,7 @@
 /**
- * A session: one libp2p connection to a member with its two long-lived streams. The side that dialled
- * opens them, raft first (Yamux lets streams write in the order of their creation), and both sides say
- * hello on the control stream. Only then does the session count as up.
+ * A session: one libp2p connection to a member with its two long-lived streams. The side that
+ * dialled opens them, raft first (Yamux lets streams write in the order of their creation), and
+ * both sides say hello on the control stream. Only then does the session count as up.
  *
  *   opening ──streams and hello──► up ──connection, a stream, or liveness lost──► closed
  *      └───────────────deadline, refusal──────────────────────────────────────────┘
@@ -23,7 +23,9 @@ export const CONTROL_PROTOCOL = '/skein/control/1'
 export const HELLO_TIMEOUT_MS = 5_000
 /** Largest frame of Raft's stream: one log entry with its envelope. */
 export const RAFT_FRAME_BYTES_MAX = 4 * 1024 * 1024
-/** Bytes of Raft messages that wait for a slow peer; what exceeds them is dropped, Raft repeats it. */
+/**
+ * Bytes of Raft messages that wait for a slow peer; what exceeds them is dropped, Raft repeats it.
+ */
 export const RAFT_QUEUE_BYTES_MAX = 5 * 1024 * 1024
 
 /** Weight of a new sample in the smoothed round-trip time (RFC 6298: 1/8). */
@@ -186,7 +188,9 @@ export class Session {
     this.#heardMs = this.#components.clock.monotonicMs()
   }
 
-  /** Silence of the peer up to now, not counting `stalledMs` in which this process did not listen. */
+  /**
+   * Silence of the peer up to now, not counting `stalledMs` in which this process did not listen.
+   */
   silenceMs(stalledMs: number): number {
     const now = this.#components.clock.monotonicMs()
     this.#heardMs = Math.min(now, this.#heardMs + stalledMs)
@@ -209,7 +213,7 @@ export class Session {
     if (hello.version !== MESH_PROTOCOL_VERSION) {
       throw new SwarmError(
         'FAILED_PRECONDITION',
-        `node ${this.#peers.nodeId}: speaks mesh version ${hello.version}, not ${MESH_PROTOCOL_VERSION}`,
+        `node ${this.#peers.nodeId}: speaks version ${hello.version} of the mesh's protocol`,
       )
     }
     if (hello.nodeId !== this.#peers.nodeId || this.#peerHello !== undefined) {

@@ -1,7 +1,7 @@
 /**
- * The answering side of byte streams: finds the handler, and ties the stream's life to the handler's
- * promise. Resolved: our side ends, and what still comes in is dropped. Rejected: the far reader gets
- * the error after the data sent so far.
+ * The answering side of byte streams: finds the handler, and ties the stream's life to the
+ * handler's promise. Resolved: our side ends, and what still comes in is dropped. Rejected: the far
+ * reader gets the error after the data sent so far.
  */
 import { errorText, SwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'

@@ -1,6 +1,6 @@
 /**
- * Errors across the wire: a code that both sides know and a text. What is no operating error here is
- * INTERNAL there; a failed assertion is never answered, it stops this process.
+ * Errors across the wire: a code that both sides know and a text. What is no operating error here
+ * is INTERNAL there; a failed assertion is never answered, it stops this process.
  */
 import { AssertionError } from '../base/assert.ts'
 import { ERROR_CODES, errorText, isSwarmError, SwarmError, type ErrorCode } from '../base/errors.ts'

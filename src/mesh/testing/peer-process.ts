@@ -1,6 +1,6 @@
 /**
- * A member in a process of its own, for tests that kill or stop it. Arguments: its seed and port, the
- * other's seed and address, milliseconds after which it holds the other for dead.
+ * A member in a process of its own, for tests that kill or stop it. Arguments: its seed and port,
+ * the other's seed and address, milliseconds after which it holds the other for dead.
  */
 import { nodeKey } from '../../identity/node-key.ts'
 import { loopbackMesh } from './swarm.ts'
