@@ -34,9 +34,12 @@ export function describeRole(role: Role): string {
   return ROLES[role]
 }
 
+function group(ids: readonly PeerId[]): string {
+  return `(${ids.join(' ')})`
+}
+
 /** `voters=(1 2)&&(1) learners=(3) learners_next=(2) autoleave`. */
 export function describeConf(conf: ConfState): string {
-  const group = (ids: readonly PeerId[]): string => `(${ids.join(' ')})`
   let text = `voters=${group(conf.voters)}`
   if (conf.votersOutgoing.length > 0) text += `&&${group(conf.votersOutgoing)}`
   if (conf.learners.length > 0) text += ` learners=${group(conf.learners)}`

@@ -1,8 +1,276 @@
-/** Interaction scripts. */
-import type { ScriptCase } from './script.ts'
+/**
+ * Runs the commands of interaction scripts: a group of members, a network that delivers when told to,
+ * and everything that happens printed. Source: reference/raft.md §3.3; etcd-io/raft `rafttest/`, in its
+ * observable behaviour.
+ */
+import { assert, at } from '../../base/assert.ts'
+import { encodeConfChange } from '../core/conf-change-codec.ts'
+import type { ConfChange, PeerId, Snapshot } from '../core/entry.ts'
+import type { SnapshotRequest } from '../core/message.ts'
+import type { StepResult } from '../core/step-result.ts'
+import { parseChanges } from './confchange-script.ts'
+import { describeEntry, describeProgressMap, describeRole } from './describe.ts'
+import { describeMessage } from './interaction-describe.ts'
+import { InteractionGroup } from './interaction-group.ts'
+import { DROPPED_TEXT, LEVELS } from './interaction-log.ts'
+import type { NodeOptions, ScriptNode } from './interaction-node.ts'
+import { EMPTY_SNAPSHOT } from './memory-log.ts'
+import { argument, valueOf, type ScriptCase } from './script.ts'
 
+/** A command failed in a way that scripts expect: its message is output. */
+class CommandError extends Error {}
+
+type Command = (script: InteractionScript, test: ScriptCase) => void
+
+/** One script's group. */
 export class InteractionScript {
+  readonly group = new InteractionGroup()
+
+  /** The output of one case. */
   run(test: ScriptCase): string {
-    return `unknown command: ${test.command}\n`
+    const { output } = this.group
+    const command = COMMANDS[test.command]
+    if (command === undefined) return `unknown command: ${test.command}\n`
+    let failure = ''
+    try {
+      command(this, test)
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw error
+      failure = error.message
+    }
+    const text = output.take() + failure
+    if (text === '') return 'ok\n'
+    return text.endsWith('\n') ? text : `${text}\n`
+  }
+}
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  'add-nodes': addNodes,
+  campaign: ({ group }, test) => {
+    firstNode(group, test).core.campaign()
+  },
+  compact: ({ group }, test) => {
+    const node = firstNode(group, test)
+    node.log.compact(Number(test.args[1]?.key))
+    printLog(group, node)
+  },
+  'deliver-msgs': deliver,
+  'forget-leader': ({ group }, test) => {
+    firstNode(group, test).core.forgetLeader()
+  },
+  'log-level': ({ group }, test) => {
+    setLevel(group, test.args[0]?.key)
+  },
+  'process-append-thread': ({ group }, test) => {
+    eachNode(group, test, (node, alone) => {
+      headed(group, alone, `> ${node.id} processing append thread`, () => {
+        group.processAppendThread(node)
+      })
+    })
+  },
+  'process-apply-thread': ({ group }, test) => {
+    eachNode(group, test, (node, alone) => {
+      headed(group, alone, `> ${node.id} processing apply thread`, () => {
+        group.processApplyThread(node)
+      })
+    })
+  },
+  'process-ready': ({ group }, test) => {
+    eachNode(group, test, (node, alone) => {
+      headed(group, alone, `> ${node.id} handling Ready`, () => {
+        group.processReady(node)
+      })
+    })
+  },
+  propose: ({ group }, test) => {
+    const data = new TextEncoder().encode(test.args[1]?.key ?? '')
+    expectTaken(firstNode(group, test).core.propose([{ type: 'normal', data }]))
+  },
+  'propose-conf-change': proposeConfChange,
+  'raft-log': ({ group }, test) => {
+    printLog(group, firstNode(group, test))
+  },
+  'raft-state': ({ group }) => {
+    printState(group)
+  },
+  'report-unreachable': ({ group }, test) => {
+    const [reporter, peer] = nodesOf(group, test)
+    if (reporter !== undefined && peer !== undefined) reporter.core.reportUnreachable(peer.id)
+  },
+  'send-snapshot': sendSnapshot,
+  'set-randomized-election-timeout': ({ group }, test) => {
+    firstNode(group, test).core.setElectionTimeout(Number(valueOf(test, 'timeout')))
+  },
+  stabilize: ({ group }, test) => {
+    const { level } = group.output
+    const during = valueOf(test, 'log-level')
+    if (during !== undefined) setLevel(group, during)
+    group.stabilize(nodesOf(group, test))
+    group.output.level = level
+  },
+  status: ({ group }, test) => {
+    group.output.write(describeProgressMap(firstNode(group, test).core.progress()))
+  },
+  'tick-election': ({ group }, test) => {
+    const node = firstNode(group, test)
+    for (let i = 0; i < node.options.electionTicks; i += 1) node.core.tick()
+  },
+  'tick-heartbeat': ({ group }, test) => {
+    const node = firstNode(group, test)
+    for (let i = 0; i < node.options.heartbeatTicks; i += 1) node.core.tick()
+  },
+  'transfer-leadership': ({ group }, test) => {
+    const from = Number(valueOf(test, 'from'))
+    at(group.nodes, from - 1).core.transferLeader(Number(valueOf(test, 'to')))
+  },
+}
+
+/** Members named by bare arguments, in their order. */
+function nodesOf(group: InteractionGroup, test: ScriptCase): ScriptNode[] {
+  return test.args
+    .filter(({ values }) => values.length === 0)
+    .map(({ key }) => at(group.nodes, Number(key) - 1))
+}
+
+function firstNode(group: InteractionGroup, test: ScriptCase): ScriptNode {
+  return at(group.nodes, Number(test.args[0]?.key) - 1)
+}
+
+function eachNode(
+  group: InteractionGroup,
+  test: ScriptCase,
+  work: (node: ScriptNode, alone: boolean) => void,
+): void {
+  const nodes = nodesOf(group, test)
+  for (const node of nodes) work(node, nodes.length === 1)
+}
+
+/** A single member's work is printed as it is, one of several under a headline. */
+function headed(group: InteractionGroup, alone: boolean, title: string, work: () => void): void {
+  if (alone) {
+    work()
+    return
+  }
+  group.output.line(title)
+  group.output.indented(work)
+}
+
+function setLevel(group: InteractionGroup, name: string | undefined): void {
+  const level = LEVELS.find((candidate) => candidate === name?.toLowerCase())
+  if (level === undefined) throw new CommandError(`log levels must be one of ${LEVELS.join(' ')}`)
+  group.output.level = level
+}
+
+function ids(test: ScriptCase, key: string): PeerId[] {
+  return (argument(test, key) ?? []).map(Number)
+}
+
+function flag(test: ScriptCase, key: string): boolean {
+  return valueOf(test, key) === 'true'
+}
+
+function addNodes({ group }: InteractionScript, test: ScriptCase): void {
+  const count = Number(test.args[0]?.key)
+  for (let i = 0; i < count; i += 1) group.addNode(nodeOptions(test), startOf(test))
+}
+
+function startOf(test: ScriptCase): Snapshot {
+  const given = ['voters', 'learners', 'index', 'content'].some(
+    (key) => argument(test, key) !== undefined,
+  )
+  if (!given) return EMPTY_SNAPSHOT
+  const index = Number(valueOf(test, 'index') ?? 0)
+  if (index <= 1) throw new CommandError('index must be specified as > 1 due to bootstrap')
+  const conf = {
+    ...EMPTY_SNAPSHOT.metadata.conf,
+    voters: ids(test, 'voters'),
+    learners: ids(test, 'learners'),
+  }
+  const data = new TextEncoder().encode(valueOf(test, 'content') ?? '')
+  return { metadata: { index, term: 1, conf }, data }
+}
+
+function nodeOptions(test: ScriptCase): NodeOptions {
+  const inflight = valueOf(test, 'inflight')
+  const maxCommitted = valueOf(test, 'max-committed-size-per-ready')
+  return {
+    asyncStorageWrites: flag(test, 'async-storage-writes'),
+    preVote: flag(test, 'prevote'),
+    checkQuorum: flag(test, 'checkquorum'),
+    disableConfChangeValidation: flag(test, 'disable-conf-change-validation'),
+    stepDownOnRemoval: flag(test, 'step-down-on-removal'),
+    readOnly: valueOf(test, 'read-only') === 'lease-based' ? 'lease' : 'safe',
+    ...(inflight === undefined ? {} : { maxInflightMessages: Number(inflight) }),
+    ...(maxCommitted === undefined ? {} : { maxCommittedBytesPerReady: Number(maxCommitted) }),
+  }
+}
+
+function deliver({ group }: InteractionScript, test: ScriptCase): void {
+  const type = valueOf(test, 'type')
+  const receive = nodesOf(group, test).map(({ id }) => ({ id, drop: false }))
+  const drop = ids(test, 'drop').map((id) => ({ id, drop: true }))
+  let count = 0
+  for (const recipient of [...receive, ...drop])
+    count += group.deliver(recipient, ...(type === undefined ? [] : [type]))
+  if (count === 0) group.output.line('no messages')
+}
+
+function expectTaken(result: StepResult): void {
+  if (result === 'dropped') throw new CommandError(DROPPED_TEXT)
+}
+
+function proposeConfChange({ group }: InteractionScript, test: ScriptCase): void {
+  const { core } = firstNode(group, test)
+  const changes = parseChanges(test.input)
+  const transition = TRANSITIONS[valueOf(test, 'transition') ?? 'auto']
+  if (transition === undefined) throw new CommandError('unknown transition')
+  const change = { transition, changes }
+  if (!flag(test, 'v1')) {
+    expectTaken(core.proposeConfChange(change))
+    return
+  }
+  if (changes.length > 1 || transition !== 'auto')
+    throw new CommandError('v1 conf change can only have one operation and no transition')
+  expectTaken(core.propose([{ type: 'confChange', data: encodeConfChange(change) }]))
+}
+
+const TRANSITIONS: Readonly<Record<string, ConfChange['transition']>> = {
+  auto: 'auto',
+  implicit: 'implicit',
+  explicit: 'explicit',
+}
+
+function sendSnapshot({ group }: InteractionScript, test: ScriptCase): void {
+  const [from, to] = nodesOf(group, test)
+  assert(from !== undefined && to !== undefined, 'send-snapshot names two members')
+  const message: SnapshotRequest = {
+    type: 'snap',
+    from: from.id,
+    to: to.id,
+    term: from.core.status().hard.term,
+    snapshot: from.newestSnapshot,
+  }
+  group.send(message)
+  group.output.write(describeMessage(message))
+}
+
+function printLog(group: InteractionGroup, { log }: ScriptNode): void {
+  const first = log.firstIndex()
+  const last = log.lastIndex()
+  if (last < first) {
+    group.output.write(`log is empty: first index=${first}, last index=${last}`)
+    return
+  }
+  const entries = log.entries(first, last + 1, Number.MAX_SAFE_INTEGER)
+  assert(entries !== 'compacted', 'the whole log is there')
+  for (const entry of entries) group.output.line(describeEntry(entry))
+}
+
+function printState(group: InteractionGroup): void {
+  for (const { core } of group.nodes) {
+    const { id, role, lead, hard, conf } = core.status()
+    const isVoter = conf.voters.includes(id) || conf.votersOutgoing.includes(id)
+    const voter = isVoter ? '(Voter)' : '(Non-Voter)'
+    group.output.line(`${id}: ${describeRole(role)} ${voter} Term:${hard.term} Lead:${lead}`)
   }
 }

@@ -10,6 +10,7 @@ const DATA = fileURLToPath(new URL('../core/testdata/etcd', import.meta.url))
 const SUITES = [
   { directory: 'quorum/testdata', files: 4, cases: 127 },
   { directory: 'confchange/testdata', files: 9, cases: 58 },
+  { directory: 'testdata', files: 20, cases: 383 },
 ] as const
 
 for (const { directory, files, cases } of SUITES) {
