@@ -3,6 +3,7 @@
  * Refusals carry Docker's texts. Shared by every way in (API today).
  * Source: swarmkit `manager/controlapi/{service,node}.go`, in their behaviour; `reference/swarm.md`.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { SwarmError } from '../base/errors.ts'
 import { isTerminal, type Node, type Service } from '../store/objects.ts'
 import type { NodeSpec, ServiceSpec } from '../store/spec.ts'
@@ -57,7 +58,10 @@ export function updateService(store: StoreView, request: ServiceUpdate): Action[
   if (serviceMode(spec) !== serviceMode(service.spec)) {
     throw new SwarmError('UNIMPLEMENTED', 'service mode change is not allowed')
   }
-  assertPortsFree(store, spec, service.id)
+  // What it has or waits for already is the allocator's to settle, as in swarmkit.
+  if (!isDeepStrictEqual(spec.EndpointSpec, service.spec.EndpointSpec)) {
+    assertPortsFree(store, spec, service.id)
+  }
   const { meta: _meta, updateStatus: _updateStatus, ...rest } = service
   const rollbackStatus = {
     state: 'rollback_started',

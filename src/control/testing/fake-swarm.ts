@@ -24,6 +24,7 @@ import { clusterDraft, nodeDraft } from '../../store/testing/fixtures.ts'
 import type { Action, Draft, ProposeOptions, Proposer } from '../../store/transaction.ts'
 import { createService, updateService } from '../commands.ts'
 import { ControlPlane } from '../control-plane.ts'
+import { parseAddress, parseCidr } from '../subnets.ts'
 import { ManualClock } from './manual-clock.ts'
 
 /** What an agent does with a task of this image. */
@@ -50,7 +51,7 @@ export class FakeSwarm implements Proposer {
   readonly #lastHeardMs = new Map<string, number>()
   #index = 0
 
-  constructor(seed = 1) {
+  constructor(seed = 1, subnetSize = 24) {
     this.random = seededRandom(seed)
     const { store } = this.machine
     this.control = new ControlPlane(
@@ -64,7 +65,7 @@ export class FakeSwarm implements Proposer {
       },
       { nodeId: 'n0' },
     )
-    this.write([{ type: 'create', table: 'cluster', object: clusterDraft() }])
+    this.write([{ type: 'create', table: 'cluster', object: clusterDraft({ subnetSize }) }])
   }
 
   get store(): Store {
@@ -247,9 +248,8 @@ export function checkInvariants(store: Store): void {
     if (addresses.has(address)) throw new Error(`address ${address} is given twice`)
     addresses.add(address)
     const subnet = store.get('nodes', task.nodeId)?.subnet
-    const prefix = subnet?.slice(0, subnet.lastIndexOf('.') + 1)
-    if (prefix !== undefined && !address.startsWith(prefix)) {
-      throw new Error(`address ${address} is outside ${subnet}`)
+    if (subnet !== undefined && !isHostAddress(address, subnet)) {
+      throw new Error(`address ${address} is no host of ${subnet}`)
     }
   }
   const subnets = store.list('nodes').flatMap((node) => node.subnet ?? [])
@@ -260,4 +260,12 @@ export function checkInvariants(store: Store): void {
     .filter((port) => port.publishMode === 'ingress')
     .map((port) => `${port.protocol}/${port.publishedPort}`)
   if (new Set(ports).size !== ports.length) throw new Error('a port is published twice')
+}
+
+/** Inside, and neither the subnet itself, its gateway nor its broadcast address. */
+function isHostAddress(address: string, subnet: string): boolean {
+  const cidr = parseCidr(subnet)
+  const value = parseAddress(address)
+  if (cidr === undefined || value === undefined) return false
+  return value > cidr.base + 1 && value < cidr.base + cidr.size - 1
 }
