@@ -42,6 +42,7 @@ export class AppendWriter {
   #jobs: Job[] = []
   #running: Promise<void> | undefined
   #stopped = false
+  #installs = 0
   /** Newest hard state seen. */
   #wanted: HardState
   /** Newest hard state on disk. */
@@ -60,7 +61,13 @@ export class AppendWriter {
     return this.#running !== undefined
   }
 
+  /** Whether a received snapshot waits to be put in force. */
+  get installing(): boolean {
+    return this.#installs > 0
+  }
+
   enqueue(message: StorageAppend): void {
+    if (message.snapshot !== undefined) this.#installs += 1
     this.#push({ type: 'append', message })
   }
 
@@ -147,11 +154,13 @@ export class AppendWriter {
   }
 
   async #install(message: StorageAppend, metadata: SnapshotMetadata): Promise<void> {
-    const hardState = message.hardState ?? this.#wanted
-    const commit = Math.max(hardState.commit, metadata.index)
-    this.#wanted = { ...hardState, commit }
-    await this.#hooks.install(metadata, this.#wanted)
-    this.#written = this.#wanted
+    const wanted = message.hardState ?? this.#wanted
+    // What lies beyond the snapshot is not in the log yet, so it is not committed there either.
+    const hardState = { ...wanted, commit: metadata.index }
+    await this.#hooks.install(metadata, hardState)
+    this.#installs -= 1
+    this.#written = hardState
+    this.#wanted = { ...wanted, commit: Math.max(wanted.commit, metadata.index) }
     if (message.entries.length > 0) await this.#write([message])
     this.#hooks.onDurable(message.responses)
   }

@@ -63,7 +63,7 @@ export interface DriverFigures {
   readonly proposalsWaiting: number
 }
 
-type Status = 'running' | 'stopping' | 'stopped' | 'failed'
+type Status = 'running' | 'stopped' | 'failed'
 
 /** One member's consensus, running. */
 export class Driver<R> implements TransportHandler {
@@ -85,6 +85,7 @@ export class Driver<R> implements TransportHandler {
   #membership: Membership
   #soft: SoftState = { lead: NO_PEER, role: 'follower' }
   #status: Status = 'running'
+  #stopping: Promise<void> | undefined
   #turnScheduled = false
   /** The last index when this node became leader: from there on its log decides. */
   leadershipIndex: Index = 0
@@ -227,10 +228,14 @@ export class Driver<R> implements TransportHandler {
   }
 
   /** Stops in order: nothing comes in, what is queued is written, then all is closed. */
-  async stop(): Promise<void> {
-    if (this.#status === 'stopped' || this.#status === 'stopping') return
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop()
+    return this.#stopping
+  }
+
+  async #stop(): Promise<void> {
     const failed = this.#status === 'failed'
-    this.#status = 'stopping'
+    this.#status = 'stopped'
     this.#halt(new SwarmError('SHUTTING_DOWN', 'raft: is stopping'))
     const { transport, logStore, snapshotStore } = this.#components
     await transport.close()
@@ -239,7 +244,6 @@ export class Driver<R> implements TransportHandler {
     if (!failed) await this.#writer.stop()
     await snapshotStore.close()
     await logStore.close()
-    this.#status = 'stopped'
   }
 
   /** Something that must not fail has failed: this node takes no part any more. */
@@ -294,6 +298,9 @@ export class Driver<R> implements TransportHandler {
       throw new SwarmError('UNAVAILABLE', 'snapshot: is not for this node now')
     }
     const { hard } = this.core.status()
+    if (this.#writer.installing) {
+      throw new SwarmError('UNAVAILABLE', 'snapshot: another one is being installed')
+    }
     const isUseful = metadata.index > hard.commit && message.term >= hard.term
     if (isUseful) await this.#transfers.receive(transfer)
     this.act(() => this.core.step(message))

@@ -201,6 +201,7 @@ export class LevelLogStore implements LogStore {
   async #write(operations: readonly Operation[]): Promise<void> {
     const database = this.#usable()
     try {
+      if (this.#mark.failure !== undefined) throw this.#mark.failure
       await database.batch([...operations], { sync: true })
     } catch (error) {
       this.#failure = asStorageError('raft log', error)

@@ -25,7 +25,8 @@ export class WriteMark {
   #slot = 0
   #writing: Promise<void> | undefined
   #wanted: number | undefined
-  #failure: Error | undefined
+  /** Why the mark cannot be written any more; the log must not go on without it. */
+  failure: Error | undefined
 
   constructor(path: string) {
     this.#path = path
@@ -49,23 +50,22 @@ export class WriteMark {
     this.#writing ??= this.#drain()
   }
 
-  /** Waits for the last mark. @throws what writing it threw */
+  /** Waits for the last mark. */
   async close(): Promise<void> {
     await this.#writing
     await this.#file?.close()
     this.#file = undefined
-    if (this.#failure !== undefined) throw this.#failure
   }
 
   async #drain(): Promise<void> {
-    while (this.#wanted !== undefined && this.#failure === undefined) {
+    while (this.#wanted !== undefined && this.failure === undefined) {
       const bytes = slotBytes(this.#wanted)
       this.#wanted = undefined
       try {
         await this.#file?.write(bytes, 0, bytes.length, this.#slot * SLOT_BYTES)
         this.#slot = (this.#slot + 1) % SLOTS
       } catch (error) {
-        this.#failure = new Error('write mark: cannot be written', { cause: error })
+        this.failure = new Error('write mark: cannot be written', { cause: error })
       }
     }
     this.#writing = undefined
