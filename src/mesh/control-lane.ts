@@ -87,6 +87,11 @@ export class ControlLane {
     return this.#pending.size + this.#answering
   }
 
+  /** Sends on the control stream so far. */
+  get sends(): number {
+    return this.#channel.sends
+  }
+
   hello(hello: Hello): void {
     this.#channel.write(encodeControl(hello))
   }

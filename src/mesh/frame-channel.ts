@@ -43,6 +43,11 @@ export class FrameChannel {
     if (stream.status !== 'open') queueMicrotask(() => this.#onClose('closed'))
   }
 
+  /** Sends so far. */
+  get sends(): number {
+    return this.#writer.sends
+  }
+
   /** Queues a frame; false when it is dropped because the queue is full or the stream closed. */
   write(body: Uint8Array): boolean {
     return this.#writer.write(body)

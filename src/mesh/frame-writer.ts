@@ -29,6 +29,7 @@ export class FrameWriter {
   readonly #latest = new Map<string, Uint8Array>()
   #flushScheduled = false
   #closed = false
+  #sends = 0
 
   constructor(stream: MuxedStream, options: FrameWriterOptions) {
     this.#stream = stream
@@ -41,6 +42,11 @@ export class FrameWriter {
   /** Bytes that wait in this writer. */
   get queuedBytes(): number {
     return this.#queuedBytes
+  }
+
+  /** Sends so far; unchanged = nothing left this side. */
+  get sends(): number {
+    return this.#sends
   }
 
   /** Queues a frame. False when the queue is full or the stream is closed: the frame is dropped. */
@@ -92,6 +98,7 @@ export class FrameWriter {
   #send(batch: Uint8Array): void {
     try {
       this.#stream.send(batch)
+      this.#sends += 1
     } catch (error) {
       // The stream began to close under us; its `close` event tells the owner.
       this.#onClose()

@@ -22,6 +22,7 @@ import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
+import type { Clock, Timer } from '../base/clock.ts'
 import { SwarmError } from '../base/errors.ts'
 import { withoutPeerId } from './addresses.ts'
 
@@ -38,11 +39,15 @@ export const CONNECTIONS_MAX = 2_100
 /**
  * New connections a second from one address: many nodes may share one behind NAT or on a test host.
  */
-export const CONNECTIONS_PER_SECOND_PER_ADDRESS_MAX = 256
+export const CONNECTIONS_PER_SECOND_PER_ADDRESS_MAX = 64
 /** Connections in their handshake. */
 export const PENDING_CONNECTIONS_MAX = 64
 /** Strangers connected at the same time; more are refused. */
 export const STRANGERS_MAX = 64
+/** A stranger that has opened no join stream by then is cut. */
+export const STRANGER_IDLE_MS = 5_000
+/** Longer than any join takes; a stranger that is still one by then is cut. */
+export const STRANGER_MAX_MS = 60_000
 /** Handshake and stream negotiation. */
 export const UPGRADE_TIMEOUT_MS = 5_000
 
@@ -82,14 +87,18 @@ export interface Host {
 }
 
 /** Builds and starts libp2p. @throws UNAVAILABLE when it cannot listen */
-export async function startHost(options: HostOptions, gate: Gate): Promise<Host> {
+export async function startHost(
+  components: { readonly clock: Clock },
+  options: HostOptions,
+  gate: Gate,
+): Promise<Host> {
   const privateKey = await generateKeyPairFromSeed('Ed25519', options.privateKeySeed)
   try {
-    const strangers = new Set<string>()
-    return hostOver(await createNode(options, privateKey, gateHooks(gate, strangers)), {
-      gate,
-      strangers,
-    })
+    const strangers = new Strangers(components.clock, gate)
+    const node = await createNode(options, privateKey, gateHooks(gate, strangers))
+    node.addEventListener('connection:open', ({ detail }) => strangers.opened(detail))
+    node.addEventListener('connection:close', ({ detail }) => strangers.closed(detail))
+    return hostOver(node)
   } catch (error) {
     throw new SwarmError(
       'UNAVAILABLE',
@@ -147,25 +156,58 @@ interface GateHooks {
 }
 
 /** The first hook at which the peer id is proven. */
-function gateHooks(gate: Gate, strangers: ReadonlySet<string>): GateHooks {
+function gateHooks(gate: Gate, strangers: Strangers): GateHooks {
   return {
     denyInboundEncryptedConnection: (peerId) => {
       if (gate.isMember(peerId.toString())) return false
-      return !gate.admitsStrangers() || strangers.size >= STRANGERS_MAX
+      return !gate.admitsStrangers() || strangers.count >= STRANGERS_MAX
     },
   }
 }
 
-function hostOver(
-  node: Libp2p,
-  { gate, strangers }: { readonly gate: Gate; readonly strangers: Set<string> },
-): Host {
-  node.addEventListener('connection:open', ({ detail: connection }) => {
-    if (connection.direction === 'inbound' && !gate.isMember(connection.remotePeer.toString())) {
-      strangers.add(connection.id)
+/** Inbound connections of who is no member, each with the timer that ends it. */
+class Strangers {
+  readonly #clock: Clock
+  readonly #gate: Gate
+  readonly #timers = new Map<string, Timer>()
+
+  constructor(clock: Clock, gate: Gate) {
+    this.#clock = clock
+    this.#gate = gate
+  }
+
+  get count(): number {
+    return this.#timers.size
+  }
+
+  opened(connection: Connection): void {
+    if (connection.direction === 'outbound' || this.#isMember(connection)) return
+    const cutIfIdle = (): void => {
+      if (connection.streams.length === 0) this.#cut(connection)
+      else this.#timers.set(connection.id, this.#clock.after(STRANGER_MAX_MS, cut))
     }
-  })
-  node.addEventListener('connection:close', ({ detail }) => strangers.delete(detail.id))
+    const cut = (): void => this.#cut(connection)
+    this.#timers.set(connection.id, this.#clock.after(STRANGER_IDLE_MS, cutIfIdle))
+  }
+
+  closed(connection: Connection): void {
+    this.#timers.get(connection.id)?.cancel()
+    this.#timers.delete(connection.id)
+  }
+
+  /** Ends the connection, unless its peer has become a member meanwhile. */
+  #cut(connection: Connection): void {
+    this.#timers.delete(connection.id)
+    if (this.#isMember(connection)) return
+    connection.abort(new SwarmError('PERMISSION_DENIED', 'connection: the peer is no member'))
+  }
+
+  #isMember(connection: Connection): boolean {
+    return this.#gate.isMember(connection.remotePeer.toString())
+  }
+}
+
+function hostOver(node: Libp2p): Host {
   return {
     addresses: () => node.getMultiaddrs().map((address) => withoutPeerId(address.toString())),
     connectionCount: () => node.getConnections().length,

@@ -77,7 +77,7 @@ export async function join(components: JoinComponents, options: JoinOptions): Pr
   const addresses = options.addresses.map(toMultiaddr)
   const gate = { isMember: () => false, admitsStrangers: () => false }
   const { privateKeySeed } = options
-  const host = await startHost({ privateKeySeed, listenAddresses: [] }, gate)
+  const host = await startHost(components, { privateKeySeed, listenAddresses: [] }, gate)
   try {
     return await firstAdmission(new Joining(components, host, token, options), addresses)
   } finally {
@@ -155,7 +155,7 @@ class Joining {
       return await this.#host.dial(address, undefined, signal)
     } catch (error) {
       if (isSwarmError(signal.reason, 'ABORTED')) throw signal.reason
-      throw unreachable(address, error)
+      throw unreachable(address, signal.aborted ? signal.reason : error)
     }
   }
 

@@ -86,14 +86,16 @@ export class JoinServer {
   async #serve(exchange: JoinExchange, connection: Connection): Promise<void> {
     const joinerPeerId = connection.remotePeer.toString()
     const source = sourceOf(connection)
+    let secretProven = false
     this.#exchanges += 1
     try {
       this.#checkLimits(source)
       const proven = await this.#prove(exchange, joinerPeerId)
+      secretProven = true
       this.#backoff.forget(source)
       await this.#admit(exchange, connection, proven)
     } catch (error) {
-      if (countsAsFailure(error)) this.#backoff.failed(source)
+      if (!secretProven && countsAsFailure(error)) this.#backoff.failed(source)
       this.#log.info({ source, joinerPeerId, err: errorText(error) }, 'join refused')
       await this.#refuse(exchange, error)
     } finally {
@@ -175,9 +177,9 @@ export class JoinServer {
     const nodeId = nodeIdOf(publicKey)
     const peerId = connection.remotePeer.toString()
     const admission = await this.#authority.admit({ nodeId, peerId, ...proven })
-    await exchange.send({ type: 'admitted', admission })
-    await exchange.close(limit.signal)
     this.#log.info({ nodeId, role: proven.role }, 'node admitted')
+    await exchange.send({ type: 'admitted', admission })
+    await this.#close(exchange, limit.signal)
   }
 
   /** Tells the joiner why, if it still listens. */
@@ -186,9 +188,19 @@ export class JoinServer {
     using limit = deadline(this.#clock, JOIN_PROOF_TIMEOUT_MS, 'join')
     try {
       await exchange.send({ type: 'refused', ...wire })
-      await exchange.close(limit.signal)
-    } catch (closing) {
-      exchange.abort(closing instanceof Error ? closing : new Error(errorText(closing)))
+    } catch (sending) {
+      if (!isSwarmError(sending, 'UNAVAILABLE')) throw sending
+      return
+    }
+    await this.#close(exchange, limit.signal)
+  }
+
+  /** Waits until what was sent has left; the joiner may hang up before. */
+  async #close(exchange: JoinExchange, signal: AbortSignal): Promise<void> {
+    try {
+      await exchange.close(signal)
+    } catch (error) {
+      exchange.abort(error instanceof Error ? error : new Error(errorText(error)))
     }
   }
 }

@@ -89,6 +89,26 @@ test('host:port is as good as a multiaddr, and a dead address is passed over', a
   t.is(joined.address, `/ip4/127.0.0.1/tcp/${port}`)
 })
 
+test('a manager is found by name and over IPv6', async (t) => {
+  const cluster = newCluster()
+  await using mesh = await loopbackMesh({
+    listenAddresses: ['/ip6/::1/tcp/0', '/ip4/0.0.0.0/tcp/0'],
+  })
+  mesh.serveJoins(authorityOf(cluster, mesh.self.peerId))
+  const ports = mesh.self.addresses.map((address) => hostPortOf(address))
+  const v6 = ports.find(({ host }) => host === '::1')
+  const v4 = ports.find(({ host }) => host === '127.0.0.1')
+  for (const address of [`[::1]:${v6?.port}`, `localhost:${v4?.port}`]) {
+    const joined = await join(components, {
+      privateKeySeed: systemRandom.bytes(32),
+      addresses: [address],
+      token: token(cluster),
+      details: null,
+    })
+    t.deepEqual(joined.admission, { clusterId: 'c', role: 'worker' })
+  }
+})
+
 test('who was admitted becomes a member with the same key', async (t) => {
   const cluster = newCluster()
   await using mesh = await manager(cluster)
@@ -224,6 +244,7 @@ test('neither secret nor role is on the wire before the admission', async (t) =>
     { peerId },
   )
   const host = await startHost(
+    components,
     { privateKeySeed: seed, listenAddresses: ['/ip4/127.0.0.1/tcp/0'] },
     { isMember: () => false, admitsStrangers: () => true },
   )

@@ -24,7 +24,10 @@ import { Session, type LossReason } from './session.ts'
 
 /** Timers of a link, milliseconds. */
 export interface LinkTimers {
-  /** A peer that was silent for so long is asked for a sign of life. */
+  /**
+   * When one side was silent for so long, it sends a ping: to ask for a sign of life, or to give one
+   * to a peer whose own pings wait behind a long upload.
+   */
   readonly pingIntervalMs: number
   /** A peer that was silent for so long is dead. */
   readonly deadAfterMs: number
@@ -194,8 +197,9 @@ export class Link {
       return
     }
     const now = this.#components.clock.monotonicMs()
-    const due = now - this.#lastPingMs >= RTT_INTERVAL_MS
-    if (silenceMs >= this.#timers.pingIntervalMs || (due && session === this.#current)) {
+    const { pingIntervalMs } = this.#timers
+    const due = session === this.#current && now - this.#lastPingMs >= RTT_INTERVAL_MS
+    if (silenceMs >= pingIntervalMs || session.quietMs() >= pingIntervalMs || due) {
       session.control?.ping()
       this.#lastPingMs = now
     }

@@ -98,6 +98,14 @@ test.serial(
   },
 )
 
+test.serial('a process that closes its mesh ends by itself', async (t) => {
+  const script = fileURLToPath(new URL('testing/closing-process.ts', import.meta.url))
+  const child = spawn(process.execPath, [script], { stdio: 'inherit' })
+  t.teardown(() => child.kill('SIGKILL'))
+  const [code] = await once(child, 'exit', { signal: AbortSignal.timeout(20_000) })
+  t.is(code, 0)
+})
+
 test.serial('an idle link stays up on pings, and they measure the round trip', async (t) => {
   const { mesh, lost, start } = await scene(t)
   const peer = await start('0')

@@ -8,7 +8,15 @@ import type { Member } from './ports.ts'
 import { CONTROL_PROTOCOL, RAFT_PROTOCOL } from './session.ts'
 import { STREAM_PROTOCOL } from './stream-lane.ts'
 import { JOIN_PROTOCOL } from './join-message.ts'
-import { connectAll, connected, failure, loopbackMesh, pause, until } from './testing/swarm.ts'
+import {
+  components,
+  connectAll,
+  connected,
+  failure,
+  loopbackMesh,
+  pause,
+  until,
+} from './testing/swarm.ts'
 
 test('three members answer each other, and the caller is proven', async (t) => {
   await using a = await loopbackMesh()
@@ -117,6 +125,7 @@ test('a stranger’s dial may resolve, yet it reaches nothing', async (t) => {
   connectAll([member, other])
   await connected([member, other])
   const stranger = await startHost(
+    components,
     { privateKeySeed: systemRandom.bytes(32), listenAddresses: [] },
     { isMember: () => false, admitsStrangers: () => false },
   )
@@ -140,6 +149,7 @@ test('with the join lane open, a stranger reaches the join protocol alone', asyn
     admit: () => Promise.resolve(null),
   })
   const stranger = await startHost(
+    components,
     { privateKeySeed: systemRandom.bytes(32), listenAddresses: [] },
     { isMember: () => false, admitsStrangers: () => false },
   )

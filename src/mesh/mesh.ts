@@ -131,7 +131,7 @@ class NodeMesh implements MeshHost {
   }
 
   async start(): Promise<void> {
-    const host = await startHost(this.#options, {
+    const host = await startHost(this.#components, this.#options, {
       isMember: (peerId) => this.#linksByPeerId.has(peerId),
       admitsStrangers: () => this.#joins !== undefined,
     })

@@ -72,6 +72,9 @@ export class Session {
   #heardMs: number
   #upSinceMs = 0
   #rttMs: number | undefined
+  /** Sends that were counted when `#sentMs` was set last. */
+  #sends = 0
+  #sentMs: number
   /** Open duplex streams on this connection. */
   #duplexes = 0
 
@@ -87,6 +90,7 @@ export class Session {
     this.#peers = peers
     this.#events = events
     this.#heardMs = components.clock.monotonicMs()
+    this.#sentMs = this.#heardMs
     this.#helloTimer = components.clock.after(HELLO_TIMEOUT_MS, () => {
       this.close('timeout', 'no hello in time')
     })
@@ -195,6 +199,15 @@ export class Session {
     const now = this.#components.clock.monotonicMs()
     this.#heardMs = Math.min(now, this.#heardMs + stalledMs)
     return now - this.#heardMs
+  }
+
+  /** For how long the peer has had no frame from here, as far as earlier calls can tell. */
+  quietMs(): number {
+    const now = this.#components.clock.monotonicMs()
+    const sends = (this.#control?.sends ?? 0) + (this.#raft?.sends ?? 0)
+    if (sends !== this.#sends) this.#sentMs = now
+    this.#sends = sends
+    return now - this.#sentMs
   }
 
   /** Drops the connection at once. */
