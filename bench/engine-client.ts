@@ -62,6 +62,11 @@ export class EngineClient {
     await this.#send('POST', '/swarm/init', JSON.stringify(body))
   }
 
+  /** Leaves the swarm and ends its tasks. */
+  async leaveSwarm(): Promise<void> {
+    await this.#send('POST', '/swarm/leave?force=1')
+  }
+
   /** Loads a docker-archive tar. @throws when the peer's stream says an error */
   async loadImage(tar: Buffer): Promise<void> {
     const answer = await this.#send('POST', '/images/load?quiet=1', tar, 'application/x-tar')

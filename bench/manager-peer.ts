@@ -32,6 +32,13 @@ export async function startManager(options: ManagerOptions): Promise<Peer> {
       await daemon.stop()
       await daemon.start()
     },
-    stop: () => daemon.remove(),
+    async stop() {
+      try {
+        // Takes containers, devices and namespaces away, which outlive a daemon that only stops.
+        await daemon.client.leaveSwarm()
+      } finally {
+        await daemon.remove()
+      }
+    },
   }
 }
