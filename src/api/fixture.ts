@@ -275,9 +275,26 @@ function taskActions(swarm: LocalSwarm, serviceId: string, service?: Service): A
     (slot) => !slots.has(slot),
   )
   return [
+    ...allocation(service),
     ...gone.map((task) => ({ type: 'remove', table: 'tasks', id: task.id }) as const),
     ...(service === undefined ? [] : missing.map((slot) => newTask(swarm, service, slot))),
   ]
+}
+
+/** What the allocator would write: the published ports as asked for. */
+function allocation(service?: Service): Action[] {
+  const ports = service?.spec.EndpointSpec?.Ports ?? []
+  if (service === undefined || service.endpoint !== undefined || ports.length === 0) return []
+  const { meta, ...draft } = service
+  const allocated = ports.map((port) => ({
+    protocol: port.Protocol ?? 'tcp',
+    targetPort: port.TargetPort,
+    publishedPort: port.PublishedPort ?? 30_000,
+    publishMode: port.PublishMode ?? 'ingress',
+  }))
+  const endpoint = { ports: allocated, allocatedFor: service.specVersion }
+  const object = { ...draft, endpoint }
+  return [{ type: 'update', table: 'services', object, version: meta.version }]
 }
 
 function newTask(swarm: LocalSwarm, service: Service, slot: number): Action {

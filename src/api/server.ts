@@ -104,7 +104,8 @@ class DockerApiServer implements ApiServer {
     this.#setHeaders(response)
     const reply = await this.#answer(message, signal)
     if (this.#closing.signal.aborted) response.setHeader('Connection', 'close')
-    await writeReply(reply, { message, response, signal, log: this.#components.log })
+    const { log } = this.#components
+    await writeReply(reply, { message, response, gone: gone.signal, log })
   }
 
   async #answer(message: IncomingMessage, signal: AbortSignal): Promise<Reply> {

@@ -13,7 +13,8 @@ import type { Reply } from './reply.ts'
 export interface ReplyTarget {
   readonly message: IncomingMessage
   readonly response: ServerResponse
-  readonly signal: AbortSignal
+  /** Aborts when the client is gone. A closing server ends streams at their source instead. */
+  readonly gone: AbortSignal
   readonly log: Logger
 }
 
@@ -60,16 +61,16 @@ function endReply({ message, response }: ReplyTarget, text?: string): void {
 
 async function writeStream(
   reply: Reply & { readonly type: 'stream' },
-  { response, signal, log }: ReplyTarget,
+  { response, gone, log }: ReplyTarget,
 ): Promise<void> {
   response.writeHead(reply.status, { 'Content-Type': reply.contentType })
   response.flushHeaders()
   try {
-    await pipeline(Readable.from(reply.chunks), response, { signal })
+    await pipeline(Readable.from(reply.chunks), response, { signal: gone })
   } catch (error) {
     // The status is sent: all that is left is to cut the stream, so that the client does not take a
     // broken answer for a whole one.
-    if (!signal.aborted) log.warn({ err: errorText(error) }, 'api stream broke')
+    if (!gone.aborted) log.warn({ err: errorText(error) }, 'api stream broke')
     response.destroy()
   }
 }

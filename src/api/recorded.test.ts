@@ -1,0 +1,176 @@
+/**
+ * Exchanges recorded between the docker CLI and Docker Engine 20.10, replayed against this server: the
+ * same status, the same content type, and every member that Docker answers with, of the same type.
+ */
+import { readFileSync } from 'node:fs'
+import test from 'ava'
+import type { ExecutionContext } from 'ava'
+import { startFixture } from './fixture.ts'
+import type { ApiFixture } from './fixture.ts'
+import { send } from './test-client.ts'
+
+interface Recording {
+  readonly name: string
+  readonly phase: 'inactive' | 'init' | 'manager' | 'worker-node' | 'service' | 'raw' | 'worker'
+  readonly request: {
+    readonly method: string
+    readonly version: string
+    readonly path: string
+    readonly query: Readonly<Record<string, unknown>>
+    readonly body?: unknown
+    readonly bodyText?: string
+  }
+  readonly response: {
+    readonly status: number
+    readonly contentType: string
+    readonly body?: unknown
+  }
+}
+
+/** Where this server answers with another status on purpose, and why. */
+const OTHER_STATUS: Readonly<Record<string, readonly [status: number, why: string]>> = {
+  '605-raw-service-update-stale': [409, 'a conflict is no internal error'],
+  '630-join-bad-token-format': [400, 'a malformed token is no internal error'],
+}
+
+/** Errors with a text of our own. */
+const OTHER_TEXT = new Set([
+  '611-raw-service-create-badjson',
+  '280-swarm-leave-manager-refused',
+  '238-node-rm-not-down',
+])
+
+/** Members that Docker has and this server leaves out, each for a reason. */
+const LEFT_OUT = new Set([
+  // Facts about dockerd's host integration that nothing here stands for, or that 1.50 has dropped.
+  ...['KernelMemory', 'KernelMemoryTCP', 'BridgeNfIptables', 'BridgeNfIp6tables', 'NFd'],
+  ...['NGoroutines', 'NEventsListener', 'OSVersion', 'Expected', 'VirtualSize'],
+  ...[
+    'AllowNondistributableArtifactsCIDRs',
+    'AllowNondistributableArtifactsHostnames',
+    'docker.io',
+  ],
+  ...['io.containerd.runc.v2', 'io.containerd.runtime.v1.linux', 'runc'],
+  // Virtual addresses are not allocated yet.
+  'VirtualIPs',
+  // Docker adds these to the stored spec; here a spec is given back as it came.
+  ...['DNSConfig', 'Isolation', 'Init', 'Runtime'],
+])
+
+/** Lists whose elements are facts about dockerd's host. */
+const MAY_BE_EMPTY = /\.(InsecureRegistryCIDRs|SecurityOptions|DriverStatus)$/
+
+const recordings = readFileSync(new URL('testdata/recorded.jsonl', import.meta.url), 'utf8')
+  .trim()
+  .split('\n')
+  .map((line) => JSON.parse(line) as Recording)
+
+test('the recorded exchanges have the same status, type and members here', async (t) => {
+  const fixture = await startFixture()
+  t.teardown(() => fixture.close())
+  fixture.images.add('foo:9')
+  fixture.images.add('127.0.0.1:5000/lab/bb:1')
+  let phase: Recording['phase'] = 'inactive'
+  let workerId = ''
+  for (const recording of recordings) {
+    if (recording.phase !== phase) {
+      phase = recording.phase
+      workerId = await enter(fixture, phase, workerId)
+    }
+    await replay(t, fixture, { recording, workerId })
+  }
+  t.is(recordings.length, 49)
+})
+
+async function enter(
+  fixture: ApiFixture,
+  phase: Recording['phase'],
+  workerId: string,
+): Promise<string> {
+  if (phase === 'worker-node' && workerId === '') {
+    return fixture.swarm.addNode({ role: 'worker', host: '127.0.0.3', hostname: 'gosling' })
+  }
+  if (phase === 'raw' && fixture.swarm.store.find('services', 'name', 'rw').length === 0) {
+    const template = {
+      ContainerSpec: { Image: 'bb:1', Args: ['sleep', '1000'] },
+      Resources: { Limits: {}, Reservations: {} },
+      Placement: {},
+      ForceUpdate: 0,
+    }
+    const body = { Name: 'rw', TaskTemplate: template }
+    await send(fixture.socketPath, { method: 'POST', path: '/services/create', body })
+  }
+  if (phase === 'worker') fixture.swarm.setControlAvailable(false)
+  return workerId
+}
+
+async function replay(
+  t: ExecutionContext,
+  fixture: ApiFixture,
+  { recording, workerId }: { readonly recording: Recording; readonly workerId: string },
+): Promise<void> {
+  const { request, response, name } = recording
+  const serviceName = recording.phase === 'raw' ? 'rw' : 's1'
+  const [service] = fixture.swarm.store.find('services', 'name', serviceName)
+  const ownId = recording.phase === 'worker-node' ? workerId : (service?.id ?? '')
+  const replaceIds = (text: string): string => text.replaceAll(/\b[0-9a-z]{25}\b/g, ownId)
+  const query = new URLSearchParams()
+  for (const [key, value] of Object.entries(request.query)) {
+    query.set(key, typeof value === 'string' ? value : replaceIds(JSON.stringify(value)))
+  }
+  if (query.has('version') && query.get('version') !== '1') {
+    const object = recording.phase === 'worker-node' ? 'nodes' : 'services'
+    query.set('version', String(fixture.swarm.store.get(object, ownId)?.meta.version))
+  }
+  const answer = await send(fixture.socketPath, {
+    method: request.method,
+    path: `${request.version === '' ? '' : `/v${request.version}`}${replaceIds(request.path)}?${query}`,
+    body:
+      request.bodyText ?? request.body ?? (request.path === '/images/load' ? 'bb:2' : undefined),
+  })
+  t.is(answer.status, OTHER_STATUS[name]?.[0] ?? response.status, `${name}: ${answer.text}`)
+  t.is(answer.headers['content-type'] ?? '', response.contentType, name)
+  for (const header of ['api-version', 'docker-experimental', 'ostype', 'server']) {
+    t.truthy(answer.headers[header], `${name}: header ${header}`)
+  }
+  if (response.body === undefined) return
+  const actual: unknown = JSON.parse(answer.text)
+  sameShape(t, name, { recorded: response.body, actual })
+  if (response.status >= 400 && !OTHER_TEXT.has(name)) sameMessage(t, name, response.body, actual)
+}
+
+/** Docker's gRPC prefix is not part of what is compared, nor are ids. */
+function sameMessage(t: ExecutionContext, name: string, recorded: unknown, actual: unknown): void {
+  const text = (body: unknown): string =>
+    (body as { readonly message: string }).message
+      .replace(/^rpc error: code = \w+ desc = /, '')
+      .replaceAll(/\b[0-9a-z]{25}\b/g, '<id>')
+      .replace(/version is 1\.\d+/, 'version is <version>')
+  t.is(text(actual), text(recorded), name)
+}
+
+function sameShape(
+  t: ExecutionContext,
+  where: string,
+  { recorded, actual }: { readonly recorded: unknown; readonly actual: unknown },
+): void {
+  // Go sends null for an empty list or map.
+  if (recorded === null || actual === null) return
+  t.is(kind(actual), kind(recorded), where)
+  if (Array.isArray(recorded) && Array.isArray(actual)) {
+    if (recorded.length === 0 || MAY_BE_EMPTY.test(where)) return
+    t.true(actual.length > 0, `${where} is not empty`)
+    sameShape(t, `${where}[0]`, { recorded: recorded[0], actual: actual[0] })
+  } else if (kind(recorded) === 'object') {
+    const members = actual as Readonly<Record<string, unknown>>
+    for (const [name, value] of Object.entries(recorded as object)) {
+      if (LEFT_OUT.has(name)) continue
+      t.true(name in members, `${where}.${name} is there`)
+      sameShape(t, `${where}.${name}`, { recorded: value, actual: members[name] })
+    }
+  }
+}
+
+function kind(value: unknown): string {
+  return Array.isArray(value) ? 'array' : typeof value
+}

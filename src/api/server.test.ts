@@ -1,0 +1,452 @@
+/** The server as a client sees it, over a real unix socket and a real store. */
+import { chmod, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { once } from 'node:events'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { spawn } from 'node:child_process'
+import test from 'ava'
+import { isSwarmError } from '../base/errors.ts'
+import { DESCRIPTION, startFixture } from './fixture.ts'
+import type { ApiFixture } from './fixture.ts'
+import type { LogRecord } from './ports.ts'
+import { createApiServer } from './server.ts'
+import { open, send } from './test-client.ts'
+import type { TestAnswer } from './test-client.ts'
+
+/** Longest wait for something that should happen at once, in milliseconds. */
+const DEADLINE_MS = 5000
+
+async function manager(): Promise<ApiFixture> {
+  const fixture = await startFixture()
+  await send(fixture.socketPath, { method: 'POST', path: '/swarm/init', body: {} })
+  return fixture
+}
+
+function createService(fixture: ApiFixture, spec: object): Promise<TestAnswer> {
+  const template = { ContainerSpec: { Image: 'web:1' } }
+  const body = { TaskTemplate: template, ...spec }
+  return send(fixture.socketPath, { method: 'POST', path: '/services/create', body })
+}
+
+test('a ping needs no version, works with HEAD, and names the role in the Swarm header', async (t) => {
+  const fixture = await startFixture()
+  t.teardown(() => fixture.close())
+  const before = await send(fixture.socketPath, { method: 'HEAD', path: '/_ping' })
+  t.is(before.status, 200)
+  t.is(before.headers['swarm'], 'inactive')
+  t.is(before.headers['api-version'], '1.50')
+  t.is(before.headers['server'], `Skein/${DESCRIPTION.engineVersion} (linux)`)
+  await send(fixture.socketPath, { method: 'POST', path: '/swarm/init', body: {} })
+  const after = await send(fixture.socketPath, { path: '/v1.44/_ping' })
+  t.is(after.text, 'OK')
+  t.is(after.headers['swarm'], 'active/manager')
+})
+
+test('a version outside the range is refused in Docker’s words', async (t) => {
+  const fixture = await startFixture()
+  t.teardown(() => fixture.close())
+  const old = await send(fixture.socketPath, { path: '/v1.23/info' })
+  t.is(old.status, 400)
+  t.deepEqual(old.json(), {
+    message:
+      'client version 1.23 is too old. Minimum supported API version is 1.24, ' +
+      'please upgrade your client to a newer version',
+  })
+  const oldest = await send(fixture.socketPath, { path: '/v1.24/info' })
+  t.is(oldest.status, 200)
+})
+
+test('what is not built says so with 501, and an unknown path is 404', async (t) => {
+  const fixture = await startFixture()
+  t.teardown(() => fixture.close())
+  const absent = await send(fixture.socketPath, { method: 'POST', path: '/containers/create' })
+  t.is(absent.status, 501)
+  t.regex(absent.text, /does not have this part of Docker's API: POST \/containers\/create/)
+  t.is((await send(fixture.socketPath, { path: '/nonsense' })).status, 404)
+})
+
+test('the socket has mode 0660', async (t) => {
+  const fixture = await startFixture()
+  t.teardown(() => fixture.close())
+  t.is((await stat(fixture.socketPath)).mode & 0o777, 0o660)
+})
+
+test('a second server on the same socket is refused, and the first goes on', async (t) => {
+  const fixture = await startFixture()
+  t.teardown(() => fixture.close())
+  const second = createApiServer(fixture.components, { socketPath: fixture.socketPath })
+  const error = await t.throwsAsync(second)
+  t.true(isSwarmError(error, 'FAILED_PRECONDITION'))
+  t.is((await send(fixture.socketPath, { path: '/_ping' })).status, 200)
+})
+
+test('a socket that nobody answers on is replaced, a file is not', async (t) => {
+  const fixture = await startFixture()
+  const directory = await mkdtemp(join(tmpdir(), 'skein-socket-'))
+  t.teardown(async () => {
+    await fixture.close()
+    await rm(directory, { recursive: true, force: true })
+  })
+  const stale = join(directory, 'stale.sock')
+  await leaveStaleSocket(stale)
+  const server = await createApiServer(fixture.components, { socketPath: stale })
+  t.is((await send(stale, { path: '/_ping' })).status, 200)
+  await server.close()
+  const file = join(directory, 'file')
+  await writeFile(file, 'precious')
+  await chmod(file, 0o600)
+  await t.throwsAsync(createApiServer(fixture.components, { socketPath: file }), {
+    message: /the path is not a socket/,
+  })
+})
+
+/** A process that is killed cannot remove its socket. */
+async function leaveStaleSocket(path: string): Promise<void> {
+  const script = `require('net').createServer().listen(${JSON.stringify(path)}, () => console.log('up'))`
+  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
+  await once(child.stdout, 'data')
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+}
+
+test('an image that the swarm knows is pinned, an unknown one is a warning', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  fixture.images.add('web:1', `sha256:${'1'.repeat(64)}`)
+  await createService(fixture, { Name: 'known' })
+  const [known] = fixture.swarm.store.find('services', 'name', 'known')
+  t.is(known?.spec.TaskTemplate.ContainerSpec.Image, `web:1@sha256:${'1'.repeat(64)}`)
+  t.deepEqual(known?.spec.TaskTemplate.Placement?.Platforms, [
+    { Architecture: 'amd64', OS: 'linux' },
+  ])
+  const unknown = await createService(fixture, {
+    Name: 'unknown',
+    TaskTemplate: { ContainerSpec: { Image: 'web:2' } },
+  })
+  t.is(unknown.status, 201)
+  t.regex(unknown.text, /"Warnings":\["image web:2 is on no node/)
+})
+
+test('members that nobody here knows come back as they were given', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const container = { Image: 'a', Healthcheck: { Test: ['NONE'] }, OomScoreAdj: 7 }
+  const created = await createService(fixture, {
+    Name: 's',
+    Future: { Deep: [1] },
+    TaskTemplate: { ContainerSpec: container },
+  })
+  t.is(created.status, 201, created.text)
+  const answer = await send(fixture.socketPath, { path: '/services/s' })
+  const { Spec: spec } = answer.json() as {
+    Spec: { Future: unknown; TaskTemplate: { ContainerSpec: unknown } }
+  }
+  t.deepEqual(spec.Future, { Deep: [1] })
+  t.deepEqual(spec.TaskTemplate.ContainerSpec, container)
+})
+
+test('a repeated create with the same request id makes one service', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const request = {
+    method: 'POST',
+    path: '/services/create',
+    headers: { 'Skein-Request-Id': 'r'.repeat(25) },
+    body: { Name: 'once', TaskTemplate: { ContainerSpec: { Image: 'a' } } },
+  }
+  const first = await send(fixture.socketPath, request)
+  const second = await send(fixture.socketPath, request)
+  t.is(first.status, 201)
+  t.is(second.status, 201, second.text)
+  t.deepEqual((second.json() as { ID: string }).ID, (first.json() as { ID: string }).ID)
+  t.is(fixture.swarm.store.list('services').length, 1)
+})
+
+test('a spec of the wrong shape is refused with the member’s name', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const bad: readonly (readonly [object, RegExp])[] = [
+    [{ Name: 5 }, /^Name: /],
+    [{ Name: 's', Mode: { Replicated: { Replicas: -1 } } }, /^Mode.Replicated.Replicas: /],
+    [{ Name: 's', EndpointSpec: { Ports: [{ TargetPort: 70_000 }] } }, /^EndpointSpec.Ports.0/],
+    [{ Name: 's', TaskTemplate: { ContainerSpec: { Image: 'a', Env: 'A=1' } } }, /Env: /],
+    [
+      {
+        Name: 's',
+        TaskTemplate: { ContainerSpec: { Image: 'a' }, RestartPolicy: { Condition: 'x' } },
+      },
+      /Condition: /,
+    ],
+    [{ Name: 's'.repeat(64) }, /name must be 63 characters or fewer/],
+  ]
+  for (const [spec, message] of bad) {
+    const answer = await createService(fixture, spec)
+    t.is(answer.status, 400, answer.text)
+    t.regex((answer.json() as { message: string }).message, message)
+  }
+  t.is(fixture.swarm.store.list('services').length, 0)
+})
+
+test('an invalid constraint is refused', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const template = {
+    ContainerSpec: { Image: 'a' },
+    Placement: { Constraints: ['node.role is good'] },
+  }
+  t.is((await createService(fixture, { Name: 's', TaskTemplate: template })).status, 400)
+})
+
+test('scaling leaves running tasks up to date, a new template does not', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  await createService(fixture, { Name: 's' })
+  await settled(fixture)
+  await updateService(fixture, { Mode: { Replicated: { Replicas: 2 } } })
+  await settled(fixture)
+  t.is(await countUpToDate(fixture), 2)
+  await updateService(fixture, { TaskTemplate: { ContainerSpec: { Image: 'other:1' } } })
+  t.is(await countUpToDate(fixture), 0)
+})
+
+/** The fixture makes tasks in a microtask after the commit; a request later they are there. */
+async function settled(fixture: ApiFixture): Promise<void> {
+  await send(fixture.socketPath, { path: '/_ping' })
+}
+
+async function updateService(fixture: ApiFixture, changes: object): Promise<void> {
+  const [service] = fixture.swarm.store.find('services', 'name', 's')
+  const answer = await send(fixture.socketPath, {
+    method: 'POST',
+    path: `/services/s/update?version=${service?.meta.version}`,
+    body: { ...service?.spec, ...changes },
+  })
+  if (answer.status !== 200) throw new Error(answer.text)
+}
+
+async function countUpToDate(fixture: ApiFixture): Promise<number> {
+  const filters = encodeURIComponent('{"service":{"s":true},"_up-to-date":{"true":true}}')
+  const answer = await send(fixture.socketPath, { path: `/tasks?filters=${filters}` })
+  return (answer.json() as unknown[]).length
+}
+
+test('both encodings of filters mean the same, and malformed ones are refused', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  await fixture.swarm.addNode({ role: 'worker', host: '127.0.0.2', hostname: 'gosling' })
+  const count = async (filters: string): Promise<number> => {
+    const path = `/nodes?filters=${encodeURIComponent(filters)}`
+    return ((await send(fixture.socketPath, { path })).json() as unknown[]).length
+  }
+  t.is(await count('{"role":{"worker":true}}'), 1)
+  t.is(await count('{"role":["worker"]}'), 1)
+  t.is(await count('{"role":["worker","manager"]}'), 2)
+  t.is(await count('{"name":["gos"],"role":["manager"]}'), 0)
+  for (const filters of ['{', '[]', '{"role":1}', '{"nope":["x"]}', '{"role":["king"]}']) {
+    const path = `/nodes?filters=${encodeURIComponent(filters)}`
+    t.is((await send(fixture.socketPath, { path })).status, 400, filters)
+  }
+})
+
+test('a node is found by id, by name and by a unique beginning of its id', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const id = await fixture.swarm.addNode({ role: 'worker', host: '127.0.0.2', hostname: 'twin' })
+  const status = async (reference: string): Promise<number> =>
+    (await send(fixture.socketPath, { path: `/nodes/${reference}` })).status
+  t.is(await status(id), 200)
+  t.is(await status(id.slice(0, 10)), 200)
+  t.is(await status('twin'), 200)
+  await fixture.swarm.addNode({ role: 'worker', host: '127.0.0.3', hostname: 'twin' })
+  const ambiguous = await send(fixture.socketPath, { path: '/nodes/twin' })
+  t.is(ambiguous.status, 400)
+  t.deepEqual(ambiguous.json(), { message: 'node twin is ambiguous (2 matches found)' })
+})
+
+test('rotating a token changes that token alone', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const before = await fixture.swarm.joinTokens()
+  const version = fixture.swarm.store.cluster()?.meta.version
+  const answer = await send(fixture.socketPath, {
+    method: 'POST',
+    path: `/swarm/update?version=${version}&rotateWorkerToken=true&rotateManagerToken=false`,
+    body: fixture.swarm.store.cluster()?.spec,
+  })
+  t.is(answer.status, 200)
+  const after = await fixture.swarm.joinTokens()
+  t.not(after.worker, before.worker)
+  t.is(after.manager, before.manager)
+})
+
+test('an archive that cannot be read is an error of the request', async (t) => {
+  const fixture = await startFixture()
+  t.teardown(() => fixture.close())
+  const answer = await send(fixture.socketPath, {
+    method: 'POST',
+    path: '/images/load',
+    body: 'not a tar!',
+  })
+  t.is(answer.status, 400)
+  t.deepEqual(answer.json(), { message: 'image archive: not a tar' })
+})
+
+test('a body over the limit is refused', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const answer = await createService(fixture, { Name: 'big', Labels: { a: 'x'.repeat(5_000_000) } })
+  t.is(answer.status, 400)
+  t.regex(answer.text, /larger than 4194304 bytes/)
+})
+
+test('events come as they are committed, filtered, until the client goes', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const going = new AbortController()
+  const filters = encodeURIComponent('{"type":["service"]}')
+  const stream = await open(fixture.socketPath, {
+    path: `/events?filters=${filters}`,
+    signal: going.signal,
+  })
+  t.is(stream.headers['content-type'], 'application/json')
+  await fixture.swarm.addNode({ role: 'worker', host: '127.0.0.2' })
+  await createService(fixture, { Name: 'watched' })
+  const [chunk] = (await once(stream.setEncoding('utf8'), 'data')) as [string]
+  const [line = ''] = chunk.split('\n')
+  const event = JSON.parse(line) as { Type: string; Action: string; Actor: { Attributes: object } }
+  t.is(event.Type, 'service')
+  t.is(event.Action, 'create')
+  t.deepEqual(event.Actor.Attributes, { name: 'watched' })
+  stream.on('error', () => {})
+  going.abort()
+})
+
+test('events end at `until`', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const answer = await send(fixture.socketPath, { path: '/events?until=1' })
+  t.is(answer.status, 200)
+  t.is(answer.text, '')
+})
+
+test('logs are framed as Docker does, with details after the timestamp', async (t) => {
+  const record: LogRecord = {
+    taskId: 't1',
+    nodeId: 'n1',
+    serviceId: 's1',
+    stream: 'stderr',
+    timestamp: '2026-01-01T00:00:00Z',
+    line: Buffer.from('hello\n'),
+  }
+  const logs = {
+    async *read() {
+      yield await Promise.resolve(record)
+    },
+  }
+  const fixture = await startFixture({ logs })
+  t.teardown(() => fixture.close())
+  await send(fixture.socketPath, { method: 'POST', path: '/swarm/init', body: {} })
+  await createService(fixture, { Name: 's' })
+  const path = '/services/s/logs?stdout=1&stderr=1&timestamps=1&details=1'
+  const stream = await open(fixture.socketPath, { path })
+  t.is(stream.headers['content-type'], 'application/vnd.docker.multiplexed-stream')
+  const chunks: Uint8Array[] = []
+  for await (const chunk of stream as AsyncIterable<Uint8Array>) chunks.push(chunk)
+  const bytes = Buffer.concat(chunks)
+  t.is(bytes.readUInt8(0), 2)
+  t.is(bytes.readUInt32BE(4), bytes.length - 8)
+  t.is(
+    bytes.subarray(8).toString(),
+    '2026-01-01T00:00:00Z com.docker.swarm.node.id=n1,com.docker.swarm.service.id=s1,' +
+      'com.docker.swarm.task.id=t1 hello\n',
+  )
+  const neither = await send(fixture.socketPath, { path: '/services/s/logs' })
+  t.is(neither.status, 400)
+})
+
+test('logs without a reader are 501', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  await createService(fixture, { Name: 's' })
+  t.is((await send(fixture.socketPath, { path: '/services/s/logs?stdout=1' })).status, 501)
+})
+
+test('a client that goes away aborts its request', async (t) => {
+  const aborted = Promise.withResolvers<void>()
+  const fixture = await startFixture({
+    logs: {
+      async *read(_target, { signal }) {
+        const gone = once(signal, 'abort')
+        yield { ...EMPTY_RECORD }
+        await gone
+        aborted.resolve()
+      },
+    },
+  })
+  t.teardown(() => fixture.close())
+  await send(fixture.socketPath, { method: 'POST', path: '/swarm/init', body: {} })
+  await createService(fixture, { Name: 's' })
+  const going = new AbortController()
+  const path = '/services/s/logs?stdout=1&follow=1'
+  const stream = await open(fixture.socketPath, { path, signal: going.signal })
+  await once(stream, 'data')
+  stream.on('error', () => {})
+  going.abort()
+  await within(aborted.promise)
+  t.pass()
+})
+
+const EMPTY_RECORD: LogRecord = {
+  taskId: '',
+  nodeId: '',
+  serviceId: '',
+  stream: 'stdout',
+  timestamp: '',
+  line: Buffer.from('x\n'),
+}
+
+test('closing ends open streams and frees the socket', async (t) => {
+  const fixture = await manager()
+  const stream = await open(fixture.socketPath, { path: '/events' })
+  stream.on('error', () => {})
+  const ended = once(stream, 'close')
+  stream.resume()
+  await within(fixture.close())
+  await within(ended)
+  await t.throwsAsync(send(fixture.socketPath, { path: '/_ping' }))
+})
+
+async function within<T>(promise: Promise<T>): Promise<T> {
+  const deadline = AbortSignal.timeout(DEADLINE_MS)
+  const late = once(deadline, 'abort').then(() => {
+    throw new Error(`nothing within ${DEADLINE_MS} ms`)
+  })
+  return Promise.race([promise, late])
+}
+
+test('a socket path that Linux cannot take is refused', async (t) => {
+  const fixture = await startFixture()
+  t.teardown(() => fixture.close())
+  const socketPath = `/tmp/${'x'.repeat(120)}`
+  await t.throwsAsync(createApiServer(fixture.components, { socketPath }), {
+    message: /longer than 107 bytes/,
+  })
+})
+
+test('a foreign server on the socket is not disturbed', async (t) => {
+  const fixture = await startFixture()
+  const directory = await mkdtemp(join(tmpdir(), 'skein-socket-'))
+  const socketPath = join(directory, 'foreign.sock')
+  const foreign = createServer((connection) => connection.end())
+  foreign.listen(socketPath)
+  await once(foreign, 'listening')
+  t.teardown(async () => {
+    foreign.close()
+    await fixture.close()
+    await rm(directory, { recursive: true, force: true })
+  })
+  await t.throwsAsync(createApiServer(fixture.components, { socketPath }), {
+    message: /another daemon answers/,
+  })
+})
