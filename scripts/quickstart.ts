@@ -135,7 +135,8 @@ async function createService(first: Daemon, port: number): Promise<void> {
   await show(
     first,
     ...['service', 'create', '--name', 'web', '--replicas', '3', '--detach'],
-    ...['--publish', `${port}:80`, '--restart-delay', '1s', IMAGE],
+    ...['--publish', `${port}:80`, '--restart-delay', '1s'],
+    ...['--env', 'NODE=node {{.Node.ID}}', IMAGE],
   )
   await untilRunning(first, 3)
   progress.output(await show(first, 'service', 'ps', 'web'))
@@ -231,7 +232,7 @@ async function cleanUp(): Promise<void> {
       join(DIRECTORY, `node-${index + 1}`),
       '--purge',
     ])
-    if (result.code !== 0) process.stderr.write(result.stderr)
+    if (result.code !== 0) throw new Error(`node-${index + 1} was not removed: ${result.stderr}`)
   }
   await rm(DIRECTORY, { recursive: true, force: true })
 }

@@ -49,14 +49,19 @@ export const daemon: Command = {
       kind: 'string',
       help: 'text or json (default: text on a terminal, else json)',
     },
+    {
+      name: 'purge',
+      kind: 'boolean',
+      help: 'End the daemon of --data-dir and remove its tasks, interfaces and data; then exit',
+    },
   ],
   async run({ environment }, given) {
     const options = daemonOptions(given, environment, {
       isRoot: process.getuid?.() === 0,
       isTerminal: process.stderr.isTTY,
     })
-    const { runDaemon } = await import('../node.ts')
-    await runDaemon(options)
+    const node = await import('../node.ts')
+    await (given.flag('purge') ? node.purge(options) : node.runDaemon(options))
     return 0
   },
 }

@@ -5,11 +5,12 @@
  */
 import type { InitRequest } from '../api/ports.ts'
 import { newIdentifier } from '../base/identifiers.ts'
+import type { Random } from '../base/random.ts'
 import type { CreateAction, Draft } from '../store/transaction.ts'
 import type { Cluster } from '../store/objects.ts'
 import type { ClusterSpec } from '../store/spec.ts'
 import { nodeOf } from './join-authority.ts'
-import { ADDRESS_POOL_DEFAULT, INIT_TIMEOUT_MS, SUBNET_SIZE_DEFAULT } from './limits.ts'
+import { INIT_TIMEOUT_MS, SUBNET_SIZE_DEFAULT } from './limits.ts'
 import type { SwarmMember } from './member.ts'
 import type { NewClusterKeys } from './cluster-keys.ts'
 import { openMember, ownDetails, recordMembership } from './start.ts'
@@ -50,7 +51,12 @@ export async function foundCluster(start: Start, request: InitRequest): Promise<
   })
   const member = await openMember(start, record, { bootstrap: true })
   try {
-    await firstTransaction(start, member, clusterObject(clusterId, created, request), request)
+    await firstTransaction(
+      start,
+      member,
+      clusterObject(clusterId, created, request, random),
+      request,
+    )
   } catch (error) {
     await member.close({ transfer: false })
     throw error
@@ -59,7 +65,7 @@ export async function foundCluster(start: Start, request: InitRequest): Promise<
 }
 
 function clusterObject(id: string, keys: NewClusterKeys, request: InitRequest): Draft<Cluster> {
-  const pools = request.addressPools.length > 0 ? request.addressPools : [ADDRESS_POOL_DEFAULT]
+  const pools = request.addressPools.length > 0 ? request.addressPools : [defaultPool(random)]
   return {
     id,
     spec: { ...CLUSTER_SPEC_DEFAULT, ...request.spec, Name: 'default' },
@@ -68,6 +74,14 @@ function clusterObject(id: string, keys: NewClusterKeys, request: InitRequest): 
     addressPools: pools,
     subnetSize: request.subnetSize > 0 ? request.subnetSize : SUBNET_SIZE_DEFAULT,
   }
+}
+
+/**
+ * One of 16 ranges of 2,048 nodes' subnets each in 10.0.0.0/8, drawn once a cluster: two clusters that
+ * meet on one machine or network rarely want the same addresses.
+ */
+function defaultPool(random: Random): string {
+  return `10.${128 + 8 * random.integer(16)}.0.0/13`
 }
 
 async function firstTransaction(

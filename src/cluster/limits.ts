@@ -24,8 +24,5 @@ export const ROLE_RETRY_MS = 500
 /** Longest wait for one membership change. */
 export const ROLE_CHANGE_TIMEOUT_MS = 10_000
 
-/** Pool that nodes' container subnets are cut from, when `swarm init` names none. */
-export const ADDRESS_POOL_DEFAULT = '10.192.0.0/11'
-
 /** Prefix length of a node's container subnet, when `swarm init` names none: 253 tasks a node. */
 export const SUBNET_SIZE_DEFAULT = 24

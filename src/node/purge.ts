@@ -3,7 +3,7 @@
  * containers, mounts, interfaces, firewall table, and the directory. For the end of a trial, and for a
  * node whose durable data is damaged beyond use.
  */
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { mkdir, readFile, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { delay } from '../base/clock.ts'
 import type { Clock } from '../base/clock.ts'
@@ -35,6 +35,7 @@ export async function purgeNode(components: Components, dataDirectory: string): 
     const executor = await chooseExecutor(components, { dataDirectory, swarm })
     for (const directory of await taskDirectories(dataDirectory)) await executor.remove(directory)
     await executor.dispose()
+    await assertNothingMounted(dataDirectory)
   } finally {
     await lock.release()
   }
@@ -59,4 +60,16 @@ async function taskDirectories(dataDirectory: string): Promise<string[]> {
   const tasks = join(dataDirectory, 'tasks')
   await mkdir(tasks, { recursive: true })
   return (await readdir(tasks)).map((name) => join(tasks, name))
+}
+
+/** Removing a directory with a mount in it would reach into the mounted files. */
+async function assertNothingMounted(dataDirectory: string): Promise<void> {
+  const mounts = await readFile('/proc/self/mounts', 'utf8')
+  const inside = mounts
+    .split('\n')
+    .map((line) => line.split(' ')[1] ?? '')
+    .find((path) => path.startsWith(`${dataDirectory}/`))
+  if (inside === undefined) return
+  const hint = `end what uses it, \`umount ${inside}\`, and purge again`
+  throw new SwarmError('FAILED_PRECONDITION', `${inside}: is still mounted; ${hint}`)
 }
