@@ -55,6 +55,8 @@ export interface Place {
 export interface MemoryClusterOptions {
   readonly raft?: Partial<RaftOptions>
   readonly seed?: number
+  /** Real time per simulated time; 0 by default, more where real disks are written. */
+  readonly pace?: number
   /** The stores of a place; in memory by default. */
   readonly stores?: (id: ServerId) => {
     readonly logStore: LogStore
@@ -64,13 +66,15 @@ export interface MemoryClusterOptions {
 
 /** A simulated group. */
 export class MemoryCluster implements AsyncDisposable {
-  readonly clock = new SimulatedClock()
-  readonly network = new MemoryNetwork(this.clock)
+  readonly clock: SimulatedClock
+  readonly network: MemoryNetwork
   readonly places = new Map<ServerId, Place>()
   readonly #options: MemoryClusterOptions
   #seed: number
 
   constructor(options: MemoryClusterOptions = {}) {
+    this.clock = new SimulatedClock({ pace: options.pace ?? 0 })
+    this.network = new MemoryNetwork(this.clock)
     this.#options = options
     this.#seed = options.seed ?? 1
   }

@@ -446,6 +446,7 @@ test('on LevelDB and files: a follower restarts, then all do, and nothing is los
   t.teardown(() => rm(directory, { recursive: true }))
   await using cluster = await MemoryCluster.start(3, {
     raft: small,
+    pace: 0.2,
     stores: (id) => ({
       logStore: new LevelLogStore({ location: join(directory, id, 'log') }),
       snapshotStore: new FileSnapshotStore({ directory: join(directory, id, 'snapshots') }),
