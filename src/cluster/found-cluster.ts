@@ -64,7 +64,12 @@ export async function foundCluster(start: Start, request: InitRequest): Promise<
   return member
 }
 
-function clusterObject(id: string, keys: NewClusterKeys, request: InitRequest): Draft<Cluster> {
+function clusterObject(
+  id: string,
+  keys: NewClusterKeys,
+  request: InitRequest,
+  random: Random,
+): Draft<Cluster> {
   const pools = request.addressPools.length > 0 ? request.addressPools : [defaultPool(random)]
   return {
     id,

@@ -4,6 +4,7 @@
  * Source: etcd-io/raft `raft.go` (`stepLeader` MsgProp, `applyConfChange`, `switchToConfig`).
  */
 import { assert } from '../../base/assert.ts'
+import { isSwarmError } from '../../base/errors.ts'
 import { ConfChanger, leavesJoint } from './conf-changer.ts'
 import { decodeConfChange } from './conf-change-codec.ts'
 import { NO_PEER, type ConfChange, type ConfState } from './entry.ts'
@@ -11,6 +12,9 @@ import type { ProposedEntry } from './message.ts'
 import type { LeaderState, Raft } from './raft.ts'
 import { answerConfirmed, serveEarlyReads } from './read-requests.ts'
 import { broadcastAppend, maybeCommit, maybeSendEntries } from './replication.ts'
+
+/** Stands in events for what could not be decoded. */
+const NO_CHANGE: ConfChange = { transition: 'auto', changes: [] }
 
 /**
  * The proposals as they may enter the log: a configuration change that is refused becomes an empty
@@ -27,18 +31,28 @@ export function admitConfChanges(
   let refused = false
   const admitted = proposals.map((proposal, position): ProposedEntry => {
     if (proposal.type === 'normal') return proposal
-    const change = decodeConfChange(proposal.data)
-    const reason = refusal(raft, leader, change)
-    if (reason === undefined || raft.options.disableConfChangeValidation) {
+    const change = decoded(proposal.data)
+    const reason = change === undefined ? 'it is malformed' : refusal(raft, leader, change)
+    if (reason === undefined || (change && raft.options.disableConfChangeValidation)) {
       leader.pendingConfIndex = raft.log.lastIndex + position + 1
       return proposal
     }
     refused = true
     const conf = raft.tracker.confState()
-    raft.tell({ type: 'confChangeIgnored', change, conf, reason })
+    raft.tell({ type: 'confChangeIgnored', change: change ?? NO_CHANGE, conf, reason })
     return { type: 'normal', data: new Uint8Array() }
   })
   return { admitted, refused }
+}
+
+/** What a member sent may be anything; what cannot be decoded must not enter the log. */
+function decoded(data: Uint8Array): ConfChange | undefined {
+  try {
+    return decodeConfChange(data)
+  } catch (error) {
+    if (isSwarmError(error, 'INVALID_ARGUMENT')) return undefined
+    throw error
+  }
 }
 
 function refusal(raft: Raft, leader: LeaderState, change: ConfChange): string | undefined {

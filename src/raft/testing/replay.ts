@@ -1,4 +1,5 @@
 /** Replays a script of any kind and tells where the output differs. */
+import { errorText } from '../../base/errors.ts'
 import { ConfChangeScript } from './confchange-script.ts'
 import { InteractionScript } from './interaction-script.ts'
 import { runQuorumCase } from './quorum-script.ts'
@@ -23,14 +24,25 @@ export function kindOfScript(cases: readonly ScriptCase[]): ScriptKind {
   return 'interaction'
 }
 
-/** Runs every case of a script, whatever the ones before came to. */
+/**
+ * Runs every case of a script, whatever the ones before came to. A case that throws has failed, with
+ * the error as its output.
+ */
 export function replayScript(text: string): CaseResult[] {
   const cases = parseScript(text)
   const run = runnerFor(kindOfScript(cases))
   return cases.map((test) => {
-    const actual = run(test)
+    const actual = outputOf(run, test)
     return { test, actual, passed: actual === test.expected }
   })
+}
+
+function outputOf(run: (test: ScriptCase) => string, test: ScriptCase): string {
+  try {
+    return run(test)
+  } catch (error) {
+    return `panic: ${errorText(error)}\n`
+  }
 }
 
 function runnerFor(kind: ScriptKind): (test: ScriptCase) => string {
