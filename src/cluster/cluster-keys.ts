@@ -29,6 +29,8 @@ const DATA_KEY_FILE = 'data.key'
 export interface NewClusterKeys {
   readonly rootPublicKey: Uint8Array
   readonly sealedSecrets: Uint8Array
+  /** Certificate of the first manager, so that it admits joiners from its first moment. */
+  readonly certificate: Uint8Array
 }
 
 /** Which join secrets to replace. */
@@ -61,7 +63,7 @@ export class ClusterKeys {
   }
 
   /** Makes root key, join secrets and data key of a new cluster, and keeps the data key. */
-  async create(): Promise<NewClusterKeys> {
+  async create(peerId: string): Promise<NewClusterKeys> {
     const seed = this.#random.bytes(32)
     const secrets = {
       rootPrivateKey: seed,
@@ -71,8 +73,10 @@ export class ClusterKeys {
     const dataKey = newDataKey(this.#random)
     await this.adopt(dataKey)
     const components = { random: this.#random }
+    const root = signingKey(seed)
     return {
-      rootPublicKey: signingKey(seed).publicKey,
+      rootPublicKey: root.publicKey,
+      certificate: issueCertificate(root, { peerId, role: 'manager', serial: 0 }),
       sealedSecrets: sealClusterSecrets(components, dataKey, secrets),
     }
   }

@@ -7,13 +7,14 @@ import type { InitRequest } from '../api/ports.ts'
 import { newIdentifier } from '../base/identifiers.ts'
 import type { Random } from '../base/random.ts'
 import type { CreateAction, Draft } from '../store/transaction.ts'
-import type { Cluster } from '../store/objects.ts'
+import type { Cluster, Node } from '../store/objects.ts'
 import type { ClusterSpec } from '../store/spec.ts'
 import { nodeOf } from './join-authority.ts'
 import { INIT_TIMEOUT_MS, SUBNET_SIZE_DEFAULT } from './limits.ts'
 import type { SwarmMember } from './member.ts'
 import type { NewClusterKeys } from './cluster-keys.ts'
-import { openMember, ownDetails, recordMembership } from './start.ts'
+import { writeMembership } from './membership-file.ts'
+import { membershipRecord, openMember, ownDetails } from './start.ts'
 import type { Start } from './start.ts'
 
 /** Docker's defaults; swarmkit `manager/state/store/clusters.go` fixes the name. */
@@ -38,30 +39,33 @@ const CLUSTER_SPEC_DEFAULT: ClusterSpec = {
 export async function foundCluster(start: Start, request: InitRequest): Promise<SwarmMember> {
   const { random } = start.components
   const clusterId = newIdentifier(random)
-  const created = await start.keys.create()
-  const self = {
-    nodeId: start.key.nodeId,
-    peerId: start.key.peerId,
-    addresses: ownDetails(start, request.availability).addresses,
-  }
-  const record = await recordMembership(start, {
+  const keys = await start.keys.create(start.key.peerId)
+  const node = firstNode(start, keys, request)
+  const { id: nodeId, peerId, addresses } = node
+  const record = membershipRecord(start, {
     clusterId,
-    members: [self],
-    rootPublicKey: created.rootPublicKey,
+    members: [{ nodeId, peerId, addresses }],
+    rootPublicKey: keys.rootPublicKey,
   })
   const member = await openMember(start, record, { bootstrap: true })
   try {
-    await firstTransaction(
-      start,
-      member,
-      clusterObject(clusterId, created, request, random),
-      request,
-    )
+    await firstTransaction(member, clusterObject(clusterId, keys, request, random), node)
+    await writeMembership(start.directory, record)
   } catch (error) {
     await member.close({ transfer: false })
     throw error
   }
   return member
+}
+
+function firstNode(start: Start, keys: NewClusterKeys, request: InitRequest): Draft<Node> {
+  const { nodeId, peerId } = start.key
+  const details = ownDetails(start, request.availability)
+  return {
+    ...nodeOf({ nodeId, peerId, role: 'manager' }, details),
+    status: { state: 'ready', message: '' },
+    certificate: keys.certificate,
+  }
 }
 
 function clusterObject(
@@ -90,21 +94,13 @@ function defaultPool(random: Random): string {
 }
 
 async function firstTransaction(
-  start: Start,
   member: SwarmMember,
   cluster: Draft<Cluster>,
-  request: InitRequest,
+  self: Draft<Node>,
 ): Promise<void> {
-  const { nodeId, peerId } = start.key
-  const details = ownDetails(start, request.availability)
-  const node = nodeOf({ nodeId, peerId, role: 'manager' }, details)
   const actions: CreateAction[] = [
     { type: 'create', table: 'cluster', object: cluster },
-    {
-      type: 'create',
-      table: 'nodes',
-      object: { ...node, status: { state: 'ready', message: '' } },
-    },
+    { type: 'create', table: 'nodes', object: self },
   ]
   await member.proposer.propose(actions, { signal: AbortSignal.timeout(INIT_TIMEOUT_MS) })
 }

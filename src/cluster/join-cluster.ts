@@ -9,7 +9,8 @@ import { join } from '../mesh/join-client.ts'
 import type { Admission } from './join-authority.ts'
 import { JOIN_CATCH_UP_TIMEOUT_MS } from './limits.ts'
 import type { SwarmMember } from './member.ts'
-import { openMember, ownDetails, recordMembership } from './start.ts'
+import { writeMembership } from './membership-file.ts'
+import { membershipRecord, openMember, ownDetails } from './start.ts'
 import type { Start } from './start.ts'
 
 /** Joins the cluster of `request.token` through one of `request.remoteAddresses`. */
@@ -22,7 +23,8 @@ export async function joinCluster(start: Start, request: JoinRequest): Promise<S
   })
   const admission = joined.admission as Admission
   if (admission.dataKey !== undefined) await start.keys.adopt(admission.dataKey)
-  const record = await recordMembership(start, admission)
+  const record = membershipRecord(start, admission)
+  await writeMembership(start.directory, record)
   return openMember(start, record, { bootstrap: false })
 }
 

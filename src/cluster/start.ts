@@ -10,7 +10,6 @@ import { ClusterKeys } from './cluster-keys.ts'
 import type { JoinerDetails } from './join-authority.ts'
 import { SwarmMember } from './member.ts'
 import type { MemberComponents } from './member.ts'
-import { writeMembership } from './membership-file.ts'
 import type { MembershipRecord } from './membership-file.ts'
 
 /** What a start is built from. */
@@ -76,12 +75,12 @@ export function ownDetails(
   }
 }
 
-/** The record of this node in `cluster`, written durably: from now on it is a member. */
-export async function recordMembership(
+/** The record of this node in `cluster`; once it is written, this node is a member. */
+export function membershipRecord(
   start: Start,
   cluster: Pick<MembershipRecord, 'clusterId' | 'members'> & { readonly rootPublicKey: Uint8Array },
-): Promise<MembershipRecord> {
-  const record: MembershipRecord = {
+): MembershipRecord {
+  return {
     version: 1,
     nodeId: start.key.nodeId,
     clusterId: cluster.clusterId,
@@ -90,6 +89,4 @@ export async function recordMembership(
     rootPublicKey: Buffer.from(cluster.rootPublicKey).toString('base64'),
     members: cluster.members,
   }
-  await writeMembership(start.directory, record)
-  return record
 }
