@@ -171,7 +171,7 @@ export const APPEND_THREAD = -1 as PeerId
 export const APPLY_THREAD = -2 as PeerId
 
 /** Messages of certain kinds. */
-export type MessageOf<T extends MessageType> = Extract<Message, { readonly type: T }>
+export type MessageOf<T extends MessageType> = Message & { readonly type: T }
 
 /** A guard that tells the messages of certain kinds from the rest. */
 export function isOneOf<const T extends MessageType>(
