@@ -1,0 +1,197 @@
+/** The unmodified docker CLI against this server. Skipped, loudly, where it is not installed. */
+import { execFile, spawnSync } from 'node:child_process'
+import { writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import test from 'ava'
+import { startFixture } from './fixture.ts'
+import type { ApiFixture } from './fixture.ts'
+
+const found = spawnSync('docker', ['--version'], { encoding: 'utf8' }).status === 0
+
+const withDocker = found ? test : test.skip
+if (!found)
+  test('SKIPPED: no docker CLI on PATH, so what it does is not tested here', (t) => t.pass())
+
+interface Outcome {
+  readonly exitCode: number
+  readonly out: string
+  readonly err: string
+}
+
+function docker(fixture: ApiFixture, ...args: readonly string[]): Promise<Outcome> {
+  return new Promise((resolve) => {
+    const env = { ...process.env, DOCKER_HOST: `unix://${fixture.socketPath}` }
+    execFile('docker', args, { env, encoding: 'utf8' }, (error, out, err) => {
+      const code = error?.code
+      resolve({ exitCode: error === null ? 0 : typeof code === 'number' ? code : 1, out, err })
+    })
+  })
+}
+
+async function manager(): Promise<ApiFixture> {
+  const fixture = await startFixture()
+  fixture.images.add('web:1')
+  const outcome = await docker(fixture, 'swarm', 'init', '--advertise-addr', '127.0.0.1')
+  if (outcome.exitCode !== 0) throw new Error(outcome.err)
+  return fixture
+}
+
+withDocker('docker version and info know the daemon, in a swarm or not', async (t) => {
+  const fixture = await startFixture()
+  t.teardown(() => fixture.close())
+  const version = await docker(fixture, 'version')
+  t.is(version.exitCode, 0, version.err)
+  t.regex(version.out, /Server: Skein\n Engine:\n {2}Version: +0\.1\.0/)
+  t.regex(version.out, /API version: +1\.50 \(minimum version 1\.24\)/)
+  t.regex((await docker(fixture, 'info')).out, /Swarm: inactive/)
+  await docker(fixture, 'swarm', 'init')
+  const info = await docker(fixture, 'info')
+  t.is(info.exitCode, 0)
+  t.regex(info.out, /Swarm: active\n {2}NodeID: [0-9a-z]{25}\n {2}Is Manager: true/)
+  t.regex(info.out, /Managers: 1\n {2}Nodes: 1/)
+})
+
+withDocker('docker swarm init, join-token, update and leave', async (t) => {
+  const fixture = await startFixture()
+  t.teardown(() => fixture.close())
+  const init = await docker(fixture, 'swarm', 'init', '--advertise-addr', '127.0.0.1')
+  t.regex(init.out, /Swarm initialized: current node \([0-9a-z]{25}\) is now a manager/)
+  t.regex(init.out, /docker swarm join --token SWMTKN-1-\S+ 127\.0\.0\.1:2377/)
+  t.regex((await docker(fixture, 'swarm', 'init')).err, /This node is already part of a swarm/)
+  const quiet = await docker(fixture, 'swarm', 'join-token', '-q', 'worker')
+  const rotated = await docker(fixture, 'swarm', 'join-token', '--rotate', 'worker')
+  t.regex(rotated.out, /Successfully rotated worker join token/)
+  t.false(rotated.out.includes(quiet.out.trim()))
+  const update = await docker(fixture, 'swarm', 'update', '--task-history-limit', '2')
+  t.is(update.out, 'Swarm updated.\n')
+  t.is(fixture.swarm.store.cluster()?.spec.Orchestration?.TaskHistoryRetentionLimit, 2)
+  const refused = await docker(fixture, 'swarm', 'leave')
+  t.is(refused.exitCode, 1)
+  t.regex(refused.err, /participating as a manager/)
+  t.is((await docker(fixture, 'swarm', 'leave', '--force')).out, 'Node left the swarm.\n')
+  t.regex(
+    (await docker(fixture, 'node', 'ls')).err,
+    /Use "docker swarm init" or "docker swarm join"/,
+  )
+})
+
+withDocker('docker swarm join as a worker, which then refuses manager commands', async (t) => {
+  const fixture = await startFixture()
+  t.teardown(() => fixture.close())
+  const wrong = await docker(fixture, 'swarm', 'join', '--token', 'SWMTKN-1-x', '127.0.0.1:2377')
+  t.is(wrong.err, 'Error response from daemon: invalid join token\n')
+  const { worker } = await fixture.swarm.joinTokens()
+  const join = await docker(fixture, 'swarm', 'join', '--token', worker, '127.0.0.1:2377')
+  t.is(join.out, 'This node joined a swarm as a worker.\n')
+  t.regex((await docker(fixture, 'node', 'ls')).err, /Worker nodes can't be used to view or modify/)
+})
+
+withDocker('docker node ls, inspect, ps, update, promote, demote and rm', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const worker = await fixture.swarm.addNode({
+    role: 'worker',
+    host: '127.0.0.2',
+    hostname: 'gosling',
+    state: 'down',
+  })
+  const ls = await docker(fixture, 'node', 'ls')
+  t.regex(ls.out, / \* {3}goose +Ready +Active +Leader +0\.1\.0/)
+  t.regex(ls.out, /gosling +Down +Active/)
+  t.is((await docker(fixture, 'node', 'ls', '-q', '-f', 'role=worker')).out.trim(), worker)
+  const inspect = await docker(fixture, 'node', 'inspect', 'self', '--pretty')
+  t.regex(inspect.out, /Hostname: +\tgoose/)
+  t.regex(inspect.out, /skein\.executor=process/)
+  t.is((await docker(fixture, 'node', 'ps')).exitCode, 0)
+  await docker(
+    fixture,
+    'node',
+    'update',
+    '--availability',
+    'drain',
+    '--label-add',
+    'a=b',
+    'gosling',
+  )
+  t.deepEqual(fixture.swarm.store.get('nodes', worker)?.spec, {
+    Labels: { a: 'b' },
+    Role: 'worker',
+    Availability: 'drain',
+  })
+  const promoted = await docker(fixture, 'node', 'promote', 'gosling')
+  t.is(promoted.out, 'Node gosling promoted to a manager in the swarm.\n')
+  t.regex((await docker(fixture, 'node', 'rm', 'gosling')).err, /is a cluster manager/)
+  t.is((await docker(fixture, 'node', 'demote', 'gosling')).exitCode, 0)
+  t.regex((await docker(fixture, 'node', 'demote', 'goose')).err, /demote the last manager/)
+  t.is((await docker(fixture, 'node', 'rm', 'gosling')).out, 'gosling\n')
+  t.is(fixture.swarm.store.list('nodes').length, 1)
+})
+
+withDocker('docker service create, ls, ps, inspect, scale, update, rollback and rm', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const create = await docker(
+    ...([fixture, 'service', 'create', '-d', '--name', 'web', '--replicas', '2'] as const),
+    ...(['-p', '8080:80', '--env', 'A=1', '--limit-memory', '64m', 'web:1', 'sleep', '9'] as const),
+  )
+  t.is(create.exitCode, 0, create.err)
+  t.regex(create.out, /^[0-9a-z]{25}\n$/)
+  t.regex(
+    (await docker(fixture, 'service', 'ls')).out,
+    /web +replicated +2\/2 +web:1 +\*:8080->80\/tcp/,
+  )
+  t.regex((await docker(fixture, 'service', 'ps', 'web')).out, /web\.1 +web:1 +goose +Running/)
+  const pretty = await docker(fixture, 'service', 'inspect', '--pretty', 'web')
+  t.regex(pretty.out, /Replicas:\t2/)
+  t.regex(pretty.out, /PublishedPort = 8080/)
+  t.is((await docker(fixture, 'service', 'scale', '-d', 'web=3')).out, 'web scaled to 3\n')
+  t.regex((await docker(fixture, 'service', 'ls')).out, /3\/3/)
+  const taken = await docker(fixture, 'service', 'create', '-d', '-p', '8080:81', 'web:1')
+  t.regex(taken.err, /port '8080' is already in use by service 'web'/)
+  const twice = await docker(fixture, 'service', 'create', '-d', '--name', 'web', 'web:1')
+  t.regex(twice.err, /name conflicts with an existing object/)
+  await docker(fixture, 'service', 'update', '-d', '--env-add', 'B=2', 'web')
+  const env = (): readonly string[] | undefined =>
+    fixture.swarm.store.find('services', 'name', 'web')[0]?.spec.TaskTemplate.ContainerSpec.Env
+  t.deepEqual(env(), ['A=1', 'B=2'])
+  t.is((await docker(fixture, 'service', 'rollback', '-d', 'web')).exitCode, 0)
+  t.deepEqual(env(), ['A=1'])
+  t.is((await docker(fixture, 'service', 'rm', 'web')).out, 'web\n')
+  t.regex((await docker(fixture, 'service', 'rm', 'web')).err, /service web not found/)
+})
+
+withDocker('docker service create waits until the service has converged', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const create = await docker(fixture, 'service', 'create', '--update-monitor', '1s', 'web:1')
+  t.is(create.exitCode, 0, create.err)
+  t.regex(create.out, /overall progress: 1 out of 1 tasks/)
+  t.regex(create.out, /converged/)
+})
+
+withDocker('docker images, load, image inspect and rmi', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const archive = join(dirname(fixture.socketPath), 'image.tar')
+  await writeFile(archive, 'app:7')
+  const load = await docker(fixture, 'load', '-i', archive)
+  t.is(load.out, 'Loaded image: app:7\n', load.err)
+  t.regex((await docker(fixture, 'images')).out, /app +7 +bbbbbbbbbbbb .* 1\.98MB/)
+  t.is((await docker(fixture, 'image', 'inspect', 'app:7')).exitCode, 0)
+  t.is((await docker(fixture, 'rmi', 'app:7')).out, 'Untagged: app:7\n')
+  t.regex((await docker(fixture, 'rmi', 'app:7')).err, /No such image: app:7/)
+})
+
+withDocker(
+  'docker inspect without a type, ps, network ls and events work as far as they go',
+  async (t) => {
+    const fixture = await manager()
+    t.teardown(() => fixture.close())
+    await docker(fixture, 'service', 'create', '-d', '--name', 'web', 'web:1')
+    t.is((await docker(fixture, 'inspect', 'web')).exitCode, 0)
+    t.regex((await docker(fixture, 'ps')).out, /web:1 .* web\.1\./)
+    t.regex((await docker(fixture, 'network', 'ls')).out, /ingress +overlay +swarm/)
+    t.is((await docker(fixture, 'events', '--until', '1')).exitCode, 0)
+    t.regex((await docker(fixture, 'run', 'web:1')).err, /does not have this part of Docker's API/)
+  },
+)
