@@ -81,8 +81,8 @@ withDocker('docker swarm join as a worker, which then refuses manager commands',
   const wrong = await docker(fixture, 'swarm', 'join', '--token', 'SWMTKN-1-x', '127.0.0.1:2377')
   t.is(wrong.err, 'Error response from daemon: invalid join token\n')
   const { worker } = await fixture.swarm.joinTokens()
-  const join = await docker(fixture, 'swarm', 'join', '--token', worker, '127.0.0.1:2377')
-  t.is(join.out, 'This node joined a swarm as a worker.\n')
+  const joined = await docker(fixture, 'swarm', 'join', '--token', worker, '127.0.0.1:2377')
+  t.is(joined.out, 'This node joined a swarm as a worker.\n')
   t.regex((await docker(fixture, 'node', 'ls')).err, /Worker nodes can't be used to view or modify/)
 })
 
