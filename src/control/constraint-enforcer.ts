@@ -1,7 +1,8 @@
 /**
  * The constraint enforcer: after a node changed, tasks on it that no longer fit are REJECTED, one of the
- * two observed states that the leader may write for an assigned task. Goes by the service's current
- * constraints; evicts for resources only as many as needed; leaves nodes alone that are not active.
+ * two observed states that the leader may write for an assigned task, and are to stop; their slots are
+ * free at once. Goes by the service's current constraints; evicts for resources only as many as needed;
+ * leaves nodes alone that are not active.
  * Source: swarmkit `manager/orchestrator/constraintenforcer/constraint_enforcer.go`, in its behaviour.
  */
 import { isTerminal, type Node, type Task } from '../store/objects.ts'
@@ -47,5 +48,6 @@ function constraintsOf(plan: Plan, task: Task): readonly string[] | undefined {
 
 function reject(plan: Plan, task: Task, reason: string): void {
   if (!plan.room()) return
-  plan.put('tasks', { ...task, status: plan.status('rejected', reason, reason) })
+  const status = plan.status('rejected', reason, reason)
+  plan.put('tasks', { ...task, status, desiredState: 'shutdown' })
 }

@@ -80,8 +80,7 @@ const maxReplicas: Filter = {
 }
 
 const address: Filter = {
-  accepts: (_demand, usage) =>
-    usage.node.subnet === undefined || usage.freeAddress(undefined) !== undefined,
+  accepts: (_demand, usage) => usage.hasRoom,
   explain: (nodes) => `no free container address on ${counted(nodes)}`,
 }
 

@@ -4,7 +4,7 @@
  */
 import { compareTaskStates, isTerminal, type Node, type Task } from '../store/objects.ts'
 import { isUnassigned, type Plan } from './plan.ts'
-import { nextAddress } from './subnets.ts'
+import { hostCount, nextAddress } from './subnets.ts'
 
 /** One node and its load. */
 export class NodeUsage {
@@ -17,11 +17,14 @@ export class NodeUsage {
   readonly services = new Map<string, number>()
   /** `<protocol>/<port>` published on this host. */
   readonly hostPorts = new Set<string>()
+  /** Addresses that the node's subnet has for tasks; undefined without a subnet. */
+  readonly #capacity: number | undefined
   readonly #held = new Set<string>()
   readonly #recent = new Set<string>()
 
   constructor(node: Node) {
     this.node = node
+    this.#capacity = node.subnet === undefined ? undefined : hostCount(node.subnet)
   }
 
   add(task: Task): void {
@@ -44,6 +47,11 @@ export class NodeUsage {
 
   countOf(serviceId: string): number {
     return this.services.get(serviceId) ?? 0
+  }
+
+  /** Whether a task could get an address here, or needs none. */
+  get hasRoom(): boolean {
+    return this.#capacity === undefined || this.#held.size < this.#capacity
   }
 
   /** An address for a new task; undefined when the subnet is full (or there is none). */

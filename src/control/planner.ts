@@ -35,7 +35,10 @@ export function planPass(
     const reason = planService(plan, serviceId, components.sightings)
     if (reason !== undefined) blocked.set(serviceId, reason)
   }
-  scheduleTasks(plan, components.sightings, blocked)
+  // What waits for a node can only be helped by a change, and changes leave dirt.
+  if (dirty.services.size > 0 || dirty.nodes.size > 0) {
+    scheduleTasks(plan, components.sightings, blocked)
+  }
 }
 
 /** The dirty services, oldest first: of two that want one port, the older has it. */

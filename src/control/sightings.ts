@@ -82,6 +82,7 @@ export class Sightings {
 
   /** Failures of this service version on that node in the last five minutes. */
   recentFailures(nodeId: string, task: Task, nowMs: number): number {
+    if (this.#failures.size === 0) return 0
     const times = this.#failures.get(failureKey(nodeId, task)) ?? []
     return times.filter((time) => nowMs - time < FAILURE_WINDOW_MS).length
   }

@@ -3,6 +3,9 @@
  * gets. Addresses are numbers here; `.0` is the subnet, `.1` the gateway, the last one broadcast.
  */
 
+/** Addresses of a subnet that no task gets: its own, the gateway's, broadcast. */
+const RESERVED_ADDRESSES = 3
+
 /** A block of addresses. */
 export interface Cidr {
   readonly base: number
@@ -68,6 +71,11 @@ export function lowestFreeSubnet(
   return undefined
 }
 
+/** How many tasks can have an address in `subnet`. */
+export function hostCount(subnet: string): number {
+  return Math.max(0, (parseCidr(subnet)?.size ?? 0) - RESERVED_ADDRESSES)
+}
+
 /** Which addresses of a node's subnet are held, and how firmly. */
 export interface AddressUse {
   /** By tasks that run, or that their node may restart: never given twice. */
@@ -83,8 +91,7 @@ export function nextAddress(subnet: string, use: AddressUse): string | undefined
   const cidr = parseCidr(subnet)
   if (cidr === undefined) return undefined
   const first = cidr.base + 2
-  const count = cidr.size - 3
-  if (count <= 0) return undefined
+  const count = hostCount(subnet)
   const last = use.last === undefined ? undefined : parseAddress(use.last)
   const start = last !== undefined && last >= first && last - first < count ? last - first + 1 : 0
   let fallback: string | undefined

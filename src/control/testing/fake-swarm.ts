@@ -3,6 +3,7 @@
  * only pretend to run tasks. Time is a {@link ManualClock}. Every applied entry is checked against the
  * invariants that must hold at all times.
  */
+import { delay } from '../../base/clock.ts'
 import { SwarmError } from '../../base/errors.ts'
 import { silentLogger } from '../../base/log.ts'
 import { newIdentifier } from '../../base/identifiers.ts'
@@ -46,6 +47,12 @@ export class FakeSwarm implements Proposer {
   readonly behaviours = new Map<string, Behaviour>()
   /** Errors that the next proposals of the control plane meet before they act. */
   readonly refusals: SwarmError[] = []
+  /** How long a proposal of the control plane is under way; others get in between. */
+  latencyMs = 0
+  /** Of how many proposals the answer will be lost: they take effect, and fail with TIMED_OUT. */
+  lostAnswers = 0
+  /** Proposals of the control plane that were refused by the store. */
+  overtaken = 0
   /** Transactions of the control plane so far. */
   controlTransactions = 0
   readonly #lastHeardMs = new Map<string, number>()
@@ -143,6 +150,13 @@ export class FakeSwarm implements Proposer {
     return this.#propose(actions, options)
   }
 
+  /** Ends this leadership; what is under way may still take effect. */
+  async depose(): Promise<void> {
+    const stopped = this.control.stop()
+    await this.clock.advance(this.latencyMs)
+    await stopped
+  }
+
   /** Lets leader and agents act for `durationMs`. */
   async settle(durationMs = 100): Promise<void> {
     const stepMs = 10
@@ -164,7 +178,20 @@ export class FakeSwarm implements Proposer {
     const refusal = this.refusals.shift()
     if (refusal !== undefined) throw refusal
     this.controlTransactions += 1
-    return this.#propose(actions, options)
+    const lost = this.lostAnswers > 0
+    if (lost) this.lostAnswers -= 1
+    if (this.latencyMs > 0)
+      await delay(this.clock, this.latencyMs, lost ? undefined : options.signal)
+    if (lost) {
+      this.#apply(actions, newIdentifier(this.random))
+      throw new SwarmError('TIMED_OUT', 'the answer is lost')
+    }
+    try {
+      return await this.#propose(actions, options)
+    } catch (error) {
+      this.overtaken += 1
+      throw error
+    }
   }
 
   async #propose(actions: readonly Action[], options: ProposeOptions): Promise<{ index: number }> {
