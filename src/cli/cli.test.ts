@@ -1,7 +1,7 @@
 /** `./skein` as people run it: processes against a real API server over a real store. */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm as removeAll, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -81,7 +81,7 @@ test('--host wins over SKEIN_HOST, and SKEIN_HOST over DOCKER_HOST', async (t) =
 
 test('the shim works through a symbolic link and from another folder', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'skein-link-'))
-  t.teardown(() => rm(directory, { recursive: true, force: true }))
+  t.teardown(() => removeAll(directory, { recursive: true, force: true }))
   const program = join(directory, 'skein')
   await symlink(SKEIN, program)
   const outcome = await runSkein({ args: ['--version'], program })

@@ -4,7 +4,6 @@
  */
 import { request as httpRequest } from 'node:http'
 import type { IncomingMessage, RequestOptions } from 'node:http'
-import { randomBytes } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import { IDENTIFIER_BYTES, IDENTIFIER_DIGITS, base36 } from '../base/identifiers.ts'
 
@@ -82,8 +81,9 @@ export class ApiClient {
     options: CallOptions,
     finish: (request: ReturnType<typeof httpRequest>) => unknown,
   ): Promise<IncomingMessage> {
+    const headers = await requestHeaders(method, options)
     const message = await new Promise<IncomingMessage>((resolve, reject) => {
-      const request = httpRequest(this.#requestOptions(method, path, options), resolve)
+      const request = httpRequest(this.#requestOptions(method, path, options, headers), resolve)
       request.once('error', (error) => {
         reject(options.signal?.aborted === true ? error : this.#unreachable(error))
       })
@@ -94,16 +94,17 @@ export class ApiClient {
     throw new ApiError(status, errorMessage(await readAll(message), status))
   }
 
-  #requestOptions(method: string, path: string, options: CallOptions): RequestOptions {
+  #requestOptions(
+    method: string,
+    path: string,
+    options: CallOptions,
+    headers: Readonly<Record<string, string>>,
+  ): RequestOptions {
     return {
       socketPath: this.#socketPath,
       method,
       path: `/v${API_VERSION}${path}${queryText(options.query ?? {})}`,
-      headers: {
-        Host: 'skein',
-        ...(options.body === undefined ? {} : { 'Content-Type': 'application/json' }),
-        ...(method === 'GET' ? {} : { 'Skein-Request-Id': newRequestId() }),
-      },
+      headers,
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     }
   }
@@ -135,7 +136,21 @@ function queryText(query: Query): string {
   return text === '' ? '' : `?${text}`
 }
 
-function newRequestId(): string {
+/** A write names its intent, so that it takes effect once however often it is sent. */
+async function requestHeaders(
+  method: string,
+  options: CallOptions,
+): Promise<Record<string, string>> {
+  return {
+    Host: 'skein',
+    ...(options.body === undefined ? {} : { 'Content-Type': 'application/json' }),
+    ...(method === 'GET' ? {} : { 'Skein-Request-Id': await newRequestId() }),
+  }
+}
+
+/** `node:crypto` takes longer to load than all else here: what only reads does without it. */
+async function newRequestId(): Promise<string> {
+  const { randomBytes } = await import('node:crypto')
   return base36(randomBytes(IDENTIFIER_BYTES), IDENTIFIER_DIGITS)
 }
 
