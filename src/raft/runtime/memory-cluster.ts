@@ -42,10 +42,8 @@ export class ListMachine implements StateMachine<number> {
 }
 
 /** One member's place in the group. */
-export interface Place {
+export interface Place extends PlaceStores {
   readonly id: ServerId
-  readonly logStore: LogStore
-  readonly snapshotStore: SnapshotStore
   /** `undefined` while it is down. */
   raft: Raft<number> | undefined
   machine: ListMachine
@@ -58,10 +56,13 @@ export interface MemoryClusterOptions {
   /** Real time per simulated time; 0 by default, more where real disks are written. */
   readonly pace?: number
   /** The stores of a place; in memory by default. */
-  readonly stores?: (id: ServerId) => {
-    readonly logStore: LogStore
-    readonly snapshotStore: SnapshotStore
-  }
+  readonly stores?: (id: ServerId, clock: SimulatedClock) => PlaceStores
+}
+
+/** Where one member keeps its state. */
+export interface PlaceStores {
+  readonly logStore: LogStore
+  readonly snapshotStore: SnapshotStore
 }
 
 /** A simulated group. */
@@ -84,8 +85,8 @@ export class MemoryCluster implements AsyncDisposable {
     const cluster = new MemoryCluster(options)
     const ids = Array.from({ length: count }, (_, position) => `n${position + 1}`)
     const servers = ids.map((id): Server => ({ id, address: `at-${id}`, suffrage: 'voter' }))
-    for (const id of ids) await Raft.bootstrap(cluster.place(id), servers)
-    for (const id of ids) await cluster.up(id)
+    for (const id of ids) await cluster.settled(Raft.bootstrap(cluster.place(id), servers))
+    for (const id of ids) await cluster.settled(cluster.up(id))
     await cluster.leader()
     return cluster
   }
@@ -94,7 +95,7 @@ export class MemoryCluster implements AsyncDisposable {
   place(id: ServerId): Place {
     const known = this.places.get(id)
     if (known !== undefined) return known
-    const stores = this.#options.stores?.(id) ?? {
+    const stores = this.#options.stores?.(id, this.clock) ?? {
       logStore: new MemoryLogStore(),
       snapshotStore: new MemorySnapshotStore(),
     }
