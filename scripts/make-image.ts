@@ -2,11 +2,11 @@
  * Makes a small image tar from what the machine has, without any registry: `node
  * scripts/make-image.ts OUTPUT [TAG]`.
  *
- * The tar is an OCI layout and a docker-archive at once. Its files come, in this order, from a static
- * busybox; from a dynamic busybox with its libraries; from this Node and `sh` with their libraries.
- * By default a container answers HTTP on port 80 (or `$PORT`) with `replica <hostname> on <$NODE>`;
- * `sleep 1000`, `sh -c …` and so on work as commands of the same image. PID 1 ends at once on SIGTERM.
- * The same files give the same digest.
+ * The tar is an OCI layout and a docker-archive at once. Its files come, in this order, from a
+ * static busybox; from a dynamic busybox with its libraries; from this Node and `sh` with their
+ * libraries. By default a container answers HTTP on port 80 (or `$PORT`) with `replica <hostname>
+ * on <$NODE>`; `sleep 1000`, `sh -c …` and so on work as commands of the same image. PID 1 ends at
+ * once on SIGTERM. The same files give the same digest.
  */
 import { execFile } from 'node:child_process'
 import { access, mkdir, readFile, realpath, writeFile } from 'node:fs/promises'
@@ -70,7 +70,8 @@ const { createServer } = require('node:http')
 const { hostname } = require('node:os')
 const { HOSTNAME = hostname(), NODE = 'unknown', PORT = '80' } = process.env
 const body = \`replica \${HOSTNAME} on \${NODE}\\n\`
-const headers = { 'content-type': 'text/plain', 'content-length': Buffer.byteLength(body), connection: 'close' }
+const length = Buffer.byteLength(body)
+const headers = { 'content-type': 'text/plain', 'content-length': length, connection: 'close' }
 createServer((_, response) => response.writeHead(200, headers).end(body)).listen(Number(PORT))
 for (const name of ['SIGTERM', 'SIGINT']) process.on(name, () => process.exit(0))
 `
@@ -84,9 +85,12 @@ for (const name of ['SIGTERM', 'SIGINT']) process.on(name, () => process.exit(0)
 export async function makeDemoImage(options: {
   readonly output: string
   readonly tag?: string
+  /** Takes the programs from there instead of from the first that is found. */
+  readonly from?: 'busybox' | 'node'
 }): Promise<DemoImage> {
   const name = canonicalTag(parseReference(options.tag ?? DEFAULT_TAG))
-  const programs = (await busyboxPrograms()) ?? (await nodePrograms())
+  const busybox = options.from === 'node' ? undefined : await busyboxPrograms()
+  const programs = busybox ?? (await nodePrograms())
   addSkeleton(programs)
   const layer = layerTar(programs.files)
   const { tar, digest } = imageTar(layer, name)

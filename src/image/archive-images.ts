@@ -1,7 +1,7 @@
 /**
- * What an archive contains: one entry for each image, with its names. Two formats, and archives that
- * are both at once (what Docker ≥ 25 saves): OCI layout (`index.json`) wins, names come from its
- * annotations or from `manifest.json`.
+ * What an archive contains: one entry for each image, with its names. Two formats, and archives
+ * that are both at once (what Docker ≥ 25 saves): OCI layout (`index.json`) wins, names come from
+ * its annotations or from `manifest.json`.
  *
  * A docker-archive has no manifest of its own; one is made from it, deterministically: the same
  * archive gives the same digest on every node. Sources: OCI image-spec `image-layout.md`; moby

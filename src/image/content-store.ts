@@ -2,9 +2,9 @@
  * Blobs by digest: `<directory>/blobs/sha256/<hex>`, as in an OCI layout.
  *
  * Invariants: a file under `blobs/` is complete and was hashed while it was written; it is made by
- * write → fsync → rename → fsync of the directory; what is in `ingest/` belongs to a running process
- * or is rubbish of a crash, deleted on open. Everything else (manifests, tags, layers) can be checked
- * against these names.
+ * write → fsync → rename → fsync of the directory; what is in `ingest/` belongs to a running
+ * process or is rubbish of a crash, deleted on open. Everything else (manifests, tags, layers) can
+ * be checked against these names.
  */
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'

@@ -1,6 +1,7 @@
 /**
- * Content digests. A digest is the name of a blob: who holds the digest can check the bytes, wherever
- * they come from. Only sha256 is accepted (OCI image-spec, descriptor.md; every producer uses it).
+ * Content digests. A digest is the name of a blob: who holds the digest can check the bytes,
+ * wherever they come from. Only sha256 is accepted (OCI image-spec, descriptor.md; every producer
+ * uses it).
  */
 import { createHash } from 'node:crypto'
 

@@ -1,6 +1,6 @@
 /**
- * Files that survive a power cut: written to a temporary name, synced, renamed, directory synced. And
- * the one mapping from the operating system's errors about storage to ours.
+ * Files that survive a power cut: written to a temporary name, synced, renamed, directory synced.
+ * And the one mapping from the operating system's errors about storage to ours.
  */
 import { open, rename, rm } from 'node:fs/promises'
 import { SwarmError, isSwarmError } from '../base/errors.ts'

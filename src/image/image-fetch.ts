@@ -1,8 +1,9 @@
 /**
- * Fetches one image for one host from peers: documents from the root down, only the branch that this
- * host runs, then the layers.
+ * Fetches one image for one host from peers: documents from the root down, only the branch that
+ * this host runs, then the layers.
  */
 import { SwarmError } from '../base/errors.ts'
+import { MAX_DOCUMENT_BYTES } from './content-store.ts'
 import type { ContentStore } from './content-store.ts'
 import type { Digest } from './digest.ts'
 import { eachOf } from './image-loader.ts'
@@ -10,6 +11,7 @@ import { imageOf, noPlatform, readImageTree } from './image-tree.ts'
 import { decodeImageDocument, leadsToImage } from './oci-document.ts'
 import type { Descriptor } from './oci-document.ts'
 import type { PeerFetcher } from './peer-fetcher.ts'
+import { MAX_ANSWER_BYTES } from './peer-protocol.ts'
 import { choosePlatform, isImagePlatform } from './platform.ts'
 import type { Platform } from './platform.ts'
 
@@ -28,12 +30,18 @@ interface Fetch {
   readonly signal: AbortSignal
 }
 
+/** A document; the root's size is not known. */
+interface Wanted {
+  readonly digest: Digest
+  readonly size?: number
+}
+
 /**
  * Brings everything that `fetch.host` needs of the image `digest` into the store.
  * @throws NOT_FOUND, UNAVAILABLE, STORAGE_FULL, INVALID_ARGUMENT, ABORTED
  */
 export async function fetchImage(fetch: Fetch, digest: Digest): Promise<void> {
-  await fetchDocuments(fetch, digest, 0)
+  await fetchDocuments(fetch, { digest }, 0)
   const image = imageOf(await readImageTree(fetch.content, digest), fetch.host)
   if (image === undefined) throw noPlatform(fetch.subject, fetch.host)
   await eachOf(image.manifest.layers, DOWNLOADS_AT_ONCE, (layer) =>
@@ -41,19 +49,20 @@ export async function fetchImage(fetch: Fetch, digest: Digest): Promise<void> {
   )
 }
 
-async function fetchDocuments(fetch: Fetch, digest: Digest, depth: number): Promise<void> {
-  await fetchDocument(fetch, digest)
+async function fetchDocuments(fetch: Fetch, wanted: Wanted, depth: number): Promise<void> {
+  const { digest } = wanted
+  await fetchDocument(fetch, wanted)
   const bytes = await fetch.content.document(digest)
   const document = decodeImageDocument(bytes, `manifest ${digest}`)
   if (document.type === 'manifest') {
-    await fetchDocument(fetch, document.manifest.config.digest)
+    await fetchDocument(fetch, document.manifest.config)
     return
   }
   if (depth >= MAX_DEPTH) {
     throw new SwarmError('INVALID_ARGUMENT', `${fetch.subject}: indexes are nested too deeply`)
   }
   for (const child of branches(document.index.manifests, fetch)) {
-    await fetchDocuments(fetch, child.digest, depth + 1)
+    await fetchDocuments(fetch, child, depth + 1)
   }
 }
 
@@ -70,7 +79,14 @@ function branches(entries: readonly Descriptor[], fetch: Fetch): readonly Descri
   return untyped
 }
 
-async function fetchDocument(fetch: Fetch, digest: Digest): Promise<void> {
+async function fetchDocument(fetch: Fetch, { digest, size = 0 }: Wanted): Promise<void> {
+  if (size > MAX_DOCUMENT_BYTES) {
+    throw new SwarmError('INVALID_ARGUMENT', `${fetch.subject}: ${digest} is too large`)
+  }
+  if (size > MAX_ANSWER_BYTES) {
+    await fetch.fetcher.fetchBlob(digest, size, fetch.signal)
+    return
+  }
   if (await fetch.fetcher.fetchDocument(digest, fetch.signal)) return
   throw notFound(fetch.subject)
 }

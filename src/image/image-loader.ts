@@ -61,7 +61,9 @@ export async function unpackImage(
   await eachOf(sources, LAYERS_AT_ONCE, (source) => parts.layers.ensure(source, signal))
 }
 
-/** Runs `work` for all items, at most `limit` at once; waits for all, then throws the first error. */
+/**
+ * Runs `work` for all items, at most `limit` at once; waits for all, then throws the first error.
+ */
 export async function eachOf<T>(
   items: readonly T[],
   limit: number,

@@ -1,12 +1,22 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import {
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  writeFileSync,
+} from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import test from 'ava'
 import { systemClock } from '../base/clock.ts'
+import type { Clock } from '../base/clock.ts'
 import { SwarmError, isSwarmError } from '../base/errors.ts'
 import { silentLogger } from '../base/log.ts'
 import { systemRandom } from '../base/random.ts'
 import { digestHex, sha256 } from './digest.ts'
+import { makeDemoImage } from '../../scripts/make-image.ts'
 import { ImageStore } from './image-store.ts'
 import { MEDIA_TYPES } from './oci-document.ts'
 import type { ImagePeers } from './ports.ts'
@@ -143,7 +153,7 @@ for (const [name, pack] of [
   })
 }
 
-test('of a nested index the host takes its platform; others are kept for other nodes', async (t) => {
+test('of a nested index the host takes its platform and keeps others for others', async (t) => {
   await using directory = await temporaryDirectory()
   const options = { directory: directory.path, platform: { os: 'linux', architecture: 'arm64' } }
   const components = { clock: systemClock, log: silentLogger, random: systemRandom }
@@ -301,7 +311,7 @@ for (const [name, [tar, reason]] of Object.entries(refusedArchives())) {
   })
 }
 
-test('removing follows Docker: names first, the image with its last, content with the image', async (t) => {
+test('removing takes names first, the image with its last one, and then content', async (t) => {
   await using directory = await temporaryDirectory()
   await using store = await open(directory.path)
   await load(store, dockerArchive(['other:1'], [baseLayer]))
@@ -353,24 +363,8 @@ test('a process that is killed while it loads leaves nothing visible', async (t)
   const { path } = directory
   const large = tarOf([{ path: 'large', content: Buffer.alloc(8 << 20, 1) }, { path: 'z' }])
   writeFileSync(`${path}/image.tar`, dockerArchive(['web:1'], [large]))
-  const script = `
-    import { ImageStore } from ${JSON.stringify(new URL('image-store.ts', import.meta.url).href)}
-    import { systemClock } from ${JSON.stringify(new URL('../base/clock.ts', import.meta.url).href)}
-    import { silentLogger } from ${JSON.stringify(new URL('../base/log.ts', import.meta.url).href)}
-    import { systemRandom } from ${JSON.stringify(new URL('../base/random.ts', import.meta.url).href)}
-    import { createReadStream, existsSync, readdirSync } from 'node:fs'
-    const directory = ${JSON.stringify(`${path}/store`)}
-    const components = { clock: systemClock, log: silentLogger, random: systemRandom }
-    const store = await ImageStore.open(components, { directory })
-    const watch = setInterval(() => {
-      const half = readdirSync(directory + '/layers').find((name) => name.startsWith('new-'))
-      if (half === undefined) return
-      if (existsSync(directory + '/layers/' + half + '/diff/large')) process.kill(process.pid, 'SIGKILL')
-    }, 1)
-    for await (const line of store.load(createReadStream(${JSON.stringify(`${path}/image.tar`)}))) console.log(line)
-    clearInterval(watch)
-  `
-  const child = spawnSync(process.execPath, ['--input-type=module-typescript', '-e', script])
+  const program = fileURLToPath(new URL('testing/load-and-die.ts', import.meta.url))
+  const child = spawnSync(process.execPath, [program, `${path}/store`, `${path}/image.tar`])
   t.is(child.signal, 'SIGKILL', child.stderr.toString())
   t.true(contents(`${path}/store`).some((name) => name.startsWith('layers/new-')))
   await using store = await open(`${path}/store`)
@@ -424,6 +418,48 @@ test('withdrawing a load leaves nothing', async (t) => {
   t.is((await refusal(work)).code, 'ABORTED')
   t.deepEqual(contents(directory.path), [])
 })
+
+const withOverlay = isRoot ? test : test.skip
+withOverlay('the kernel stacks the layers and hides what a whiteout names', async (t) => {
+  await using directory = await temporaryDirectory()
+  const { path } = directory
+  await using store = await open(`${path}/store`)
+  const opaque = tarOf([{ path: 'd/.wh..wh..opq' }, { path: 'd/new', content: 'x' }])
+  const lower = tarOf([{ path: 'd/old', content: 'x' }])
+  await load(store, dockerArchive(['web:1'], [baseLayer, lower, appLayer, opaque, appLayer]))
+  const { layerDirectories } = await store.ensure('web:1')
+  t.is(layerDirectories.length, 4)
+  for (const name of ['up', 'work', 'root']) mkdirSync(`${path}/${name}`)
+  const lowers = layerDirectories.toReversed().join(':')
+  const options = `lowerdir=${lowers},upperdir=${path}/up,workdir=${path}/work`
+  const mount = `mount -t overlay overlay -o ${options} ${path}/root`
+  const script = `${mount} && cd ${path}/root && find . | sort`
+  const seen = execFileSync('unshare', ['-m', 'sh', '-c', script]).toString().trim().split('\n')
+  t.deepEqual(seen, ['.', './app', './d', './d/new', './etc', './etc/name'])
+})
+
+for (const from of ['busybox', 'node'] as const) {
+  test(`the demo image made from ${from} loads and can be read by others`, async (t) => {
+    await using directory = await temporaryDirectory()
+    const { path } = directory
+    const output = `${path}/demo.tar`
+    const made = await makeDemoImage({ output, tag: 'web:1', from })
+    await using store = await open(`${path}/store`)
+    t.deepEqual(await collected(store.load(createReadStream(output))), ['Loaded image: web:1'])
+    const ready = await store.ensure('web:1')
+    t.is(ready.digest, made.digest)
+    t.true(existsSync(`${ready.layerDirectories[0] ?? ''}/bin/serve`))
+    if (spawnSync('skopeo', ['--version']).status !== 0) {
+      t.log('SKIPPED: skopeo is not installed, so only our own reader has read it')
+      return
+    }
+    for (const format of ['oci-archive', 'docker-archive']) {
+      const reference = `${format}:${output}`
+      const raw = execFileSync('skopeo', ['inspect', '--config', reference]).toString()
+      t.regex(raw, /bin\/serve/, format)
+    }
+  })
+}
 
 // ---- Exchange between nodes ----
 
@@ -500,6 +536,32 @@ test('a download goes on where a failed peer stopped', async (t) => {
     sent.reduce((sum, bytes) => sum + bytes, 0),
     bigLayer.length,
   )
+})
+
+test('one node whose connection breaks again and again is enough', async (t) => {
+  await using world = await cluster()
+  await load(await world.store('a'), dockerArchive(['web:1'], [bigLayer]))
+  const target = await world.store('b')
+  world.network.cutAfter('a', 150_000)
+  t.is((await target.ensure('web:1')).layerDirectories.length, 1)
+  t.is(world.network.downloads.length, 3)
+})
+
+test('a peer that stalls is left for another', async (t) => {
+  await using world = await cluster()
+  const tar = dockerArchive(['web:1'], [bigLayer])
+  await load(await world.store('a'), tar)
+  await load(await world.store('b'), tar)
+  const fast: Clock = {
+    ...systemClock,
+    after: (delayMs, callback) => systemClock.after(delayMs / 100, callback),
+  }
+  world.network.stall('a')
+  const peers = world.network.node('c')
+  const components = { clock: fast, log: silentLogger, random: systemRandom, peers }
+  await using target = await ImageStore.open(components, { directory: `${world.path}/c` })
+  const { digest = '' } = (await target.resolve('web:1')) ?? {}
+  t.is((await target.ensure(`web@${digest}`)).layerDirectories.length, 1)
 })
 
 test('a corrupted blob is refused and another node is used', async (t) => {

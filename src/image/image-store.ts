@@ -8,8 +8,8 @@
  *
  * Invariants: a name in the table leads to content that is here; content that no image reaches is
  * collected, but never while something is being brought in (`CollectionLock`); bytes from peers are
- * believed only as far as their digest goes. Walls that a later issue may move without touching this:
- * where bytes come from (`peer-fetcher.ts`), how they lie on disk (`content-store.ts`).
+ * believed only as far as their digest goes. Walls that a later issue may move without touching
+ * this: where bytes come from (`peer-fetcher.ts`), how they lie on disk (`content-store.ts`).
  */
 import { mkdir } from 'node:fs/promises'
 import type { Clock } from '../base/clock.ts'
@@ -56,8 +56,6 @@ export interface ImageOptions {
   readonly limits?: UnpackLimits
 }
 
-/** Time for peers' answers when this node has an answer of its own. */
-const SECOND_OPINION_MS = 1000
 const NEVER = new AbortController().signal
 
 /** What a reference was found to mean. */
@@ -76,7 +74,7 @@ export class ImageStore implements Images, AsyncDisposable {
   readonly #work = new SharedWork<ReadyImage>()
   /** Images that are ready; emptied by every collection. */
   readonly #ready = new Map<Digest, ReadyImage>()
-  #isClosed = false
+  readonly #closing = new AbortController()
 
   private constructor(components: ImageComponents, parts: ImageParts) {
     const { peers } = components
@@ -159,9 +157,14 @@ export class ImageStore implements Images, AsyncDisposable {
   ): AsyncGenerator<string, void> {
     this.#checkOpen()
     const generationOf = (name: string): Promise<number> => this.#generationOf(name)
+    const signals = [
+      this.#closing.signal,
+      ...(options.signal === undefined ? [] : [options.signal]),
+    ]
+    const signal = AbortSignal.any(signals)
     try {
       const lines = await this.#lock.shared(() =>
-        loadArchive(this.#parts, this.#local, tar, { ...options, generationOf }),
+        loadArchive(this.#parts, this.#local, tar, { signal, generationOf }),
       )
       this.#log.info({ lines }, 'images loaded')
       yield* lines
@@ -193,9 +196,9 @@ export class ImageStore implements Images, AsyncDisposable {
     }
   }
 
-  /** Stops all work. Content stays. */
+  /** Stops all work; a running load ends at its next bytes. Content stays. */
   async close(): Promise<void> {
-    this.#isClosed = true
+    this.#closing.abort()
     await this.#work.close()
     await this.#parts.layers.close()
   }
@@ -230,7 +233,7 @@ export class ImageStore implements Images, AsyncDisposable {
     // An id or a digest means the same everywhere.
     if (own.tag === undefined) return undefined
     try {
-      return await this.#fetcher.resolve(reference, signal, SECOND_OPINION_MS)
+      return await this.#fetcher.resolve(reference, signal, true)
     } catch (error) {
       if (isSwarmError(error, 'UNAVAILABLE')) return undefined
       throw error
@@ -241,7 +244,7 @@ export class ImageStore implements Images, AsyncDisposable {
   async #generationOf(name: string): Promise<number> {
     if (this.#fetcher === undefined) return 0
     try {
-      return (await this.#fetcher.resolve(name, NEVER, SECOND_OPINION_MS))?.generation ?? 0
+      return (await this.#fetcher.resolve(name, NEVER, true))?.generation ?? 0
     } catch (error) {
       if (isSwarmError(error, 'UNAVAILABLE')) return 0
       throw error
@@ -314,7 +317,7 @@ export class ImageStore implements Images, AsyncDisposable {
       try {
         await collectGarbage(this.#parts, this.#local, this.#log)
       } catch (error) {
-        // An image that cannot be read is reported where it is used; here it only keeps its garbage.
+        // An image that cannot be read is reported where it is used; here it keeps its garbage.
         if (!isSwarmError(error)) throw error
         this.#log.warn({ err: error }, 'image garbage could not be collected')
       }
@@ -322,7 +325,8 @@ export class ImageStore implements Images, AsyncDisposable {
   }
 
   #checkOpen(): void {
-    if (this.#isClosed) throw new SwarmError('SHUTTING_DOWN', 'images: the store is closed')
+    if (this.#closing.signal.aborted)
+      throw new SwarmError('SHUTTING_DOWN', 'images: the store is closed')
   }
 }
 

@@ -53,7 +53,9 @@ interface Walk {
   readonly absent: Map<Digest, Descriptor>
 }
 
-/** Reads the tree below `digest`. @throws NOT_FOUND (the root), INVALID_ARGUMENT, STORAGE_CORRUPT */
+/**
+ * Reads the tree below `digest`. @throws NOT_FOUND (the root), INVALID_ARGUMENT, STORAGE_CORRUPT
+ */
 export async function readImageTree(reader: BlobReader, digest: Digest): Promise<ImageTree> {
   const walk: Walk = { reader, indexes: new Set(), images: new Map(), absent: new Map() }
   await visit(walk, { digest }, 0)

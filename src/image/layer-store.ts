@@ -115,7 +115,7 @@ export class LayerStore {
   async #adopt(name: string): Promise<void> {
     const diffId = digestOfHex(name)
     const mark = isDigest(diffId) ? await this.#readMark(diffId) : undefined
-    // A layer that was unpacked without root has other owners and marks than one unpacked with root.
+    // A layer that was unpacked without root has other owners and marks than one with root.
     if (isDigest(diffId) && mark?.mode === unpackMode()) {
       this.#marks.set(diffId, mark)
       return

@@ -1,8 +1,8 @@
 /**
  * OCI and Docker image documents, decoded at the border: index, manifest, config, `manifest.json`.
  *
- * Refused: schema 1, foreign and non-distributable layers, unknown layer media types, a document that
- * is both an index and a manifest (CVE-2021-41190). Sources: OCI image-spec 1.1 `manifest.md`,
+ * Refused: schema 1, foreign and non-distributable layers, unknown layer media types, a document
+ * that is both an index and a manifest (CVE-2021-41190). Sources: OCI image-spec 1.1 `manifest.md`,
  * `image-index.md`, `config.md`; Docker image manifest v2 schema 2.
  */
 import { z } from 'zod'

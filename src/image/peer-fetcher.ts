@@ -4,9 +4,12 @@
  * - Peers are tried in random order, so that load spreads over all who have an image.
  * - A blob goes on at the offset where a failed peer stopped, from another peer. Who lied cannot be
  *   told when two have contributed; then each is tried alone from the start.
+ * - While a round through all peers brings something, another follows: one peer behind a bad link
+ *   is enough in the end.
  * - A peer that sends too much, stalls, or sends other bytes than the digest says is left out for
  *   the rest of this blob. What is committed always has its digest and size.
  */
+import { delay } from '../base/clock.ts'
 import type { Clock } from '../base/clock.ts'
 import { SwarmError, errorText, isSwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
@@ -31,13 +34,37 @@ export type PeerAnswer = NonNullable<ResolveAnswer>
 
 /** Time for one small question. */
 const REQUEST_TIMEOUT_MS = 5000
+/** Time for one small question to which this node has an answer of its own. */
+const SECOND_OPINION_MS = 1000
 /** Time without a byte after which a download goes to another peer. */
 const STALL_TIMEOUT_MS = 15_000
+/** Pause before the next round through all peers. */
+const ROUND_PAUSE_MS = 500
+/** Peers that are asked when this node has an answer of its own. */
+const MAX_SECOND_OPINIONS = 64
 /** Peers that are asked the same question at once. */
 const PEERS_AT_ONCE = 16
 
+/** Failures that an error message tells, the last ones. */
+const MAX_REASONS = 4
+
 /** How a download from one peer ended. */
 type Ending = 'complete' | 'broken' | 'lied'
+
+interface Wanted {
+  readonly digest: Digest
+  readonly sizeBytes: number
+  /** Peers that are left out. */
+  readonly liars: Set<string>
+  /** What went wrong with whom, for the message. */
+  readonly failures: string[]
+}
+
+interface Attempt extends Wanted {
+  blob: StagedBlob
+  /** Peers whose bytes are in `blob`. */
+  readonly contributors: Set<string>
+}
 
 /** The client side of the exchange. */
 export class PeerFetcher {
@@ -51,24 +78,29 @@ export class PeerFetcher {
 
   /**
    * Asks peers what `reference` means. A given name beats a learned one, then the later generation.
-   * @param timeoutMs for each peer's answer; short when there is another answer at hand
+   * @param isSecondOpinion whether there is an answer at hand: then few are asked, for a short time
    * @returns undefined when every peer said that it has nothing
    * @throws UNAVAILABLE when nobody had it and somebody did not answer
    */
   async resolve(
     reference: string,
     signal: AbortSignal,
-    timeoutMs = REQUEST_TIMEOUT_MS,
+    isSecondOpinion = false,
   ): Promise<PeerAnswer | undefined> {
     let best: PeerAnswer | undefined
+    let asked = 0
+    const timeoutMs = isSecondOpinion ? SECOND_OPINION_MS : REQUEST_TIMEOUT_MS
     const ask = async (peer: string, askSignal: AbortSignal): Promise<boolean> => {
+      asked++
       const options = { signal: askSignal, timeoutMs }
       const answer = await this.#request(peer, METHODS.resolve, { reference }, options)
       const found = decodeBody('resolveAnswer', answer)
       if (found !== null && (best === undefined || isBetter(found, best))) best = found
       return false
     }
-    const silent = await this.#askAll(signal, ask, () => best?.isLearned === false)
+    const isEnough = (): boolean =>
+      best?.isLearned === false || (isSecondOpinion && asked >= MAX_SECOND_OPINIONS)
+    const silent = await this.#askAll(signal, ask, isEnough)
     if (best === undefined && silent > 0) throw unreachable(`image "${reference}"`, silent)
     return best
   }
@@ -120,56 +152,55 @@ export class PeerFetcher {
         if (alone.isDone) return
       }
     }
-    const reasons = failures.length === 0 ? 'no peer can be reached' : failures.join('; ')
+    const last = failures.slice(-MAX_REASONS)
+    const reasons = last.length === 0 ? 'no peer can be reached' : last.join('; ')
     throw new SwarmError('UNAVAILABLE', `blob ${digest}: no node could send it: ${reasons}`)
   }
 
   async #download(
-    wanted: {
-      readonly digest: Digest
-      readonly sizeBytes: number
-      readonly liars: Set<string>
-      readonly failures: string[]
-    },
+    wanted: Wanted,
     signal: AbortSignal,
   ): Promise<{ readonly isDone: boolean; readonly isMixed: boolean }> {
-    let blob = await this.#store.stage()
-    let contributors = new Set<string>()
+    const attempt: Attempt = { ...wanted, blob: await this.#store.stage(), contributors: new Set() }
     try {
-      for (const peer of this.#shuffledPeers(wanted.liars)) {
-        const before = blob.sizeBytes
-        const ending = await this.#downloadFrom(peer, { ...wanted, blob }, signal)
-        if (blob.sizeBytes > before) contributors.add(peer)
-        if (ending === 'complete' && blob.digest === wanted.digest) {
-          await this.#store.commit(blob)
-          return { isDone: true, isMixed: false }
+      for (;;) {
+        const before = attempt.blob.sizeBytes
+        const result = await this.#round(attempt, signal)
+        if (result !== 'incomplete') {
+          return { isDone: result === 'done', isMixed: result === 'mixed' }
         }
-        if (ending === 'broken') continue
-        if (contributors.size > 1) return { isDone: false, isMixed: true }
-        wanted.liars.add(peer)
-        this.#components.log.warn({ peer, blob: wanted.digest }, 'peer sent a corrupted blob')
-        wanted.failures.push(`${peer}: corrupted`)
-        await blob.discard()
-        blob = await this.#store.stage()
-        contributors = new Set()
+        if (attempt.blob.sizeBytes <= before) return { isDone: false, isMixed: false }
+        await delay(this.#components.clock, ROUND_PAUSE_MS, signal)
       }
-      return { isDone: false, isMixed: false }
     } finally {
-      await blob.discard()
+      await attempt.blob.discard()
     }
   }
 
+  /** Goes through all peers once. */
+  async #round(attempt: Attempt, signal: AbortSignal): Promise<'done' | 'mixed' | 'incomplete'> {
+    for (const peer of this.#shuffledPeers(attempt.liars)) {
+      const before = attempt.blob.sizeBytes
+      const ending = await this.#downloadFrom(peer, attempt, signal)
+      if (attempt.blob.sizeBytes > before) attempt.contributors.add(peer)
+      if (ending === 'complete' && attempt.blob.digest === attempt.digest) {
+        await this.#store.commit(attempt.blob)
+        return 'done'
+      }
+      if (ending === 'broken') continue
+      if (attempt.contributors.size > 1) return 'mixed'
+      attempt.liars.add(peer)
+      attempt.failures.push(`${peer}: corrupted`)
+      this.#components.log.warn({ peer, blob: attempt.digest }, 'peer sent a corrupted blob')
+      await attempt.blob.discard()
+      attempt.blob = await this.#store.stage()
+      attempt.contributors.clear()
+    }
+    return 'incomplete'
+  }
+
   /** Appends what `peer` sends from the blob's end on. */
-  async #downloadFrom(
-    peer: string,
-    wanted: {
-      readonly digest: Digest
-      readonly sizeBytes: number
-      readonly blob: StagedBlob
-      readonly failures: string[]
-    },
-    signal: AbortSignal,
-  ): Promise<Ending> {
+  async #downloadFrom(peer: string, wanted: Attempt, signal: AbortSignal): Promise<Ending> {
     const { digest, blob, sizeBytes, failures } = wanted
     using watch = new StallWatch(this.#components.clock, signal)
     try {
@@ -194,8 +225,8 @@ export class PeerFetcher {
   }
 
   /**
-   * Asks all peers, some at once. `ask` returns true when the others of its batch need not be waited
-   * for; after each batch `isEnough` decides. Returns how many peers gave no answer.
+   * Asks all peers, some at once. `ask` returns true when the others of its batch need not be
+   * waited for; after each batch `isEnough` decides. Returns how many peers gave no answer.
    */
   async #askAll(
     signal: AbortSignal,

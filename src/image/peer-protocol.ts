@@ -10,7 +10,6 @@
  */
 import { z } from 'zod'
 import { SwarmError } from '../base/errors.ts'
-import { MAX_DOCUMENT_BYTES } from './content-store.ts'
 import { isDigest } from './digest.ts'
 import type { Digest } from './digest.ts'
 
@@ -21,6 +20,12 @@ export const METHODS = {
   blob: 'image.blob',
 } as const
 
+/**
+ * Largest document in an answer: answers share a lane with everything that must not wait, and have
+ * its size limit. Larger documents, whose size a descriptor tells, go as blobs.
+ */
+export const MAX_ANSWER_BYTES = 256 << 10
+
 /** Longest reference in characters. */
 const MAX_REFERENCE_LENGTH = 512
 /** Platforms in one answer. */
@@ -28,7 +33,7 @@ const MAX_PLATFORMS = 256
 
 const digest = z.custom<Digest>(isDigest, 'must be a sha256 digest')
 const bytes = z.custom<Uint8Array>(
-  (value) => value instanceof Uint8Array && value.length <= MAX_DOCUMENT_BYTES,
+  (value) => value instanceof Uint8Array && value.length <= MAX_ANSWER_BYTES,
   'must be bytes',
 )
 

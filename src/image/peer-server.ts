@@ -2,9 +2,8 @@
  * Answers other nodes' questions about images (`peer-protocol.ts`). Reads only, bounded answers; a
  * digest is checked to be one before it is used, so no path can be asked for.
  */
-import { decodeBody, METHODS } from './peer-protocol.ts'
+import { MAX_ANSWER_BYTES, METHODS, decodeBody } from './peer-protocol.ts'
 import type { ManifestAnswer, ResolveAnswer } from './peer-protocol.ts'
-import { MAX_DOCUMENT_BYTES } from './content-store.ts'
 import type { ContentStore } from './content-store.ts'
 import type { ImageTree } from './image-tree.ts'
 import type { LocalImages } from './local-images.ts'
@@ -25,7 +24,7 @@ export function serveImages(peers: ImagePeers, content: ContentStore, local: Loc
   peers.handle(METHODS.manifest, async (body): Promise<ManifestAnswer> => {
     const { digest } = decodeBody('manifestQuestion', body)
     const size = content.sizeOf(digest)
-    if (size === undefined || size > MAX_DOCUMENT_BYTES) return null
+    if (size === undefined || size > MAX_ANSWER_BYTES) return null
     return { bytes: await content.document(digest) }
   })
   peers.handleDownload(METHODS.blob, (body) => {

@@ -1,9 +1,9 @@
 /**
  * Platforms and the choice of one manifest of an index.
  *
- * Invariants: an empty operating system never matches; `unknown/unknown` (attestations) is no image.
- * Source: containerd/platforms, `database.go` (normalisation) and `compare.go` (what a host can run,
- * best first).
+ * Invariants: an empty operating system never matches; `unknown/unknown` (attestations) is no
+ * image. Source: containerd/platforms, `database.go` (normalisation) and `compare.go` (what a host
+ * can run, best first).
  */
 
 /** What an image is built for. */

@@ -1,6 +1,7 @@
 /**
- * What the rest of Skein needs of images. The agent asks for an image to be ready on this node; where
- * its bytes come from (loaded here, or fetched from any peer that has them) is `image/`'s business.
+ * What the rest of Skein needs of images. The agent asks for an image to be ready on this node;
+ * where its bytes come from (loaded here, or fetched from any peer that has them) is `image/`'s
+ * business.
  */
 
 /** What the container needs to know of its image. */
@@ -45,10 +46,11 @@ export interface ImageSummary {
 /** What the agent and the API use. Implemented by `image/image-store.ts`. */
 export interface Images {
   /**
-   * Makes the image ready here: resolves `reference` (`web:1`, `web@sha256:…`, `web:1@sha256:…`, an id
-   * or a unique prefix of one), fetches missing blobs from peers, checks digests, unpacks layers.
-   * Concurrent calls for one image share the work. Idempotent.
-   * @throws NOT_FOUND (no node that can be reached has it), UNAVAILABLE, STORAGE_FULL, INVALID_ARGUMENT
+   * Makes the image ready here: resolves `reference` (`web:1`, `web@sha256:…`, `web:1@sha256:…`, an
+   * id or a unique prefix of one), fetches missing blobs from peers, checks digests, unpacks
+   * layers. Concurrent calls for one image share the work. Idempotent.
+   * @throws NOT_FOUND (no node that can be reached has it), UNAVAILABLE, STORAGE_FULL,
+   *   INVALID_ARGUMENT
    */
   ensure(reference: string, options?: { readonly signal?: AbortSignal }): Promise<ReadyImage>
   /** Resolves a reference to a summary if this node has it. */
@@ -66,14 +68,16 @@ export interface Images {
   >
   list(): Promise<ImageSummary[]>
   /**
-   * Reads a docker-archive or OCI layout tar (plain, gzip or zstd). Yields one line per loaded image,
-   * in Docker's words (`Loaded image: web:1`).
+   * Reads a docker-archive or OCI layout tar (plain, gzip or zstd). Yields one line per loaded
+   * image, in Docker's words (`Loaded image: web:1`).
    */
   load(
     tar: AsyncIterable<Uint8Array>,
     options?: { readonly signal?: AbortSignal },
   ): AsyncIterable<string>
-  /** Removes a tag, and the image with its last tag. Returns Docker's `Untagged`/`Deleted` lines. */
+  /**
+   * Removes a tag, and the image with its last tag. Returns Docker's `Untagged`/`Deleted` lines.
+   */
   remove(
     reference: string,
     options?: { readonly force?: boolean; readonly inUse?: ReadonlySet<string> },

@@ -1,7 +1,7 @@
 /**
  * Image references: what people write (`web`, `web:1`, `shop/web@sha256:…`, `host:5000/web:1`), the
- * canonical form that the tag table uses (`docker.io/library/web:1`), and the short form that Docker
- * prints (`web:1`).
+ * canonical form that the tag table uses (`docker.io/library/web:1`), and the short form that
+ * Docker prints (`web:1`).
  *
  * Source: the grammar of distribution/reference; a first component is a host when it contains `.`,
  * `:` or an upper-case letter or is `localhost`.

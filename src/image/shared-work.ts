@@ -1,8 +1,8 @@
 /**
  * Work that several callers may want at once and that must be done once.
  *
- * Invariant: one run for each key at any time. A caller that withdraws leaves the work to the others;
- * when all have withdrawn, the work is aborted and a later caller starts afresh.
+ * Invariant: one run for each key at any time. A caller that withdraws leaves the work to the
+ * others; when all have withdrawn, the work is aborted and a later caller starts afresh.
  */
 import { SwarmError } from '../base/errors.ts'
 
@@ -17,7 +17,9 @@ interface Flight<T> {
 export class SharedWork<T> {
   readonly #flights = new Map<string, Flight<T>>()
 
-  /** Joins the running work for `key`, or starts `work`. @throws ABORTED, and what the work throws */
+  /**
+   * Joins the running work for `key`, or starts `work`. @throws ABORTED, and what the work throws
+   */
   async run(
     key: string,
     work: (signal: AbortSignal) => Promise<T>,

@@ -1,10 +1,10 @@
 /**
  * The images and names of this node: `<directory>/images.json`, replaced as a whole, durably.
  *
- * A name is *given* here (by `load`) or *learned* (the image was fetched from a peer under that name).
- * A learned name may be out of date, so peers are asked before it is believed; it is the answer when
- * nobody can be reached. `generation` counts how often a name was given, as far as this node knew, so
- * that of two different answers the later one wins without any clock.
+ * A name is *given* here (by `load`) or *learned* (the image was fetched from a peer under that
+ * name). A learned name may be out of date, so peers are asked before it is believed; it is the
+ * answer when nobody can be reached. `generation` counts how often a name was given, as far as this
+ * node knew, so that of two different answers the later one wins without any clock.
  */
 import { readFile } from 'node:fs/promises'
 import { z } from 'zod'

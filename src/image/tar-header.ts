@@ -2,8 +2,8 @@
  * One tar header block, and the PAX records before it, decoded.
  *
  * Invariants: names are *byte strings* (one character for each byte, "latin1"), because a file name
- * need not be UTF-8; PAX values stay bytes, because capabilities are binary; every number is checked
- * to be a safe non-negative integer. Everything malformed is refused with INVALID_ARGUMENT.
+ * need not be UTF-8; PAX values stay bytes, because capabilities are binary; every number is
+ * checked to be a safe non-negative integer. Everything malformed is refused with INVALID_ARGUMENT.
  * Sources: POSIX.1-2017 pax, GNU tar `tar.h`; where tars disagree, Go's archive/tar (that is what
  * Docker unpacks with).
  */

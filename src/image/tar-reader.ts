@@ -2,9 +2,9 @@
  * A streaming tar reader: ustar, PAX (binary-safe), GNU long names, base-256 numbers.
  *
  * Bytes are pushed in as they come, events are pulled out; no I/O, no promise inside, so the same
- * reader serves the daemon (asynchronous) and the unpacking child. Memory is bounded: one block, and
- * one metadata body of at most `MAX_METADATA_BYTES`. Why own code: tar-stream decodes PAX values as
- * UTF-8 and so destroys capabilities; node-tar knows no xattrs.
+ * reader serves the daemon (asynchronous) and the unpacking child. Memory is bounded: one block,
+ * and one metadata body of at most `MAX_METADATA_BYTES`. Why own code: tar-stream decodes PAX
+ * values as UTF-8 and so destroys capabilities; node-tar knows no xattrs.
  *
  * ```
  *  header ──x,L,K,g──► metadata ──► padding ──► header

@@ -1,7 +1,7 @@
 /**
  * A small tar writer: ustar headers, a PAX header where a value does not fit (long names, large
- * files, extended attributes). Deterministic: the same entries give the same bytes. Used by exports,
- * by `scripts/make-image.ts` and by tests.
+ * files, extended attributes). Deterministic: the same entries give the same bytes. Used by
+ * exports, by `scripts/make-image.ts` and by tests.
  */
 import { BLOCK_BYTES } from './tar-header.ts'
 import type { TarEntryType } from './tar-header.ts'

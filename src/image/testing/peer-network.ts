@@ -2,6 +2,7 @@
  * Image peers in memory, with faults: nodes that fail, cut downloads short, corrupt bytes, or are
  * gone. For tests.
  */
+import { once } from 'node:events'
 import { assert } from '../../base/assert.ts'
 import { SwarmError } from '../../base/errors.ts'
 import type { ImagePeers } from '../ports.ts'
@@ -17,6 +18,7 @@ interface Node {
   /** Bytes after which each download breaks. */
   cutAfterBytes: number
   isCorrupting: boolean
+  isStalling: boolean
 }
 
 /** One download as it ran. */
@@ -40,6 +42,7 @@ export class PeerNetwork {
       isConnected: true,
       cutAfterBytes: Infinity,
       isCorrupting: false,
+      isStalling: false,
     }
     this.#nodes.set(name, node)
     return {
@@ -76,6 +79,11 @@ export class PeerNetwork {
     this.#at(name).isCorrupting = true
   }
 
+  /** Every download from `name` sends nothing until it is withdrawn. */
+  stall(name: string): void {
+    this.#at(name).isStalling = true
+  }
+
   async *#download(
     call: {
       readonly to: string
@@ -90,6 +98,7 @@ export class PeerNetwork {
     assert(handler !== undefined, `no handler for ${call.method}`)
     const download: Download = { from: call.to, to: call.name, bytes: 0 }
     this.downloads.push(download)
+    if (node.isStalling) await once(signal, 'abort')
     for await (const chunk of handler(structuredClone(call.body), call.name)) {
       for (let offset = 0; offset < chunk.length; offset += 16_384) {
         signal.throwIfAborted()

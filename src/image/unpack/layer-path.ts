@@ -3,8 +3,8 @@
  *
  * A layer's paths are an attacker's input. `..` is resolved inside the root and cannot climb above
  * it; a parent that is a symbolic link is legal in images (merged /usr) and is followed *inside the
- * root*, link by link, absolute targets from the root on (the way of securejoin). Nothing here relies
- * on the chroot around it, and the chroot does not rely on this: two walls.
+ * root*, link by link, absolute targets from the root on (the way of securejoin). Nothing here
+ * relies on the chroot around it, and the chroot does not rely on this: two walls.
  *
  * Paths are byte strings; a resolved path has no leading slash, `''` is the root itself.
  */

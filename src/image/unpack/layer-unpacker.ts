@@ -3,8 +3,8 @@
  * (`child.ts`) writes the files.
  *
  * Invariants: the blob's digest and the uncompressed digest (diff_id) are both checked before the
- * caller sees success; limits hold on output bytes, ratio, entries and time; on any failure the child
- * is gone when the promise rejects (what it wrote is the caller's to delete).
+ * caller sees success; limits hold on output bytes, ratio, entries and time; on any failure the
+ * child is gone when the promise rejects (what it wrote is the caller's to delete).
  */
 import { spawn } from 'node:child_process'
 import type { ChildProcessByStdio } from 'node:child_process'
@@ -150,7 +150,9 @@ function startChild(target: { readonly directory: string; readonly limits: Unpac
   })
 }
 
-/** How this process can unpack: only root can chroot, chown and mark overlayfs' trusted attributes. */
+/**
+ * How this process can unpack: only root can chroot, chown and mark overlayfs' trusted attributes.
+ */
 export function unpackMode(): UnpackOrder['mode'] {
   return process.geteuid?.() === 0 ? 'overlay' : 'user'
 }

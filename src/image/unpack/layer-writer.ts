@@ -1,9 +1,9 @@
 /**
  * Applies the entries of a layer tar to a directory, as a layer for overlayfs.
  *
- * - `.wh.X` becomes a character device 0:0, `.wh..wh..opq` the parent's opaque mark; other `.wh..wh.`
- *   names are aufs' own and left out; `.wh.`, `.wh..`, `.wh...` are refused (they would name the layer
- *   itself). A whiteout hides lower layers only, never this layer's own entries.
+ * - `.wh.X` becomes a character device 0:0, `.wh..wh..opq` the parent's opaque mark; other
+ *   `.wh..wh.` names are aufs' own and left out; `.wh.`, `.wh..`, `.wh...` are refused (they would
+ *   name the layer itself). A whiteout hides lower layers only, never this layer's own entries.
  * - What exists is removed first (but a directory stays for a directory); files are made with
  *   O_EXCL|O_NOFOLLOW; owner before mode (chown clears setuid); directory times last.
  * - Extended attributes: `security.capability` (after chown) and `user.*` without `user.overlay.*`.

@@ -1,7 +1,7 @@
 /**
- * What the daemon and its unpacking child say to each other. The child gets an {@link UnpackOrder} as
- * its one argument and the uncompressed tar on standard input; it answers one {@link UnpackReport} as
- * JSON on standard output.
+ * What the daemon and its unpacking child say to each other. The child gets an {@link UnpackOrder}
+ * as its one argument and the uncompressed tar on standard input; it answers one {@link
+ * UnpackReport} as JSON on standard output.
  */
 import type { ErrorCode } from '../../base/errors.ts'
 
