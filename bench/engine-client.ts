@@ -1,6 +1,7 @@
 /**
- * The client that drives every peer: Docker Engine API over a unix socket, keep-alive, no version
- * prefix tricks. One client for all, so that what differs is the peer.
+ * The client that drives every peer: Docker Engine API over a unix socket, a connection for
+ * each request (a kept one may be closed by the peer in the moment of its next use). One client for
+ * all, so that what differs is the peer.
  */
 import { Agent, request } from 'node:http'
 import type { IncomingMessage } from 'node:http'
@@ -39,7 +40,7 @@ export interface ServiceRequest {
 /** Docker's Engine API on one socket. */
 export class EngineClient {
   readonly #socketPath: string
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: 4 })
+  readonly #agent = new Agent({ keepAlive: false })
 
   constructor(socketPath: string) {
     this.#socketPath = socketPath
@@ -134,7 +135,7 @@ export class EngineClient {
       outgoing.setTimeout(ANSWER_TIMEOUT_MS, () =>
         outgoing.destroy(new Error(`${method} ${path}: no answer in ${ANSWER_TIMEOUT_MS} ms`)),
       )
-      outgoing.once('error', reject)
+      outgoing.once('error', (cause) => reject(new Error(`${method} ${path}: failed`, { cause })))
       outgoing.end(body)
     })
   }
