@@ -1,5 +1,5 @@
 import test from 'ava'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import type { Task } from '../store/objects.ts'
 import { nodeDraft, taskDraft } from '../store/testing/fixtures.ts'
 import { NodeUsage } from './node-usage.ts'

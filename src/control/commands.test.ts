@@ -25,7 +25,7 @@ import { meetsConstraintTexts, parseConstraints } from './constraints.ts'
 const AT = '2026-01-01T00:00:00.000Z'
 
 /** A store and a way to write to it. */
-function world(): { readonly store: Store; write(actions: readonly Action[]): void } {
+function world(): { readonly store: Store; readonly write: (actions: readonly Action[]) => void } {
   const machine = new StoreStateMachine()
   let index = 0
   const write = (actions: readonly Action[]): void => {

@@ -1,5 +1,5 @@
 import test from 'ava'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { assert } from '../base/assert.ts'
 import { SwarmError } from '../base/errors.ts'
 import type { Service, Task } from '../store/objects.ts'
@@ -317,7 +317,7 @@ test('a rejected task is replaced after the delay, as often as the policy says',
     swarm
       .tasks(id)
       .map((task) => task.attempt)
-      .toSorted(),
+      .toSorted((a, b) => a - b),
     [0, 1, 2],
   )
   t.true(swarm.tasks(id).every((task) => task.desiredState === 'shutdown'))
@@ -664,63 +664,19 @@ function pick<T>(list: readonly T[], index: number): T | undefined {
 }
 
 async function happen(swarm: FakeSwarm, event: Event): Promise<void> {
-  const services = swarm.store.list('services')
-  const nodes = swarm.store.list('nodes')
   switch (event.type) {
-    case 'create': {
-      if (services.length >= 5) return
-      const Ports = [{ TargetPort: 80, PublishedPort: event.port }]
-      const spec = serviceSpec(`s${swarm.store.index}`, event.replicas, {
-        EndpointSpec: { Ports },
-        UpdateConfig: { Parallelism: 2, Monitor: 100 * 1_000_000 },
-        TaskTemplate: taskSpec({ Placement: { Constraints: ['node.labels.disk!=hdd'] } }),
-      })
-      // Unchecked, as two creations are that do not see each other.
-      const object = { id: spec.Name, spec, specVersion: 0 }
-      swarm.write([{ type: 'create', table: 'services', object }])
-      return
-    }
+    case 'create':
     case 'scale':
-    case 'image': {
-      const service = pick(services, event.which)
-      if (service === undefined) return
-      swarm.updateService(service.id, (spec) =>
-        event.type === 'scale'
-          ? { ...spec, Mode: { Replicated: { Replicas: event.replicas } } }
-          : image(spec, `web:${event.version}`),
-      )
+    case 'image':
+    case 'remove':
+      onUserEvent(swarm, event)
       return
-    }
-    case 'remove': {
-      const service = pick(services, event.which)
-      if (service !== undefined) {
-        swarm.write([{ type: 'remove', table: 'services', id: service.id }])
-      }
-      return
-    }
     case 'node':
-      swarm.setAvailability(pick(nodes, event.which)?.id ?? '', event.do)
-      return
     case 'label':
-      swarm.updateNode(pick(nodes, event.which)?.id ?? '', (node) => ({
-        spec: { ...node.spec, Labels: { disk: event.disk } },
-      }))
-      return
-    case 'silence': {
-      const node = pick(nodes, event.which)
-      if (node === undefined || node.id === 'n0') return
-      if (event.silent) swarm.silent.add(node.id)
-      else swarm.silent.delete(node.id)
-      return
-    }
-    case 'kill': {
-      const running = swarm.store.list('tasks').filter((task) => task.status.state === 'running')
-      const task = pick(running, event.which)
-      if (task !== undefined && !swarm.silent.has(task.nodeId)) swarm.end(task, 'failed')
-      return
-    }
+    case 'silence':
     case 'lazy':
-      swarm.lazy.add(pick(nodes, event.which)?.id ?? '')
+    case 'kill':
+      onNodeEvent(swarm, event)
       return
     case 'leader':
       await swarm.depose()
@@ -738,6 +694,66 @@ async function happen(swarm: FakeSwarm, event: Event): Promise<void> {
     default:
       event satisfies never
   }
+}
+
+function onUserEvent(
+  swarm: FakeSwarm,
+  event: Extract<Event, { readonly type: 'create' | 'scale' | 'image' | 'remove' }>,
+): void {
+  const services = swarm.store.list('services')
+  if (event.type === 'create') {
+    if (services.length < 5) createUnchecked(swarm, event)
+    return
+  }
+  const service = pick(services, event.which)
+  if (service === undefined) return
+  if (event.type === 'remove') {
+    swarm.write([{ type: 'remove', table: 'services', id: service.id }])
+    return
+  }
+  swarm.updateService(service.id, (spec) =>
+    event.type === 'scale'
+      ? { ...spec, Mode: { Replicated: { Replicas: event.replicas } } }
+      : image(spec, `web:${event.version}`),
+  )
+}
+
+/** As two creations are that do not see each other: their ports may conflict. */
+function createUnchecked(
+  swarm: FakeSwarm,
+  event: { readonly replicas: number; readonly port: number },
+): void {
+  const Ports = [{ TargetPort: 80, PublishedPort: event.port }]
+  const spec = serviceSpec(`s${swarm.store.index}`, event.replicas, {
+    EndpointSpec: { Ports },
+    UpdateConfig: { Parallelism: 2, Monitor: 100 * 1_000_000 },
+    TaskTemplate: taskSpec({ Placement: { Constraints: ['node.labels.disk!=hdd'] } }),
+  })
+  const object = { id: spec.Name, spec, specVersion: 0 }
+  swarm.write([{ type: 'create', table: 'services', object }])
+}
+
+function onNodeEvent(
+  swarm: FakeSwarm,
+  event: Extract<Event, { readonly type: 'node' | 'label' | 'silence' | 'lazy' | 'kill' }>,
+): void {
+  const id = pick(swarm.store.list('nodes'), event.which)?.id ?? ''
+  if (event.type === 'node') swarm.setAvailability(id, event.do)
+  else if (event.type === 'lazy') swarm.lazy.add(id)
+  else if (event.type === 'kill') killOne(swarm, event.which)
+  else if (event.type === 'silence') {
+    if (event.silent && id !== 'n0') swarm.silent.add(id)
+    else swarm.silent.delete(id)
+  } else {
+    const Labels = { disk: event.disk }
+    swarm.updateNode(id, (node) => ({ spec: { ...node.spec, Labels } }))
+  }
+}
+
+function killOne(swarm: FakeSwarm, index: number): void {
+  const running = swarm.store.list('tasks').filter((task) => task.status.state === 'running')
+  const task = pick(running, index)
+  if (task !== undefined && !swarm.silent.has(task.nodeId)) swarm.end(task, 'failed')
 }
 
 test('whatever happens, services converge and no invariant breaks on the way', async (t) => {

@@ -131,7 +131,7 @@ class Reign {
 
   async #run(): Promise<void> {
     const { signal } = this.#abort
-    while (!signal.aborted) {
+    for (;;) {
       await this.#idle()
       if (signal.aborted) return
       this.#markDue()
@@ -142,7 +142,7 @@ class Reign {
     }
   }
 
-  /** Waits for dirt (then a moment more, for its company), a due wake or the next node check. */
+  /** Waits for the end, for dirt (then a moment more, for its company), a due wake or the next node check. */
   async #idle(): Promise<void> {
     if (!this.#dirty) await this.#sleep(this.#idleMs(), true)
     if (this.#abort.signal.aborted || !this.#dirty) return

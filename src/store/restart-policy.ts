@@ -28,12 +28,6 @@ export function wantsRestart(task: Pick<Task, 'spec' | 'status' | 'attempt'>): b
   const policy = task.spec.RestartPolicy
   const maxAttempts = policy?.MaxAttempts ?? 0
   if (maxAttempts > 0 && task.attempt >= maxAttempts) return false
-  switch (policy?.Condition ?? 'any') {
-    case 'none':
-      return false
-    case 'on-failure':
-      return task.status.state !== 'complete'
-    case 'any':
-      return true
-  }
+  if (policy?.Condition === 'none') return false
+  return policy?.Condition !== 'on-failure' || task.status.state !== 'complete'
 }

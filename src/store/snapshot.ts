@@ -23,7 +23,10 @@ export const SNAPSHOT_FRAME_BYTES_MAX = 256 * 1024 * 1024
 const TABLES: readonly TableName[] = ['cluster', 'nodes', 'services', 'tasks']
 const LENGTH_BYTES = 4
 
-/** The bytes of `image`. */
+/**
+ * The bytes of `image`.
+ * @yields frames
+ */
 export async function* writeSnapshot(image: StoreImage): AsyncGenerator<Uint8Array> {
   yield frame({ type: 'skein store', format: SNAPSHOT_FORMAT, index: image.index })
   for (const table of TABLES) {
@@ -125,7 +128,10 @@ function decodeFrame(body: Uint8Array): Readonly<Record<string, unknown>> {
   return value
 }
 
-/** Cuts a byte stream of any chunking into frame bodies. */
+/**
+ * Cuts a byte stream of any chunking into frame bodies.
+ * @yields bodies, without their length
+ */
 async function* frames(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   let pending: Uint8Array[] = []
   let available = 0

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { TRANSACTION_FORMAT, decodeTransaction, encodeTransaction } from './codec.ts'
 import {
   clusterDraft,
@@ -502,7 +502,9 @@ test('transactions agree with a naive oracle', (t) => {
         t.is(replica.apply(actions).ok, expected)
         t.deepEqual(
           replica.store.list('services').map(({ id, spec, meta }) => [id, spec.Name, meta.version]),
-          [...oracle.services].toSorted().map(([id, { name, version }]) => [id, name, version]),
+          [...oracle.services]
+            .toSorted(([a], [b]) => (a < b ? -1 : 1))
+            .map(([id, { name, version }]) => [id, name, version]),
         )
         t.deepEqual(
           replica.store.list('tasks').map((task) => task.id),
