@@ -69,12 +69,13 @@ class ExitHints implements Disposable {
     }
   }
 
-  next(clock: Clock, signal: AbortSignal): Promise<void> {
+  async next(clock: Clock, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
     if (this.#changed) {
       this.#changed = false
-      return Promise.resolve()
+      return
     }
-    return new Promise((resolve, reject) => {
+    await new Promise<void>((resolve, reject) => {
       const finish = (): void => {
         timer.cancel()
         signal.removeEventListener('abort', onAbort)

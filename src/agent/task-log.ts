@@ -160,6 +160,8 @@ class LogCursor {
   #restart(): void {
     this.#position = 0
     this.#rest = Buffer.alloc(0)
+    this.#parts.stdout = ''
+    this.#parts.stderr = ''
   }
 
   *#lines(chunk: Buffer, modified: string): Generator<LogLine> {
