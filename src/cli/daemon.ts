@@ -2,6 +2,7 @@
  * `skein daemon`: reads flags and SKEIN_* variables (flags win) into one value, then loads the node.
  * Nothing of the node is loaded before, so that the client stays small.
  */
+import { flushCompileCache } from 'node:module'
 import { join } from 'node:path'
 import type { Arguments } from './arguments.ts'
 import { CommandError, EXIT_WRONG_FLAG } from './command.ts'
@@ -61,6 +62,8 @@ export const daemon: Command = {
       isTerminal: process.stderr.isTTY,
     })
     const node = await import('../node.ts')
+    // Now, and not at the end: a node may be killed at any time, and its next start is to be quick.
+    flushCompileCache()
     await (given.flag('purge') ? node.purge(options) : node.runDaemon(options))
     return 0
   },

@@ -1,4 +1,5 @@
 /** One run of the client: global flags, the command tree, errors as text and exit code. */
+import { errorText, isSwarmError } from '../base/errors.ts'
 import { checkCount, parseArguments } from './arguments.ts'
 import { CommandError, EXIT_WRONG_FLAG } from './command.ts'
 import type { Command, Console } from './command.ts'
@@ -167,6 +168,10 @@ function report(error: unknown, console: Console): number {
   }
   if (error instanceof ConnectionError) {
     console.writeError(`${error.message}\n`)
+    return 1
+  }
+  if (isSwarmError(error)) {
+    console.writeError(`skein: ${errorText(error)}\n`)
     return 1
   }
   throw error

@@ -27,7 +27,11 @@ function list(components: ApiComponents, request: ApiRequest): Reply {
     .find('tasks', 'nodeId', context.nodeId)
     .filter((task) => task.status.container !== undefined)
     .filter((task) => all || !isTerminal(task.status.state))
-  return json(tasks.filter((task) => matches(task, filters)).map(containerJson))
+  return json(
+    tasks
+      .filter((task) => matches(task, filters))
+      .map((task) => containerJson(task, components.clock.wallMs())),
+  )
 }
 
 function matches(task: Task, filters: Filters): boolean {
@@ -40,7 +44,7 @@ function matches(task: Task, filters: Filters): boolean {
   )
 }
 
-function containerJson(task: Task): object {
+function containerJson(task: Task, nowMs: number): object {
   return {
     Id: task.status.container?.id ?? '',
     Names: [`/${taskName(task)}`],
@@ -54,12 +58,28 @@ function containerJson(task: Task): object {
     Ports: [],
     Labels: containerLabels(task),
     State: containerState(task),
-    Status: task.status.message,
+    Status: statusText(task, nowMs),
     HostConfig: { NetworkMode: 'default' },
     NetworkSettings: { Networks: {} },
     Mounts: [],
   }
 }
+
+/** `Up 3 minutes`, as clients print it. */
+function statusText(task: Task, nowMs: number): string {
+  if (task.status.state !== 'running') return task.status.message
+  const seconds = Math.max(0, Math.floor((nowMs - Date.parse(task.status.timestamp)) / 1000))
+  const [unit, length] = UNITS.find(([, size]) => seconds >= 2 * size) ?? ['seconds', 1]
+  return `Up ${Math.floor(seconds / length)} ${unit}`
+}
+
+/** Units of time with their length in seconds, longest first. */
+const UNITS = [
+  ['days', 86_400],
+  ['hours', 3600],
+  ['minutes', 60],
+  ['seconds', 1],
+] as const
 
 function containerState(task: Task): string {
   if (task.status.state === 'running') return 'running'

@@ -1,11 +1,11 @@
 /** `/images*` and `/distribution/*`: what this node has, and what the swarm knows of a reference. */
-import { SwarmError } from '../../base/errors.ts'
+import { SwarmError, isSwarmError } from '../../base/errors.ts'
 import { isTerminal } from '../../store/objects.ts'
 import { imageInspectJson, imageJson, repositoryOf } from '../docker/image.ts'
 import { Filters } from '../filters.ts'
 import { resolveImage } from '../image-pin.ts'
 import type { ApiComponents } from '../ports.ts'
-import { json } from '../reply.ts'
+import { json, refusal } from '../reply.ts'
 import type { Reply } from '../reply.ts'
 import { flag, parameter } from '../request.ts'
 import type { ApiRequest } from '../request.ts'
@@ -97,14 +97,26 @@ async function remove(components: ApiComponents, request: ApiRequest): Promise<R
   if ((await components.images.find(name)) === undefined) {
     throw new SwarmError('NOT_FOUND', `No such image: ${name}`)
   }
-  const removed = await components.images.remove(name, {
-    force: flag(request, 'force'),
-    inUse: imagesInUse(components),
-  })
+  const removed = await removeImage(components, name, { force: flag(request, 'force') })
+  if ('type' in removed) return removed
   return json([
     ...removed.untagged.map((tag) => ({ Untagged: tag })),
     ...removed.deleted.map((digest) => ({ Deleted: digest })),
   ])
+}
+
+/** Docker answers 409, not 400, for an image that is in use. */
+async function removeImage(
+  components: ApiComponents,
+  name: string,
+  options: { readonly force: boolean },
+): Promise<Reply | Awaited<ReturnType<ApiComponents['images']['remove']>>> {
+  try {
+    return await components.images.remove(name, { ...options, inUse: imagesInUse(components) })
+  } catch (error) {
+    if (isSwarmError(error, 'FAILED_PRECONDITION')) return refusal(409, error.message)
+    throw error
+  }
 }
 
 /** References and digests of the images that this node's living tasks run. */
