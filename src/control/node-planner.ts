@@ -12,6 +12,12 @@ export const NODE_DOWN_GRACE_MS = 10_000
 /** A sign of life this young makes a node ready again. */
 export const NODE_FRESH_MS = 2_000
 
+/**
+ * How long a node that somebody else marked down must stay reachable before it counts as ready again.
+ * A node that leaves marks itself down while its links are still up and its tasks stop.
+ */
+export const NODE_RETURN_HOLD_MS = 30_000
+
 /** How long a node may be down before its tasks are written off (swarmkit: 24 h). */
 export const ORPHAN_AFTER_MS = 24 * 60 * 60 * 1000
 
@@ -28,6 +34,8 @@ export class NodePlanner {
   readonly #downGraceMs: number
   /** Node id → when this leader began to wait for it. */
   readonly #since = new Map<string, number>()
+  /** Node id → since when it has been down, and whether its links were down as well. */
+  readonly #down = new Map<string, { readonly sinceMs: number; silent: boolean }>()
 
   constructor(
     reachability: Reachability,
@@ -50,14 +58,32 @@ export class NodePlanner {
     const { nowMs } = plan.moment
     if (!this.#since.has(node.id)) this.#since.set(node.id, nowMs)
     const silentMs = this.#silentMs(node.id, nowMs)
+    const fresh = silentMs <= NODE_FRESH_MS && this.#heard(node.id)
     const { state } = node.status
-    if (state !== 'ready' && silentMs <= NODE_FRESH_MS && this.#heard(node.id)) {
+    const mayReturn = this.#mayReturn(node, fresh, nowMs)
+    if (state !== 'ready' && fresh && mayReturn) {
       setState(plan, node, 'ready', '')
     } else if (state !== 'down' && silentMs > this.#downGraceMs) {
+      this.#down.set(node.id, { sinceMs: nowMs, silent: true })
       setState(plan, node, 'down', 'heartbeat failure')
     } else if (state === 'down' && silentMs > ORPHAN_AFTER_MS) {
       orphanTasks(plan, node.id)
     }
+  }
+
+  /** A node that is down returns once its links were down too, or after the hold. */
+  #mayReturn(node: Node, fresh: boolean, nowMs: number): boolean {
+    if (node.id === this.#selfId) return true
+    const known = this.#down.get(node.id)
+    if (node.status.state !== 'down') {
+      // What this leader is about to write as down is not stored yet.
+      if (known !== undefined && fresh) this.#down.delete(node.id)
+      return true
+    }
+    const down = known ?? { sinceMs: nowMs, silent: false }
+    if (!fresh) down.silent = true
+    this.#down.set(node.id, down)
+    return down.silent || nowMs - down.sinceMs >= NODE_RETURN_HOLD_MS
   }
 
   #heard(nodeId: string): boolean {
@@ -76,7 +102,9 @@ export class NodePlanner {
   #forgetGone(nodes: readonly Node[]): void {
     const present = new Set(nodes.map((node) => node.id))
     for (const nodeId of this.#since.keys()) {
-      if (!present.has(nodeId)) this.#since.delete(nodeId)
+      if (present.has(nodeId)) continue
+      this.#since.delete(nodeId)
+      this.#down.delete(nodeId)
     }
   }
 }

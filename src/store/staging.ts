@@ -4,7 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import { SwarmError } from '../base/errors.ts'
-import { compareTaskStates, type Meta, type Service, type TableName } from './objects.ts'
+import { compareTaskStates, type Meta, type Node, type Service, type TableName } from './objects.ts'
 import type { Tables, Task } from './objects.ts'
 import type { Draft } from './transaction.ts'
 import type { Change } from './view.ts'
@@ -12,6 +12,7 @@ import type { Change } from './view.ts'
 /** Where staging reads what it has not written itself. */
 export interface StagingSource {
   get<T extends TableName>(table: T, id: string): Tables[T] | undefined
+  list<T extends TableName>(table: T): readonly Tables[T][]
   /** Id of the object with that unique key, if any. */
   uniqueHolder(table: TableName, key: string): string | undefined
 }
@@ -112,8 +113,12 @@ export class Staging {
     return object
   }
 
-  /** What changed, in order of tables and writing. @throws ALREADY_EXISTS for a key taken twice */
+  /**
+   * What changed, in order of tables and writing.
+   * @throws ALREADY_EXISTS for a key taken twice, FAILED_PRECONDITION for the last manager's end
+   */
   finish(): Change[] {
+    this.#checkManagers()
     this.#checkUnique('nodes')
     this.#checkUnique('services')
     return [
@@ -148,6 +153,21 @@ export class Staging {
     return changes
   }
 
+  /** Two managers demoted at the same time, each seeing the other, would leave nobody in charge. */
+  #checkManagers(): void {
+    const staged = this.#staged.nodes
+    const demotes = [...staged].some(
+      ([id, node]) => isManager(this.#source.get('nodes', id)) && !isManager(node),
+    )
+    if (!demotes) return
+    const kept = this.#source.list('nodes').some((node) => isManager(node) && !staged.has(node.id))
+    if (kept || [...staged.values()].some(isManager)) return
+    throw new SwarmError(
+      'FAILED_PRECONDITION',
+      'attempting to demote the last manager of the swarm',
+    )
+  }
+
   #checkUnique<T extends TableName>(table: T): void {
     const rule = UNIQUE[table]
     if (rule === undefined) return
@@ -164,6 +184,10 @@ export class Staging {
       holders.set(key, id)
     }
   }
+}
+
+function isManager(node: Node | undefined): boolean {
+  return node?.spec.Role === 'manager'
 }
 
 /** `service` with the spec version that its spec deserves; a new spec ends the old update. */

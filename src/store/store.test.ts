@@ -151,6 +151,26 @@ test('names of services and peer ids of nodes are unique', (t) => {
   )
 })
 
+test('the last manager stays, also when two are demoted at the same time', (t) => {
+  const replica = new Replica()
+  const manager = { Role: 'manager', Availability: 'active' } as const
+  const worker = { Role: 'worker', Availability: 'active' } as const
+  replica.apply([
+    create.node(nodeDraft('m1', { spec: manager })),
+    create.node(nodeDraft('m2', { spec: manager })),
+  ])
+  const demote = (id: string): Action => ({
+    type: 'update',
+    table: 'nodes',
+    object: nodeDraft(id, { spec: worker }),
+    version: 1,
+  })
+  refusal(t, replica.apply([demote('m1'), demote('m2')]), 'FAILED_PRECONDITION')
+  t.true(replica.apply([demote('m1')]).ok)
+  refusal(t, replica.apply([demote('m2')]), 'FAILED_PRECONDITION')
+  refusal(t, replica.apply([{ type: 'remove', table: 'nodes', id: 'm2' }]), 'FAILED_PRECONDITION')
+})
+
 test('the spec version follows the spec, and the one before is kept', (t) => {
   const replica = new Replica()
   replica.apply([create.service('s1', 'web')])

@@ -173,6 +173,7 @@ export class Store implements StoreView {
   ): { readonly result: TransactionResult; readonly changes: readonly Change[] } {
     const source = {
       get: <T extends TableName>(table: T, id: string) => this.get(table, id),
+      list: <T extends TableName>(table: T) => this.#table(table).all(),
       uniqueHolder: (table: TableName, key: string) => this.#uniqueHolder(table, key),
     }
     const staging = new Staging(source, { index, at: transaction.at })
