@@ -92,11 +92,31 @@ class Disorder {
   }
 
   async crash(): Promise<void> {
-    if (this.cluster.running.length <= 2) return
+    if (this.cluster.running.length > 2) await this.#cutPower([this.pick(this.cluster.running)])
+  }
+
+  /** Everyone loses power at the same moment and comes back. */
+  async blackout(): Promise<void> {
+    const ids = this.cluster.running.map(({ id }) => id)
+    await this.#cutPower(this.cluster.running)
+    for (const id of ids) await this.cluster.settled(this.cluster.up(id))
+  }
+
+  /** One loses power for a moment. */
+  async flicker(): Promise<void> {
     const raft = this.pick(this.cluster.running)
-    const { logStore } = this.cluster.place(raft.id)
-    if (logStore instanceof SlowLogStore) logStore.crash()
-    await this.cluster.settled(this.cluster.down(raft.id, { closed: this.random.integer(2) === 0 }))
+    await this.#cutPower([raft])
+    await this.cluster.settled(this.cluster.up(raft.id))
+  }
+
+  async #cutPower(victims: readonly Raft<number>[]): Promise<void> {
+    const closed = this.random.integer(2) === 0
+    for (const { id } of victims) {
+      const { logStore } = this.cluster.place(id)
+      if (logStore instanceof SlowLogStore) logStore.crash()
+    }
+    const ends = victims.map(({ id }) => this.cluster.down(id, { closed }))
+    await this.cluster.settled(Promise.all(ends))
   }
 
   async restart(): Promise<void> {
@@ -122,8 +142,10 @@ class Disorder {
     else if (choice < 71) network.drop(() => this.random.integer(10) === 0)
     else if (choice < 81) network.heal()
     else if (choice < 86) await this.crash()
-    else if (choice < 94) await this.restart()
-    else if (choice < 97) network.breakSnapshots(1)
+    else if (choice < 92) await this.restart()
+    else if (choice < 94) await this.blackout()
+    else if (choice < 96) await this.flicker()
+    else if (choice < 98) network.breakSnapshots(1)
     else this.changeMembers()
     await clock.advance(this.random.integer(choice % 10 === 0 ? 3000 : 150))
   }
