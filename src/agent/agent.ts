@@ -2,9 +2,10 @@
  * The agent: makes this node run the tasks that the store says it should, reports what it sees, and
  * restarts what ends, also when nobody else can be reached.
  *
- * Data path: commits of the local replica → one runner a task (`task-runner.ts`) → executor; statuses →
- * `status-reporter.ts` → proposer. What runs is known from the task directories (`task-directory.ts`),
- * so the daemon may die at any moment: a new agent lists them and goes on.
+ * Data path: commits of the local replica → one runner a task (`task-runner.ts`) → executor;
+ * statuses →
+ * `status-reporter.ts` → proposer. What runs is known from the task directories
+ * (`task-directory.ts`), so the daemon may die at any moment: a new agent lists them and goes on.
  *
  * Stopping the agent stops no container.
  */
@@ -177,8 +178,8 @@ export class Agent {
       if ((after ?? before)?.nodeId === this.#options.nodeId) this.#changed.add(change.id)
     }
     if (this.#changed.size === 0) return
-    // Not at once: a replica that catches up applies many entries in a row, and only the last state of
-    // a task is worth acting on.
+    // Not at once: a replica that catches up applies many entries in a row, and only the last state
+    // of a task is worth acting on.
     this.#changedTimer ??= this.#parts.clock.after(0, () => this.#onChanged())
   }
 
@@ -237,7 +238,9 @@ export class Agent {
     this.#runners.set(runner.id, { runner, finished })
   }
 
-  /** Keeps a loop's promise until it settles; a loop that throws is an error, not the agent's end. */
+  /**
+   * Keeps a loop's promise until it settles; a loop that throws is an error, not the agent's end.
+   */
   #own(loop: Promise<void>): Promise<void> {
     const owned = loop
       .catch((error: unknown) => {
@@ -250,7 +253,8 @@ export class Agent {
 
   #onStatus(runner: TaskRunner): void {
     const { record } = runner
-    // A task that the store does not know is reported by its restart; see `#reportIfAhead` for after.
+    // A task that the store does not know is reported by its restart; see `#reportIfAhead` for
+    // after.
     if (record.origin === 'local') return
     this.#reporter.observe(runner.id, record.status)
   }

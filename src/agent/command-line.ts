@@ -1,6 +1,8 @@
 /**
- * What a task runs and in which environment: the image's defaults under the spec's words. Docker's rules:
- * `Command` replaces the image's entry point and drops its arguments, `Args` replaces the arguments.
+ * What a task runs and in which environment: the image's defaults under the spec's words. Docker's
+ * rules:
+ * `Command` replaces the image's entry point and drops its arguments, `Args` replaces the
+ * arguments.
  */
 import { SwarmError } from '../base/errors.ts'
 import type { ReadyImage } from '../image/ports.ts'
@@ -23,7 +25,9 @@ export function commandLine(image: ReadyImage['config'], spec: ContainerSpec): r
   return argv
 }
 
-/** `name=value` lists merged, later ones winning; a bare `name` removes the variable, as in Docker. */
+/**
+ * `name=value` lists merged, later ones winning; a bare `name` removes the variable, as in Docker.
+ */
 export function mergeEnvironment(...lists: readonly (readonly string[])[]): string[] {
   const merged = new Map<string, string>()
   for (const entry of lists.flat()) {

@@ -1,7 +1,7 @@
 /**
- * Waiting for a task's end. The exit file is the truth; inotify is only a hint that saves waiting, and
- * a rescan every `RESCAN_MS` catches what a hint missed. A process that is gone without an exit file
- * (its monitor was killed, or the machine was) ended with an unknown code.
+ * Waiting for a task's end. The exit file is the truth; inotify is only a hint that saves waiting,
+ * and a rescan every `RESCAN_MS` catches what a hint missed. A process that is gone without an exit
+ * file (its monitor was killed, or the machine was) ended with an unknown code.
  */
 import { watch } from 'node:fs'
 import type { FSWatcher } from 'node:fs'
@@ -53,7 +53,9 @@ export async function readExitOrLoss(
   return { exitCode: undefined, outOfMemory: false }
 }
 
-/** Wakes its one waiter when something in a directory changed. Changes between waits are remembered. */
+/**
+ * Wakes its one waiter when something in a directory changed. Changes between waits are remembered.
+ */
 class ExitHints implements Disposable {
   readonly #watcher: FSWatcher | undefined
   #changed = false

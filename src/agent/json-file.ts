@@ -1,7 +1,7 @@
 /**
- * Small JSON files replaced atomically (write beside, rename over). No fsync: everything kept this way
- * can be derived again from the replicated store, and flash wears out. A file torn by power loss reads
- * as absent.
+ * Small JSON files replaced atomically (write beside, rename over). No fsync: everything kept this
+ * way can be derived again from the replicated store, and flash wears out. A file torn by power
+ * loss reads as absent.
  */
 import { readFile, rename, writeFile } from 'node:fs/promises'
 

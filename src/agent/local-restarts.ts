@@ -5,7 +5,6 @@
  *
  * A refused report (the task was moved, or is no longer wanted) means that the successor must stop.
  */
-import { delay } from '../base/clock.ts'
 import type { Clock } from '../base/clock.ts'
 import { isSwarmError } from '../base/errors.ts'
 import { newIdentifier } from '../base/identifiers.ts'
@@ -16,7 +15,7 @@ import type { Task, TaskStatus } from '../store/objects.ts'
 import { restartDelayNs, successorTaskId, wantsRestart } from '../store/restart-policy.ts'
 import type { Proposer, RestartTaskAction } from '../store/transaction.ts'
 import { observe } from './observations.ts'
-import { RETRY_MS_MAX, RETRY_MS_MIN } from './status-reporter.ts'
+import { RETRY_MS_MAX, RETRY_MS_MIN, pause } from './status-reporter.ts'
 import type { TaskRecord } from './task-directory.ts'
 
 /** A task that ran for less, milliseconds, is not restarted faster than `RAPID_RESTART_NS`. */
@@ -40,7 +39,9 @@ export interface EndedTask {
   readonly ranMs: number | undefined
 }
 
-/** Whether the node itself restarts an ended task. Rejected ones are the leader's: maybe elsewhere. */
+/**
+ * Whether the node itself restarts an ended task. Rejected ones are the leader's: maybe elsewhere.
+ */
 export function restartsLocally({ task, status }: EndedTask): boolean {
   if (status.state !== 'complete' && status.state !== 'failed') return false
   if (task.desiredState !== 'running' || isTerminal(task.status.state)) return false
@@ -157,27 +158,25 @@ export class RestartReporter {
     }
   }
 
-  /** Proposes until there is an answer. Returns false when a batch was refused and must be divided. */
+  /**
+   * Proposes until there is an answer. Returns false when a batch was refused and must be divided.
+   */
   async #report(batch: readonly RestartTaskAction[], signal: AbortSignal): Promise<boolean> {
     const requestId = newIdentifier(this.#parts.random)
-    for (let failures = 0; !signal.aborted; failures += 1) {
+    for (let failures = 0; ; failures += 1) {
       try {
         await this.#parts.proposer.propose(batch, { requestId, signal })
         for (const { predecessor } of batch) this.#queue.delete(successorTaskId(predecessor))
         return true
       } catch (error) {
-        if (signal.aborted) return true
         if (isRefusal(error)) return this.#onRefusal(batch, error)
         const fields = { err: error, failures, restarts: batch.length }
         if (failures === 0) this.#parts.log.warn(fields, 'cannot report local restarts now')
         const longest = Math.min(RETRY_MS_MIN * 2 ** Math.min(failures, 10), RETRY_MS_MAX)
         const waitMs = longest / 2 + this.#parts.random.integer(longest / 2)
-        await delay(this.#parts.clock, waitMs, signal).catch((reason: unknown) => {
-          if (!signal.aborted) throw reason
-        })
+        if (!(await pause(this.#parts.clock, waitMs, signal))) return true
       }
     }
-    return true
   }
 
   #onRefusal(batch: readonly RestartTaskAction[], error: unknown): boolean {

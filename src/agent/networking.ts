@@ -1,12 +1,12 @@
 /**
- * The node's container network: one bridge that carries the gateway address, a veth pair and a network
- * namespace per task, and an nftables table that lets containers reach the outside under the node's
- * address.
+ * The node's container network: one bridge that carries the gateway address, a veth pair and a
+ * network namespace per task, and an nftables table that lets containers reach the outside under
+ * the node's address.
  *
- * All names derive from the node's or the task's id, so several daemons on one host never meet. A task's
- * MAC derives from its address: a successor that takes over an address is not sent to its predecessor's
- * MAC by a neighbour cache. Detaching deletes the veth first: it vanishes at once, while the kernel
- * destroys a namespace at leisure.
+ * All names derive from the node's or the task's id, so several daemons on one host never meet. A
+ * task's MAC derives from its address: a successor that takes over an address is not sent to its
+ * predecessor's MAC by a neighbour cache. Detaching deletes the veth first: it vanishes at once,
+ * while the kernel destroys a namespace at leisure.
  * Source: reference runtime §1.1, network.md "Local side".
  */
 import { readFile, writeFile } from 'node:fs/promises'
@@ -60,10 +60,10 @@ export class NodeNetwork {
     await this.#ensureBridge(networking.bridge, `${networking.gateway}/${prefix}`)
     const namespace = namespaceName(taskId)
     const veth = vethName(taskId)
-    const mac = macOf(networking.cidr)
+    const peer = `peer name eth0 address ${macOf(networking.cidr)} netns ${namespace}`
     await ip([
       `netns add ${namespace}`,
-      `link add ${veth} up master ${networking.bridge} type veth peer name eth0 address ${mac} netns ${namespace}`,
+      `link add ${veth} up master ${networking.bridge} type veth ${peer}`,
     ])
     await ip(
       [

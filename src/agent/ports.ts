@@ -1,12 +1,15 @@
 /**
- * Executors: how this node runs a task. The agent (`agent.ts`) decides *what* should run; an executor
- * knows *how*. The task directory on disk is the truth: an executor keeps nothing in memory that it
- * cannot read again after SIGKILL of the daemon.
+ * Executors: how this node runs a task. The agent (`agent.ts`) decides *what* should run; an
+ * executor knows *how*. The task directory on disk is the truth: an executor keeps nothing in
+ * memory that it cannot read again after SIGKILL of the daemon.
  */
 import type { ReadyImage } from '../image/ports.ts'
 import type { Task, TaskStatus } from '../store/objects.ts'
 
-/** Everything an executor needs to run one task; written to the task directory before anything starts. */
+/**
+ * Everything an executor needs to run one task; written to the task directory before anything
+ * starts.
+ */
 export interface TaskPlan {
   readonly task: Task
   readonly image: ReadyImage
@@ -65,12 +68,14 @@ export interface Executor {
     options: { readonly signalName: string; readonly graceMs: number },
   ): Promise<void>
   /**
-   * Frees what an ended task still holds of the node (mounts, network, cgroup); its log and exit stay
-   * readable. Its address may be used again when this resolves. Idempotent.
+   * Frees what an ended task still holds of the node (mounts, network, cgroup); its log and exit
+   * stay readable. Its address may be used again when this resolves. Idempotent.
    */
   release(directory: string): Promise<void>
   /** Kills what runs, releases, and deletes the directory. Idempotent. */
   remove(directory: string): Promise<void>
-  /** Removes what all tasks shared (bridge, firewall table). Only when no task is left. Idempotent. */
+  /**
+   * Removes what all tasks shared (bridge, firewall table). Only when no task is left. Idempotent.
+   */
   dispose(): Promise<void>
 }

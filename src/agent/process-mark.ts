@@ -1,10 +1,10 @@
 /**
- * Which process we mean. A pid alone is not enough: after a crash or reboot the number may belong to a
- * stranger. A mark is pid, start time in the kernel's ticks, and the boot it belongs to; a process is
- * ours only when all three agree.
+ * Which process we mean. A pid alone is not enough: after a crash or reboot the number may belong
+ * to a stranger. A mark is pid, start time in the kernel's ticks, and the boot it belongs to; a
+ * process is ours only when all three agree.
  * Source: proc(5), field 22 of `/proc/<pid>/stat`; reference runtime §1.2.
  */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { hasErrno } from './json-file.ts'
 
 /** One process, unmistakably. */
@@ -16,7 +16,9 @@ export interface ProcessMark {
 }
 
 const BOOT_ID_FILE = '/proc/sys/kernel/random/boot_id'
-/** Index of `starttime` among the fields after the command name (field 22; the state is field 3). */
+/**
+ * Index of `starttime` among the fields after the command name (field 22; the state is field 3).
+ */
 const START_TIME_INDEX = 19
 
 /** Marks the process that has `pid` now; undefined when there is none, or only its zombie. */
@@ -36,10 +38,15 @@ export function signalProcess(mark: ProcessMark, signalNumber: number): boolean 
   return kill(mark.pid, signalNumber)
 }
 
-/** Sends a signal to a whole process group. Returns false when there is none. */
-export function signalGroup(mark: ProcessMark, signalNumber: number): boolean {
-  if (!isAlive(mark)) return false
-  return kill(-mark.pid, signalNumber)
+/**
+ * Kills what is left of the process group that a marked, ended process led. The kernel gives the
+ * number to nobody else while the group has members, so when no process has it, its group is ours
+ * or empty.
+ */
+export function killOrphans(mark: ProcessMark): void {
+  const SIGKILL = 9
+  if (mark.bootId !== bootId() || existsSync(`/proc/${mark.pid}`)) return
+  kill(-mark.pid, SIGKILL)
 }
 
 /** Reads a mark that was written as JSON. */

@@ -6,7 +6,10 @@ import { spawn } from 'node:child_process'
 import type { SpawnOptions } from 'node:child_process'
 import { SwarmError } from '../base/errors.ts'
 
-/** Longest run of a host tool, milliseconds; then SIGKILL. Everything we call answers in well under 1 s. */
+/**
+ * Longest run of a host tool, milliseconds; then SIGKILL. Everything we call answers in well under
+ * 1 s.
+ */
 export const COMMAND_TIMEOUT_MS = 20_000
 
 /** Most bytes kept of each output stream; the rest is dropped. */
@@ -36,7 +39,9 @@ export function toolEnvironment(): Record<string, string> {
   return { PATH: TOOL_PATH, LC_ALL: 'C' }
 }
 
-/** Runs `argv` and resolves however it ends. @throws UNAVAILABLE when it cannot be started, ABORTED */
+/**
+ * Runs `argv` and resolves however it ends. @throws UNAVAILABLE when it cannot be started, ABORTED
+ */
 export function runCommand(
   argv: readonly string[],
   options: CommandOptions = {},
@@ -61,13 +66,16 @@ export function runCommand(
     child.once('close', (code) => {
       resolve({ code: code ?? undefined, stdout: stdout(), stderr: stderr() })
     })
-    // A tool that ends without reading its input is judged by its exit code, not by the broken pipe.
+    // A tool that ends without reading its input is judged by its exit code, not by the broken
+    // pipe.
     child.stdin?.on('error', () => {})
     child.stdin?.end(options.input)
   })
 }
 
-/** Runs `argv`, which must succeed; gives its standard output. @throws RUNTIME_FAILED with its words */
+/**
+ * Runs `argv`, which must succeed; gives its standard output. @throws RUNTIME_FAILED with its words
+ */
 export async function runTool(
   argv: readonly string[],
   options: CommandOptions = {},

@@ -1,11 +1,11 @@
 /**
- * The monitor that is always there: `/bin/sh` waits for one command and writes its exit code. Used for
- * OCI runtimes where conmon is missing, and by the process executor. Its log is raw: one file a stream,
- * no times.
+ * The monitor that is always there: `/bin/sh` waits for one command and writes its exit code. Used
+ * for OCI runtimes where conmon is missing, and by the process executor. Its log is raw: one file a
+ * stream, no times.
  *
- * The shell catches HUP, INT and TERM with an empty handler rather than ignoring them: an ignored signal
- * would stay ignored in the command, a handled one is reset. The command runs in the foreground, because
- * POSIX shells let background commands ignore SIGINT.
+ * The shell catches HUP, INT and TERM with an empty handler rather than ignoring them: an ignored
+ * signal would stay ignored in the command, a handled one is reset. The command runs in the
+ * foreground, because POSIX shells let background commands ignore SIGINT.
  */
 import { spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'

@@ -7,7 +7,10 @@ export const STOP_SIGNAL_DEFAULT = 'SIGTERM'
 
 /** Highest signal number of Linux. */
 const SIGNAL_MAX = 64
-/** First real-time signal that user programs see under glibc and musl alike (34; 32 and 33 are libc's). */
+/**
+ * First real-time signal that user programs see under glibc and musl alike (34; 32 and 33 are
+ * libc's).
+ */
 const SIGNAL_RTMIN = 34
 
 const NUMBERS: ReadonlyMap<string, number> = new Map(Object.entries(constants.signals))

@@ -1,8 +1,8 @@
 /**
- * Tells the cluster what this node observes. Reports are collected for `COALESCE_MS`, so that the steps
- * of many tasks become one proposal, and the newest status of a task wins over older ones that are still
- * waiting. A proposal that fails (no leader, partition) is repeated for ever: with the same request id
- * while its content is the same, since its first attempt may yet take effect.
+ * Tells the cluster what this node observes. Reports are collected for `COALESCE_MS`, so that the
+ * steps of many tasks become one proposal, and the newest status of a task wins over older ones
+ * that are still waiting. A proposal that fails (no leader, partition) is repeated for ever: with
+ * the same request id while its content is the same, since its first attempt may yet take effect.
  */
 import { delay } from '../base/clock.ts'
 import type { Clock } from '../base/clock.ts'
@@ -17,7 +17,9 @@ import type { ObserveTaskAction, Proposer } from '../store/transaction.ts'
 /** Milliseconds that reports wait for company. */
 export const COALESCE_MS = 10
 
-/** First and longest pause after a proposal failed, milliseconds; doubled each time, with jitter. */
+/**
+ * First and longest pause after a proposal failed, milliseconds; doubled each time, with jitter.
+ */
 export const RETRY_MS_MIN = 100
 export const RETRY_MS_MAX = 5_000
 
@@ -125,7 +127,7 @@ export class StatusReporter {
 }
 
 /** Waits; false when `signal` aborted. */
-async function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<boolean> {
+export async function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<boolean> {
   try {
     await delay(clock, delayMs, signal)
     return true

@@ -1,5 +1,6 @@
 /**
- * mount(2) and umount2(2) without a process: through koffi (about 5 µs a call), or by the `mount` and
+ * mount(2) and umount2(2) without a process: through koffi (about 5 µs a call), or by the `mount`
+ * and
  * `umount` tools where koffi cannot load. Node itself has neither.
  */
 import { constants } from 'node:os'
@@ -9,7 +10,9 @@ import { runTool } from './run-command.ts'
 /** Longest option text that mount(2) takes: one page, with its final zero. */
 export const MOUNT_OPTIONS_BYTES_MAX = 4095
 
-/** Lazy detach: the mount vanishes from the tree at once, and for good when its last user is gone. */
+/**
+ * Lazy detach: the mount vanishes from the tree at once, and for good when its last user is gone.
+ */
 const MNT_DETACH = 2
 /** Not to follow a symbolic link at the end of the target. */
 const UMOUNT_NOFOLLOW = 8
@@ -42,7 +45,7 @@ export async function openMounter(): Promise<Mounter> {
     const { default: koffi } = await import('koffi')
     const library = koffi.load(null)
     const mount = library.func(
-      'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
+      'int mount(const char *from, const char *to, const char *type, ulong flags, const char *o)',
     ) as NativeFunction
     const unmount = library.func('int umount2(const char *target, int flags)') as NativeFunction
     return new NativeMounter({ mount, unmount, errno: () => koffi.errno() })

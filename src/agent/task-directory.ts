@@ -1,10 +1,11 @@
 /**
  * The tasks of this node on disk: `<data>/tasks/<task id>/task.json` beside the executor's files
- * (`task-files.ts`). This is the truth about what runs here; memory and store are read from it and from
- * the replica again after a crash.
+ * (`task-files.ts`). This is the truth about what runs here; memory and store are read from it and
+ * from the replica again after a crash.
  *
- * `seenIndex` guards against a replica that is behind: after a restart the store may not yet know a task
- * that it knew before. A task is taken for removed only when the store is at least as new as the record.
+ * `seenIndex` guards against a replica that is behind: after a restart the store may not yet know a
+ * task that it knew before. A task is taken for removed only when the store is at least as new as the
+ * record.
  */
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -56,8 +57,8 @@ export class TaskDirectories {
   }
 
   /**
-   * All records. `unreadable` are directories whose record is torn; nothing is known of them but their
-   * id, which is their name.
+   * All records. `unreadable` are directories whose record is torn; nothing is known of them but
+   * their id, which is their name.
    */
   async list(): Promise<{ readonly records: TaskRecord[]; readonly unreadable: string[] }> {
     await mkdir(this.#root, { recursive: true, mode: 0o700 })

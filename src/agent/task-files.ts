@@ -1,6 +1,6 @@
 /**
- * The files that an executor and its monitor leave in a task directory. The same for every monitor, so
- * that the agent is stateless over restarts (reference runtime §1.3):
+ * The files that an executor and its monitor leave in a task directory. The same for every monitor,
+ * so that the agent is stateless over restarts (reference runtime §1.3):
  *
  * ```
  * <data>/tasks/<task id>/

@@ -1,10 +1,11 @@
 /**
- * Reading a task's log files. conmon writes `<RFC 3339 with nanoseconds> <stream> <F|P> <text>`, where P
- * is a part of a longer line. The sh monitor writes raw bytes, one file a stream: such lines carry the
- * time at which the file was last written, which is honest only for the newest; there is no better.
+ * Reading a task's log files. conmon writes `<RFC 3339 with nanoseconds> <stream> <F|P> <text>`,
+ * where P is a part of a longer line. The sh monitor writes raw bytes, one file a stream: such
+ * lines carry the time at which the file was last written, which is honest only for the newest;
+ * there is no better.
  *
- * A follower polls: inotify cannot tell a truncation (conmon's answer to `LOG_BYTES_MAX`) from a write,
- * and a poll of one `fstat` each `FOLLOW_POLL_MS` costs nothing that matters.
+ * A follower polls: inotify cannot tell a truncation (conmon's answer to `LOG_BYTES_MAX`) from a
+ * write, and a poll of one `fstat` each `FOLLOW_POLL_MS` costs nothing that matters.
  */
 import { open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
@@ -47,7 +48,11 @@ export interface LogQuery {
 /** Whether a follower may stop: the task has ended and will write no more. */
 export type IsFinished = () => Promise<boolean>
 
-/** The log of the task in `files`. Ends at the end of the file, or, following, when the task has ended. */
+/**
+ * The log of the task in `files`. Ends at the end of the file, or, following, when the task has
+ * ended.
+ * @yields lines in the order of the file; of raw logs, first all of one stream, then of the other
+ */
 export async function* readTaskLog(
   files: TaskFiles,
   query: LogQuery,
@@ -64,15 +69,10 @@ export async function* readTaskLog(
     yield* await firstLines(cursors, query.tail, wanted)
     while (query.follow === true && query.signal?.aborted !== true) {
       const finished = await components.isFinished()
-      let count = 0
-      for (const cursor of cursors) {
-        for await (const line of cursor.read()) {
-          count += 1
-          if (wanted(line)) yield line
-        }
-      }
-      if (finished && count === 0) return
-      if (count === 0 && !(await pause(components.clock, query.signal))) return
+      const before = lineCount(cursors)
+      for (const cursor of cursors) yield* filter(cursor.read(), wanted)
+      if (lineCount(cursors) > before) continue
+      if (finished || !(await pause(components.clock, query.signal))) return
     }
   } finally {
     await Promise.all(cursors.map((cursor) => cursor.close()))
@@ -94,6 +94,17 @@ async function firstLines(
     }
   }
   return most === 0 ? [] : lines.slice(-most)
+}
+
+function lineCount(cursors: readonly LogCursor[]): number {
+  return cursors.reduce((sum, cursor) => sum + cursor.lineCount, 0)
+}
+
+async function* filter(
+  lines: AsyncIterable<LogLine>,
+  wanted: (line: LogLine) => boolean,
+): AsyncGenerator<LogLine> {
+  for await (const line of lines) if (wanted(line)) yield line
 }
 
 async function pause(clock: Clock, signal: AbortSignal | undefined): Promise<boolean> {
@@ -128,6 +139,7 @@ class LogCursor {
   readonly #rawStream: 'stdout' | 'stderr' | undefined
   #file: FileHandle | undefined
   #position = 0
+  #lineCount = 0
   /** Bytes of a line whose end is not there yet. */
   #rest: Buffer = Buffer.alloc(0)
   /** Text of conmon's parts (P) of a line, by stream. */
@@ -136,6 +148,11 @@ class LogCursor {
   constructor(path: string, rawStream: 'stdout' | 'stderr' | undefined) {
     this.#path = path
     this.#rawStream = rawStream
+  }
+
+  /** Lines seen so far, wanted or not. */
+  get lineCount(): number {
+    return this.#lineCount
   }
 
   async *read(): AsyncGenerator<LogLine> {
@@ -180,6 +197,7 @@ class LogCursor {
   }
 
   #decode(text: string, modified: string): LogLine | undefined {
+    this.#lineCount += 1
     if (this.#rawStream !== undefined) {
       return { stream: this.#rawStream, time: modified, line: text }
     }

@@ -8,9 +8,9 @@
  *      │            └► REJECTED | FAILED    └► FAILED   │
  *      └────────────┴───────────┴───── desired beyond RUNNING ──► SHUTDOWN
  * ```
- * Observed states only grow. One loop walks this; `update` and `remove` only change what is wanted and
- * wake it. The loop begins with what is on disk and in the kernel, so it is the same after a crash: a
- * container that runs is adopted untouched.
+ * Observed states only grow. One loop walks this; `update` and `remove` only change what is wanted
+ * and wake it. The loop begins with what is on disk and in the kernel, so it is the same after a
+ * crash: a container that runs is adopted untouched.
  * Source: swarmkit `agent/exec/controller.go`, `design/task_model.md`.
  */
 import { delay } from '../base/clock.ts'
@@ -31,7 +31,10 @@ export const STOP_GRACE_MS_DEFAULT = 10_000
 /** Pause before an image that no reachable peer has is asked for again, milliseconds. */
 export const IMAGE_RETRY_MS = 2_000
 
-/** Attempts to get an image that is only unreachable; then the task is rejected and may go elsewhere. */
+/**
+ * Attempts to get an image that is only unreachable; then the task is rejected and may go
+ * elsewhere.
+ */
 export const IMAGE_ATTEMPTS_MAX = 5
 
 const NANOSECONDS_PER_MS = 1e6
@@ -164,6 +167,8 @@ export class TaskRunner {
         if (this.#stopping.signal.aborted) return this.#observe('shutdown')
         if (this.#wasStarted()) return this.#exitStatus(LOST)
         return this.#prepareAndRun()
+      default:
+        return presence satisfies never
     }
   }
 
@@ -265,7 +270,9 @@ export class TaskRunner {
     return this.#observe('rejected', { err })
   }
 
-  /** The address must be free before a successor starts, and the end on disk after its successor. */
+  /**
+   * The address must be free before a successor starts, and the end on disk after its successor.
+   */
   async #end(status: TaskStatus): Promise<void> {
     const byItself = !this.#stopping.signal.aborted
     this.#record = { ...this.#record, status }

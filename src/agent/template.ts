@@ -1,6 +1,6 @@
 /**
- * Docker's service templates: `{{.Task.Slot}}` and its few sisters in hostname, environment and mounts.
- * Only what Docker documents; anything else is refused with its text, as Docker refuses it.
+ * Docker's service templates: `{{.Task.Slot}}` and its few sisters in hostname, environment and
+ * mounts. Only what Docker documents; anything else is refused with its text, as Docker refuses it.
  * Source: Docker docs, "Create services using templates".
  */
 import { SwarmError } from '../base/errors.ts'

@@ -14,7 +14,7 @@ import type { LogLine, LogQuery } from './task-log.ts'
 import { expandTemplate } from './template.ts'
 import { imageOf } from './testing/rootfs.ts'
 
-test('Command replaces the entry point and drops the image’s arguments; Args replaces them', (t) => {
+test('Command replaces the entry point and its arguments; Args only those', (t) => {
   const { config } = imageOf('/', { entrypoint: ['entry'], command: ['default'] })
   t.deepEqual(commandLine(config, { Image: '' }), ['entry', 'default'])
   t.deepEqual(commandLine(config, { Image: '', Args: ['a'] }), ['entry', 'a'])
@@ -65,7 +65,7 @@ test('a process is ours only when its start time and boot agree', (t) => {
   t.is(markProcess(2 ** 22 + 1), undefined)
 })
 
-test('start slots admit so many at once, in order, and a withdrawn caller leaves the queue', async (t) => {
+test('start slots admit in order, and a withdrawn caller leaves the queue', async (t) => {
   const slots = new StartSlots(1)
   const order: string[] = []
   const open = Promise.withResolvers<void>()
@@ -134,7 +134,7 @@ test('"since" compares times of any precision and zone', async (t) => {
   })
 })
 
-test('a follower sees what is appended, survives a truncation, and ends with the task', async (t) => {
+test('a follower sees appended lines, survives truncation, ends with the task', async (t) => {
   await withLog(async (files, read) => {
     await writeFile(files.log, LOG)
     let finished = false

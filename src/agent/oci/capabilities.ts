@@ -1,6 +1,6 @@
 /**
- * Linux capabilities of a container: Docker's default fourteen, plus what the spec adds, minus what it
- * drops. They go into the bounding, effective and permitted sets, never into the inheritable or
+ * Linux capabilities of a container: Docker's default fourteen, plus what the spec adds, minus what
+ * it drops. They go into the bounding, effective and permitted sets, never into the inheritable or
  * ambient ones (CVE-2022-29162).
  */
 import { SwarmError } from '../../base/errors.ts'

@@ -1,10 +1,10 @@
 /**
- * conmon as the monitor: 2 MB a container, log lines with time and stream, exit code and out-of-memory
- * mark in files.
+ * conmon as the monitor: 2 MB a container, log lines with time and stream, exit code and
+ * out-of-memory mark in files.
  *
  * Protocol: conmon waits for a byte on `_OCI_STARTPIPE`, forks away into its own session, runs
- * `<runtime> create`, and writes one JSON line to `_OCI_SYNCPIPE`: `{"data": pid}`, or a negative number
- * with the runtime's words in `message`. The descriptors' numbers go by environment, not by flags.
+ * `<runtime> create`, and writes one JSON line to `_OCI_SYNCPIPE`: `{"data": pid}`, or a negative
+ * number with the runtime's words in `message`. The descriptors' numbers go by environment.
  * Source: conmon 2.1 `src/conmon.c`, `write_sync_fd`; reference runtime §1.3.
  */
 import { spawn } from 'node:child_process'

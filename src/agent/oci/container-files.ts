@@ -1,4 +1,7 @@
-/** The files that a container sees bind-mounted from its task directory: hosts, resolv.conf, hostname. */
+/**
+ * The files that a container sees bind-mounted from its task directory: hosts, resolv.conf,
+ * hostname.
+ */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TaskPlan } from '../ports.ts'

@@ -157,7 +157,8 @@ withContainers('bind mounts, volumes, tmpfs and a read-only root behave as asked
   await mkdir(source, { recursive: true })
   await writeFile(join(source, 'word'), 'hello\n')
   const script = `cat /shared/word; touch /shared/x 2>/dev/null; echo bind $?
-    touch /x 2>/dev/null; echo root $?; touch /scratch/x; echo tmpfs $?; touch /data/x; echo volume $?`
+    touch /x 2>/dev/null; echo root $?; touch /scratch/x; echo tmpfs $?
+    touch /data/x; echo volume $?`
   const { output } = await runTask(t, place(), {
     script,
     container: {
@@ -240,7 +241,8 @@ withContainers('containers reach each other and the node over the bridge', async
   const address = node.address()
   const port = typeof address === 'object' && address !== null ? address.port : 0
   const script = `ping -c 1 -W 2 ${SUBNET}.2 >/dev/null && echo pinged
-    i=0; until wget -q -O - http://${SUBNET}.2/; do i=$((i+1)); [ $i -lt 50 ] || exit 1; sleep 0.1; done
+    i=0; until wget -q -O - http://${SUBNET}.2/; do
+      i=$((i+1)); [ $i -lt 50 ] || exit 1; sleep 0.1; done
     wget -q -O - http://${SUBNET}.1:${port}/; echo
     cat /etc/resolv.conf; grep testhost /etc/hosts; ip route | head -1`
   const { output } = await runTask(t, place(), { script, networking: networking(3) })
@@ -264,7 +266,8 @@ withContainers('an address can be used again at once after its holder was releas
     nameservers: [],
   }
   for (const word of ['first', 'second', 'third']) {
-    const script = `mkdir /www; echo ${word} > /www/index.html; httpd -p 80 -h /www; echo up; sleep 600`
+    const script = `mkdir /www; echo ${word} > /www/index.html
+      httpd -p 80 -h /www; echo up; sleep 600`
     const plan = await startTask(t, place(), { script, networking })
     await untilOutput(plan.directory, 'up')
     t.is(await (await fetch(`http://${SUBNET}.9/`)).text(), `${word}\n`)

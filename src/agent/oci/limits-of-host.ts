@@ -1,7 +1,7 @@
 /**
  * What this process may hand on: its capabilities and resource limits. A runtime that is asked for
- * more fails outright ("Operation not permitted" on hosts whose root lacks CAP_SYS_RESOURCE), so every
- * wish is clamped to this. Source: reference runtime §1.1; proc(5).
+ * more fails outright ("Operation not permitted" on hosts whose root lacks CAP_SYS_RESOURCE), so
+ * every wish is clamped to this. Source: reference runtime §1.1; proc(5).
  */
 import { readFileSync } from 'node:fs'
 import { ALL_CAPABILITIES, decodeCapabilityMask } from './capabilities.ts'

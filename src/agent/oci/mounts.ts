@@ -1,4 +1,6 @@
-/** What is mounted inside a container: the kernel's filesystems, our small files, the spec's mounts. */
+/**
+ * What is mounted inside a container: the kernel's filesystems, our small files, the spec's mounts.
+ */
 import { existsSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { isAbsolute, join, normalize } from 'node:path'
@@ -71,7 +73,10 @@ export function systemMounts(facts: CgroupFacts): OciMount[] {
   ]
 }
 
-/** Translates the spec's mounts, in order of depth. Makes volume directories. @throws INVALID_ARGUMENT */
+/**
+ * Translates the spec's mounts, in order of depth. Makes volume directories. @throws
+ * INVALID_ARGUMENT
+ */
 export async function specMounts(
   mounts: readonly MountSpec[],
   place: VolumePlace,
@@ -96,6 +101,8 @@ async function specMount(mount: MountSpec, place: VolumePlace): Promise<OciMount
     case 'npipe':
     case 'cluster':
       throw invalidMount(mount, 'mount type is not supported on Linux nodes of Skein')
+    default:
+      return mount.Type satisfies never
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * The container's root: an overlay of the image's read-only layers and a private upper directory.
- * mount(2) takes one page of options. Lists that are longer, or paths with characters that overlayfs
- * gives a meaning (`:`, `,`, `\`), go through short links relative to the task directory.
+ * mount(2) takes one page of options. Lists that are longer, or paths with characters that
+ * overlayfs gives a meaning (`:`, `,`, `\`), go through short links relative to the task directory.
  */
 import { mkdir, symlink } from 'node:fs/promises'
 import { join } from 'node:path'

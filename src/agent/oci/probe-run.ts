@@ -1,4 +1,6 @@
-/** The test container of `probe.ts`: the host's own shell, bind-mounted read-only, must exit with 7. */
+/**
+ * The test container of `probe.ts`: the host's own shell, bind-mounted read-only, must exit with 7.
+ */
 import { existsSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,7 +1,7 @@
 /**
- * Which runtime and monitor work on this host. Being installed proves nothing (crun 1.8 refuses hybrid
- * cgroups, hardened roots lack capabilities): each candidate runs a real container through the same
- * executor that tasks will use, and must bring its exit code back. Best first:
+ * Which runtime and monitor work on this host. Being installed proves nothing (crun 1.8 refuses
+ * hybrid cgroups, hardened roots lack capabilities): each candidate runs a real container through
+ * the same executor that tasks will use, and must bring its exit code back. Best first:
  * crun+conmon, runc+conmon, crun+sh, runc+sh.
  */
 import { accessSync, constants, readFileSync } from 'node:fs'

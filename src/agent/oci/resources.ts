@@ -1,4 +1,6 @@
-/** Limits and reservations as cgroup settings, in the OCI form that both cgroup versions understand. */
+/**
+ * Limits and reservations as cgroup settings, in the OCI form that both cgroup versions understand.
+ */
 import { existsSync, readFileSync } from 'node:fs'
 import type { TaskSpec } from '../../store/spec.ts'
 
@@ -33,7 +35,9 @@ const NANO = 1e9
 /** The least memory a container can start with, bytes: Docker's limit. */
 export const MEMORY_BYTES_MIN = 6 * 1024 * 1024
 
-/** Translates a task's resources. On version 2 the runtime itself turns shares into weight and swap. */
+/**
+ * Translates a task's resources. On version 2 the runtime itself turns shares into weight and swap.
+ */
 export function cgroupResources(
   resources: TaskSpec['Resources'],
   facts: CgroupFacts,
@@ -72,7 +76,9 @@ export function readCgroupFacts(
   return { mode: extra ? 'hybrid' : 'v1', limitsSwap }
 }
 
-/** Memory and swap together are held to the limit: a container over it is killed, not swapped out. */
+/**
+ * Memory and swap together are held to the limit: a container over it is killed, not swapped out.
+ */
 function memoryLimit(bytes: number, facts: CgroupFacts): { limit?: number; swap?: number } {
   if (bytes <= 0) return {}
   const limit = Math.max(bytes, MEMORY_BYTES_MIN)

@@ -1,7 +1,8 @@
 /**
  * Reading a file of a container's root from outside. The root is untrusted: any component may be a
- * symbolic link to the host's `/etc/shadow`. Paths are resolved component by component, links and `..`
- * inside the root. Only for roots that nothing runs in yet, so that nobody changes them meanwhile.
+ * symbolic link to the host's `/etc/shadow`. Paths are resolved component by component, links and
+ * `..` inside the root. Only for roots that nothing runs in yet, so that nobody changes them
+ * meanwhile.
  */
 import { lstat, open, readlink } from 'node:fs/promises'
 import { constants } from 'node:fs'

@@ -75,10 +75,12 @@ test('limits and reservations become quota, shares, memory with swap, and pids',
   })
 })
 
-test('containers see cgroups read-only except where the host’s layout forbids mounting them', (t) => {
-  const has = (mode: 'v1' | 'v2' | 'hybrid'): boolean =>
-    systemMounts({ mode, limitsSwap: true }).some((mount) => mount.type === 'cgroup')
-  t.deepEqual([has('v1'), has('v2'), has('hybrid')], [true, true, false])
+test('containers see cgroups read-only unless the host’s layout forbids it', (t) => {
+  const modes = ['v1', 'v2', 'hybrid'] as const
+  const seen = modes.filter((mode) =>
+    systemMounts({ mode, limitsSwap: true }).some((mount) => mount.type === 'cgroup'),
+  )
+  t.deepEqual(seen, ['v1', 'v2'])
 })
 
 test('users are found by name and number in the image’s own files', (t) => {
@@ -142,9 +144,11 @@ test('mounts are checked in Docker’s words and ordered by depth', async (t) =>
   await t.throwsAsync(specMounts([escape], place), { message: /invalid volume name/ })
 })
 
+function names(capabilities: readonly string[], architecture = 'x64'): ReadonlySet<string> {
+  return new Set(seccompFilter(capabilities, architecture)?.syscalls[0]?.names)
+}
+
 test('the system call filter allows ordinary calls and widens only with capabilities', (t) => {
-  const names = (capabilities: readonly string[], architecture = 'x64'): ReadonlySet<string> =>
-    new Set(seccompFilter(capabilities, architecture)?.syscalls[0]?.names)
   const plain = names(DEFAULT_CAPABILITIES)
   for (const name of ['read', 'openat', 'futex', 'epoll_wait', 'chroot', 'arch_prctl']) {
     t.true(plain.has(name), name)

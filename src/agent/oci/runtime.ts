@@ -1,10 +1,10 @@
 /**
- * One OCI runtime (crun or runc) as a command. Its state lives under `/run`: it is about processes, and
- * must be gone after a reboot.
+ * One OCI runtime (crun or runc) as a command. Its state lives under `/run`: it is about processes,
+ * and must be gone after a reboot.
  *
  * crun 1.8 refuses to create containers where cgroup v1 has a v2 tree with controllers beside it
- * ("hybrid"). Creating in a private mount namespace without that tree works, and changes nothing on the
- * host. Only `create` and `run` need it (measured: `start`, `kill`, `delete` do not look).
+ * ("hybrid"). Creating in a private mount namespace without that tree works, and changes nothing on
+ * the host. Only `create` and `run` need it (measured: `start`, `kill`, `delete` do not look).
  */
 import { SwarmError } from '../../base/errors.ts'
 import { runCommand, runTool } from '../run-command.ts'

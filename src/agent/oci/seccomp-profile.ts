@@ -1,9 +1,9 @@
 /**
- * Which system calls a container may make: data only; `seccomp.ts` turns it into the OCI form. The rule
- * is an allow list; what is absent fails with EPERM. Written by subsystem from the kernel's own table
- * (`syscalls(2)`), leaving out what reaches the whole machine (modules, mounts, clocks, keyrings, kexec,
- * swap, raw I/O, BPF, userfaultfd, io_uring, NUMA policy) unless a capability says otherwise: the same
- * line that Docker's default draws, so that images behave alike.
+ * Which system calls a container may make: data only; `seccomp.ts` turns it into the OCI form. The
+ * rule is an allow list; what is absent fails with EPERM. Written by subsystem from the kernel's
+ * own table (`syscalls(2)`), leaving out what reaches the whole machine (modules, mounts, clocks,
+ * keyrings, kexec, swap, raw I/O, BPF, userfaultfd, io_uring, NUMA policy) unless a capability says
+ * otherwise: the same line that Docker's default draws, so that images behave alike.
  */
 
 /** A set of calls and when they are allowed. */
@@ -47,8 +47,8 @@ export const SYSCALL_GROUPS: readonly SyscallGroup[] = [
   },
   {
     about: 'memory',
-    names: `brk madvise map_shadow_stack memfd_create memfd_secret mincore mlock mlock2 mlockall mmap
-      mmap2 mprotect mremap mseal msync munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect
+    names: `brk madvise map_shadow_stack memfd_create memfd_secret mincore mlock mlock2 mlockall
+      mmap mmap2 mprotect mremap mseal msync munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect
       process_mrelease remap_file_pages membarrier`,
   },
   {

@@ -1,4 +1,6 @@
-/** Turns `seccomp-profile.ts` into the OCI form for one architecture and one set of capabilities. */
+/**
+ * Turns `seccomp-profile.ts` into the OCI form for one architecture and one set of capabilities.
+ */
 import {
   ADDRESS_FAMILY_VSOCK,
   CLONE_NAMESPACE_FLAGS,

@@ -46,9 +46,11 @@ export class ShOciMonitor implements Monitor {
   async #awaitPid(files: TaskFiles, errorLog: string): Promise<number> {
     const deadline = this.#clock.monotonicMs() + START_TIMEOUT_MS
     while (this.#clock.monotonicMs() < deadline) {
+      // In this order: a short task may write both files between the two looks.
+      const ended = (await files.readExit()) !== undefined
       const pid = await readPidFile(files.pid)
       if (pid !== undefined) return pid
-      if ((await files.readExit()) !== undefined) {
+      if (ended) {
         const words = (await readTextFile(errorLog))?.trim() ?? ''
         throw new SwarmError(
           'RUNTIME_FAILED',

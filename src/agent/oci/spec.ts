@@ -1,6 +1,6 @@
 /**
- * The OCI `config.json` of a task: pure, from values that were looked up before. Version 1.0.2 is what
- * both old and new runtimes accept.
+ * The OCI `config.json` of a task: pure, from values that were looked up before. Version 1.0.2 is
+ * what both old and new runtimes accept.
  * Source: OCI runtime-spec 1.0.2 `config.md`, `config-linux.md`; Docker's defaults.
  */
 import type { TaskPlan } from '../ports.ts'

@@ -1,6 +1,6 @@
 /**
- * Who the container's process is: Docker's user strings (`uid`, `name`, `uid:gid`, `name:group`) against
- * the image's own `/etc/passwd` and `/etc/group`.
+ * Who the container's process is: Docker's user strings (`uid`, `name`, `uid:gid`, `name:group`)
+ * against the image's own `/etc/passwd` and `/etc/group`.
  */
 import { SwarmError } from '../../base/errors.ts'
 

@@ -1,7 +1,7 @@
 /**
- * The small shell script that turns the monitor's child into the task: mounts (in a mount namespace of
- * its own), then one `exec` after another, so that the pid never changes. Generated with every value
- * quoted, readable by its owner only: environments hold secrets, and arguments show in `ps`.
+ * The small shell script that turns the monitor's child into the task: mounts (in a mount namespace
+ * of its own), then one `exec` after another, so that the pid never changes. Generated with every
+ * value quoted, readable by its owner only: environments hold secrets, and arguments show in `ps`.
  */
 import type { OciMount } from '../oci/mounts.ts'
 
@@ -71,7 +71,8 @@ function rootLines(request: LaunchRequest): string[] {
   return [
     `mount -t overlay overlay -o ${quote(options)} rootfs`,
     ...host,
-    'if [ -e rootfs/etc/resolv.conf ]; then mount --bind /etc/resolv.conf rootfs/etc/resolv.conf; fi',
+    'names=/etc/resolv.conf',
+    'if [ -e rootfs$names ]; then mount --bind $names rootfs$names; fi',
     ...request.mounts.flatMap(mountLines),
   ]
 }
@@ -84,7 +85,8 @@ function mountLines(mount: OciMount): string[] {
     return [`mkdir -p ${target}`, `mount -t tmpfs -o ${options} tmpfs ${target}`]
   }
   return [
-    `if [ -d ${source} ]; then mkdir -p ${target}; else mkdir -p "$(dirname ${target})"; : >>${target}; fi`,
+    `if [ -d ${source} ]; then mkdir -p ${target}`,
+    `else mkdir -p "$(dirname ${target})"; : >>${target}; fi`,
     `mount --rbind ${source} ${target}`,
     ...(mount.options.includes('ro') ? [`mount -o remount,bind,ro ${target}`] : []),
   ]

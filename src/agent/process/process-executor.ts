@@ -1,9 +1,10 @@
 /**
- * Tasks as plain supervised processes, for nodes without a container runtime or without root. A task
- * gets a session of its own and, where the kernel allows it, its image's files as root directory; it
- * shares everything else with the host, its network above all. So it must listen where it is told:
- * `SKEIN_PORT_<target port>` on loopback (`PORT` for the first), which the node reports as the task's
- * ports. Limits are not enforced. `isolation` says all this honestly.
+ * Tasks as plain supervised processes, for nodes without a container runtime or without root. A
+ * task gets a session of its own and, where the kernel allows it, its image's files as root
+ * directory; it shares everything else with the host, its network above all. So it must listen
+ * where it is told:
+ * `SKEIN_PORT_<target port>` on loopback (`PORT` for the first), which the node reports as the
+ * task's ports. Limits are not enforced. `isolation` says all this honestly.
  */
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
@@ -20,7 +21,7 @@ import { readFileInRoot } from '../oci/rootfs-path.ts'
 import { resolveUser } from '../oci/user.ts'
 import type { ContainerUser } from '../oci/user.ts'
 import type { Executor, TaskExit, TaskPlan, TaskPresence } from '../ports.ts'
-import { isAlive, markProcess, signalGroup } from '../process-mark.ts'
+import { isAlive, killOrphans, markProcess, signalProcess } from '../process-mark.ts'
 import { toolEnvironment } from '../run-command.ts'
 import { spawnShMonitor } from '../sh-monitor.ts'
 import { stopTask } from '../stop-process.ts'
@@ -123,13 +124,16 @@ export class ProcessExecutor implements Executor {
     const files = new TaskFiles(directory)
     const mark = await files.readProcess()
     if (mark === undefined) return
-    const send = (signal: number): boolean => signalGroup(mark, signal)
+    const send = (signal: number): boolean => signalProcess(mark, signal)
     await stopTask(files, this.#clock, { ...options, send })
+    killOrphans(mark)
   }
 
-  /** Mounts vanish with the process's namespace; only files are left. */
+  /** Mounts vanish with the processes' namespace; what the first process left behind is killed. */
   async release(directory: string): Promise<void> {
     if (!existsSync(join(directory, 'launch'))) return
+    const mark = await new TaskFiles(directory).readProcess()
+    if (mark !== undefined) killOrphans(mark)
     await removeAllBut(directory, KEPT_FILES)
   }
 
@@ -179,9 +183,10 @@ export class ProcessExecutor implements Executor {
   async #awaitPid(files: TaskFiles): Promise<number> {
     const deadline = this.#clock.monotonicMs() + START_TIMEOUT_MS
     for (;;) {
+      // In this order: a short task may write both files between the two looks.
+      const ended = (await files.readExit()) !== undefined
       const pid = await readPidFile(files.pid)
       if (pid !== undefined) return pid
-      const ended = (await files.readExit()) !== undefined
       if (ended || this.#clock.monotonicMs() > deadline) {
         const words = (await readTextFile(files.rawLog('stderr')))?.trim() ?? ''
         throw new SwarmError(

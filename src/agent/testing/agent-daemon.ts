@@ -1,6 +1,7 @@
 /**
- * A process that runs an agent and nothing else, to be killed with SIGKILL by a test. Its cluster is a
- * store of its own with one task, given by the arguments; when the task runs, it prints one JSON line.
+ * A process that runs an agent and nothing else, to be killed with SIGKILL by a test. Its cluster
+ * is a store of its own with one task, given by the arguments; when the task runs, it prints one
+ * JSON line.
  */
 import { systemClock } from '../../base/clock.ts'
 import { silentLogger } from '../../base/log.ts'

@@ -62,6 +62,11 @@ export async function untilOutput(directory: string, line: string): Promise<void
 
 /** Adds the tests to `test`. `name` begins their titles; `place` is asked when a test runs. */
 export function executorConformance(test: TestFn, name: string, place: () => ExecutorPlace): void {
+  lifeTests(test, name, place)
+  stopTests(test, name, place)
+}
+
+function lifeTests(test: TestFn, name: string, place: () => ExecutorPlace): void {
   test(`${name}: environment, streams and exit code come through`, async (t) => {
     const script = 'echo "$FROM_IMAGE $FROM_SPEC"; echo problem >&2; exit 42'
     const { output, exitCode } = await runTask(t, place(), { script, env: ['FROM_SPEC=it is'] })
@@ -87,28 +92,7 @@ export function executorConformance(test: TestFn, name: string, place: () => Exe
     })
   })
 
-  test(`${name}: the stop signal is delivered and its handler’s exit code kept`, async (t) => {
-    const script = 'trap "echo bye; exit 3" TERM; echo up; while :; do sleep 0.05; done'
-    const plan = await startTask(t, place(), { script })
-    await untilOutput(plan.directory, 'up')
-    await place().executor.stop(plan.directory, { signalName: 'SIGTERM', graceMs: 10_000 })
-    const exit = await place().executor.wait(plan.directory, { signal: SIGNAL })
-    t.is(exit.exitCode, 3)
-    t.deepEqual(await outputOf(plan.directory), ['stdout:up', 'stdout:bye'])
-  })
-
-  test(`${name}: a task that ignores the stop signal is killed after the grace period`, async (t) => {
-    const script = 'trap "" TERM; echo up; while :; do sleep 0.05; done'
-    const plan = await startTask(t, place(), { script })
-    await untilOutput(plan.directory, 'up')
-    const before = systemClock.monotonicMs()
-    await place().executor.stop(plan.directory, { signalName: 'SIGTERM', graceMs: 300 })
-    t.true(systemClock.monotonicMs() - before >= 290)
-    const exit = await place().executor.wait(plan.directory, { signal: SIGNAL })
-    t.is(exit.exitCode, 137)
-  })
-
-  test(`${name}: output stays readable after release; release and remove are idempotent`, async (t) => {
+  test(`${name}: output outlives release; release and remove are idempotent`, async (t) => {
     const { executor } = place()
     const plan = await startTask(t, place(), { script: 'echo kept' })
     await executor.wait(plan.directory, { signal: SIGNAL })
@@ -129,6 +113,29 @@ export function executorConformance(test: TestFn, name: string, place: () => Exe
     await executor.prepare(plan, { signal: SIGNAL })
     await executor.start(plan)
     t.is((await executor.wait(plan.directory, { signal: SIGNAL })).exitCode, 5)
+  })
+}
+
+function stopTests(test: TestFn, name: string, place: () => ExecutorPlace): void {
+  test(`${name}: the stop signal is delivered and its handler’s exit code kept`, async (t) => {
+    const script = 'trap "echo bye; exit 3" TERM; echo up; while :; do sleep 0.05; done'
+    const plan = await startTask(t, place(), { script })
+    await untilOutput(plan.directory, 'up')
+    await place().executor.stop(plan.directory, { signalName: 'SIGTERM', graceMs: 10_000 })
+    const exit = await place().executor.wait(plan.directory, { signal: SIGNAL })
+    t.is(exit.exitCode, 3)
+    t.deepEqual(await outputOf(plan.directory), ['stdout:up', 'stdout:bye'])
+  })
+
+  test(`${name}: a task that ignores its stop signal is killed after the grace`, async (t) => {
+    const script = 'trap "" TERM; echo up; while :; do sleep 0.05; done'
+    const plan = await startTask(t, place(), { script })
+    await untilOutput(plan.directory, 'up')
+    const before = systemClock.monotonicMs()
+    await place().executor.stop(plan.directory, { signalName: 'SIGTERM', graceMs: 300 })
+    t.true(systemClock.monotonicMs() - before >= 290)
+    const exit = await place().executor.wait(plan.directory, { signal: SIGNAL })
+    t.is(exit.exitCode, 137)
   })
 
   test(`${name}: a signal ends all waiters with their reason, not the task`, async (t) => {

@@ -53,11 +53,12 @@ export function imageOf(rootfs: string, config: Partial<ReadyImage['config']> = 
   }
 }
 
+function unused(): never {
+  throw new SwarmError('UNIMPLEMENTED', 'images of a test: not used by the agent')
+}
+
 /** Images with one image under the name `busybox:1`; everything else is not found. */
 export function oneImage(image: ReadyImage): Images {
-  const unused = (): never => {
-    throw new SwarmError('UNIMPLEMENTED', 'images of a test: not used by the agent')
-  }
   return {
     ensure: (reference) =>
       reference === 'busybox:1'

@@ -1,6 +1,6 @@
 /**
- * A cluster of one store for tests of the agent: a real `Store`, and a proposer that applies to it at
- * once and can be cut off, as a partition would.
+ * A cluster of one store for tests of the agent: a real `Store`, and a proposer that applies to it
+ * at once and can be cut off, as a partition would.
  */
 import { SwarmError } from '../../base/errors.ts'
 import { newIdentifier } from '../../base/identifiers.ts'
