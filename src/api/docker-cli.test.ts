@@ -3,8 +3,8 @@ import { execFile, spawnSync } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import test from 'ava'
-import { startFixture } from './fixture.ts'
-import type { ApiFixture } from './fixture.ts'
+import { startFixture } from './testing/fixture.ts'
+import type { ApiFixture } from './testing/fixture.ts'
 
 const found = spawnSync('docker', ['--version'], { encoding: 'utf8' }).status === 0
 

@@ -82,6 +82,6 @@ function isUnknown(error: unknown): boolean {
 function unknownImageWarning(image: string): string {
   return (
     `image ${image} is on no node that can be reached, so its digest is not recorded. ` +
-    'Its tasks wait until a node has it; nodes may then run different versions of it.'
+    'Its tasks are tried again until a node has it; nodes may then run different versions of it.'
   )
 }

@@ -5,10 +5,10 @@
 import { readFileSync } from 'node:fs'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
-import { startFixture } from './fixture.ts'
-import type { ApiFixture } from './fixture.ts'
-import { send } from './test-client.ts'
-import type { TestRequest } from './test-client.ts'
+import { startFixture } from './testing/fixture.ts'
+import type { ApiFixture } from './testing/fixture.ts'
+import { send } from './testing/client.ts'
+import type { TestRequest } from './testing/client.ts'
 
 interface Recording {
   readonly name: string

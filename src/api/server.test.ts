@@ -7,12 +7,12 @@ import { join } from 'node:path'
 import { spawn } from 'node:child_process'
 import test from 'ava'
 import { isSwarmError } from '../base/errors.ts'
-import { DESCRIPTION, startFixture } from './fixture.ts'
-import type { ApiFixture } from './fixture.ts'
+import { DESCRIPTION, startFixture } from './testing/fixture.ts'
+import type { ApiFixture } from './testing/fixture.ts'
 import type { LogRecord } from './ports.ts'
 import { createApiServer } from './server.ts'
-import { open, send } from './test-client.ts'
-import type { TestAnswer } from './test-client.ts'
+import { open, send } from './testing/client.ts'
+import type { TestAnswer } from './testing/client.ts'
 
 /** Longest wait for something that should happen at once, in milliseconds. */
 const DEADLINE_MS = 5000
@@ -449,4 +449,14 @@ test('a foreign server on the socket is not disturbed', async (t) => {
   await t.throwsAsync(createApiServer(fixture.components, { socketPath }), {
     message: /another daemon answers/,
   })
+})
+
+test('filters may name many objects', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const ids = Array.from({ length: 1000 }, (_, index) => `n${index}`.padEnd(25, '0'))
+  const path = `/nodes?filters=${encodeURIComponent(JSON.stringify({ id: ids }))}`
+  const answer = await send(fixture.socketPath, { path })
+  t.is(answer.status, 200)
+  t.deepEqual(answer.json(), [])
 })

@@ -27,6 +27,16 @@ const CLOSE_GRACE_MS = 3000
 /** Header by which a client names its intent, so that its own retry of a write takes effect once. */
 const REQUEST_ID_HEADER = 'skein-request-id'
 
+/**
+ * An upload may take as long as it takes; clients keep connections between their polls; filters that
+ * name many objects make long paths (the limit is in bytes).
+ */
+const HTTP_OPTIONS = {
+  requestTimeout: 0,
+  keepAliveTimeout: 60_000,
+  maxHeaderSize: 256 * 1024,
+} as const
+
 const REQUEST_ID = /^[0-9a-z]{25}$/
 
 /** A running API server. */
@@ -63,7 +73,7 @@ class DockerApiServer implements ApiServer {
     this.#components = components
     this.socketPath = socketPath
     this.#router = new Router(allRoutes(components))
-    this.#server = createServer({ requestTimeout: 0 }, (request, response) => {
+    this.#server = createServer(HTTP_OPTIONS, (request, response) => {
       void this.#serve(request, response)
     })
   }
@@ -113,7 +123,7 @@ class DockerApiServer implements ApiServer {
       return await this.#route(message, signal)
     } catch (error) {
       if (error instanceof AssertionError) throw error
-      if (!isSwarmError(error)) {
+      if (!isSwarmError(error) && !signal.aborted) {
         this.#components.log.error({ err: error, url: message.url }, 'api request failed')
       }
       return errorReply(error)

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { startFixture } from '../api/fixture.ts'
-import type { ApiFixture } from '../api/fixture.ts'
+import { startFixture } from '../api/testing/fixture.ts'
+import type { ApiFixture } from '../api/testing/fixture.ts'
 
 const SKEIN = fileURLToPath(new URL('../../skein', import.meta.url))
 

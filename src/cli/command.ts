@@ -21,6 +21,8 @@ export interface Flag {
 /** Where text goes. Lines are written whole; `isTerminal` says whether they may be redrawn. */
 export interface Console {
   readonly isTerminal: boolean
+  /** Width of the terminal in characters. */
+  readonly columns: number
   /** Standard output. */
   write(text: string): void
   /** Standard error. */

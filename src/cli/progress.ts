@@ -5,6 +5,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { CommandContext, Console } from './command.ts'
+import { shortened } from './human.ts'
 import { SwarmApi, filterQuery } from './swarm-api.ts'
 import type { NodeJson, ServiceJson, TaskJson } from './swarm-api.ts'
 
@@ -73,18 +74,19 @@ async function watch(
       return 1
     }
     const shown = picture(service, tasks, nodes)
-    const converged = shown.done >= shown.wanted && !isUpdating(service)
+    const converged = shown.done === shown.wanted && !isUpdating(service)
     stableSince = converged ? (stableSince ?? context.now()) : undefined
     screen.draw(shown)
     if (stableSince !== undefined) {
       const leftMs = monitorMs(service) - (context.now() - stableSince)
       if (leftMs <= 0) {
-        screen.verify(`Service ${service.Spec.Name} converged`)
+        screen.verify(`Service ${service.Spec.Name} converged`, { isCountdown: false })
         screen.finish()
         return 0
       }
       const seconds = Math.ceil(leftMs / 1000)
-      screen.verify(`Waiting ${seconds} seconds to verify that tasks are stable...`)
+      const text = `Waiting ${seconds} seconds to verify that tasks are stable...`
+      screen.verify(text, { isCountdown: true })
     }
     await sleep(POLL_MS, undefined, { signal })
   }
@@ -172,12 +174,14 @@ class Screen {
     this.#show([head, ...shown.tasks])
   }
 
-  verify(text: string): void {
+  /** The last line. Without a terminal a countdown is said once: its end, or a step back, comes next. */
+  verify(text: string, options: { readonly isCountdown: boolean }): void {
     const line = `verify: ${text}`
     if (this.#quiet || line === this.#verifying) return
+    const isRepetition = options.isCountdown && this.#verifying !== ''
     this.#verifying = line
     if (this.#console.isTerminal) this.#redraw(this.#last)
-    else this.#console.write(`${line}\n`)
+    else if (!isRepetition) this.#console.write(`${line}\n`)
   }
 
   /** Leaves what is on the terminal where it is. */
@@ -196,7 +200,10 @@ class Screen {
   }
 
   #redraw(lines: readonly string[]): void {
-    const all = this.#verifying === '' ? lines : [...lines, this.#verifying]
+    // A line that wraps would be two, and the next picture would be drawn over the wrong ones.
+    const all = (this.#verifying === '' ? lines : [...lines, this.#verifying]).map((line) =>
+      shortened(line, this.#console.columns - 1),
+    )
     const up = this.#height === 0 ? '' : `\u001B[${this.#height}A`
     this.#console.write(up + all.map((line) => `\u001B[2K\r${line}\n`).join('') + '\u001B[0J')
     this.#height = all.length

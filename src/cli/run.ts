@@ -178,8 +178,14 @@ function report(error: unknown, console: Console): number {
 }
 
 function processConsole(): Console {
+  // Who reads us (`| head -1`) may have read enough: that is no error, and nothing more is to be said.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0)
+    throw error
+  })
   return {
     isTerminal: process.stdout.isTTY,
+    columns: process.stdout.isTTY ? process.stdout.columns : Infinity,
     write: (text) => {
       process.stdout.write(text)
     },
