@@ -1,36 +1,35 @@
 /**
- * A `Duplex` over its own libp2p stream. Frames with a kind byte carry data, the end, and errors,
- * so that a lost connection is never mistaken for an end (libp2p closes a stream of a lost
- * connection like one that ended well).
+ * A `Duplex` over its own libp2p stream. Frames with a kind carry data, the end, and errors, so
+ * that a lost connection is never mistaken for an end (libp2p closes a stream of a lost connection
+ * like one that ended well).
  *
- * Memory is bounded: the writer waits for the stream to take each piece; the reader pauses the
- * stream when `INBOX_BYTES_MAX` wait, and Yamux then grants no more than its window (256 KiB, set
- * in `host.ts`). Never paused inside `resume()`'s own dispatch, which Yamux forgets
- * (`reference/libp2p.md` §3.2 B).
+ * Memory is bounded by credit: the writer never sends more than `STREAM_CREDIT_BYTES` beyond what
+ * the reader has consumed, and who does so is cut. libp2p's own `pause()` is not used: Yamux
+ * forgets it when it happens inside `resume()`, and then resets the stream (`reference/libp2p.md`
+ * §3.2 B).
  */
 import { encode } from 'msgpackr'
-import { assert } from '../base/assert.ts'
 import { errorText, isSwarmError, SwarmError } from '../base/errors.ts'
 import { asFields, decodeMessagePack, text } from './control-message.ts'
-import { encodeFrame, FrameReader, SEND_BYTES_MAX } from './frames.ts'
-import { type MuxedStream, type StreamBytes, writable } from './muxed-stream.ts'
+import {
+  decodeAcknowledgement,
+  DUPLEX_FRAME_BYTES_MAX,
+  encodeAcknowledgement,
+  encodeDuplexFrame,
+  FRAME_KIND,
+} from './duplex-frame.ts'
+import { type DuplexComponents, DuplexWriter, STREAM_CREDIT_BYTES } from './duplex-writer.ts'
+import { FrameReader } from './frames.ts'
+import type { MuxedStream, StreamBytes } from './muxed-stream.ts'
 import type { Duplex } from './ports.ts'
 import { fromWireError, toWireError } from './wire-errors.ts'
 
-/** Bytes that wait for the consumer before the stream is paused. */
-export const INBOX_BYTES_MAX = 128 * 1024
+/** Most bytes of a header. */
+export const STREAM_HEADER_BYTES_MAX = DUPLEX_FRAME_BYTES_MAX - 1
+/** What the reader consumes before it says so, when nothing else is to be acknowledged. */
+const CONSUMED_STEP_BYTES = STREAM_CREDIT_BYTES / 4
 
-/** Most bytes of a header; data frames are as long at most. */
-export const STREAM_HEADER_BYTES_MAX = SEND_BYTES_MAX
-
-const FRAME_BYTES_MAX = SEND_BYTES_MAX + 1
-const DATA_BYTES_MAX = SEND_BYTES_MAX - 8
-
-const DATA = 0
-const END = 1
-const FAILURE = 2
-const HEADER = 3
-const ACCEPTED = 4
+const NO_BODY = new Uint8Array(0)
 
 /** What the stream's first frame says. */
 export interface StreamHeader {
@@ -42,27 +41,32 @@ export interface StreamHeader {
 export class DuplexStream implements Duplex {
   readonly nodeId: string
   readonly #stream: MuxedStream
+  readonly #writer: DuplexWriter
   readonly #onBytes: () => void
-  readonly #reader = new FrameReader(FRAME_BYTES_MAX)
+  readonly #reader = new FrameReader(DUPLEX_FRAME_BYTES_MAX)
   readonly #opening = Promise.withResolvers<StreamHeader | 'accepted'>()
   /** Data not yet consumed; its bytes are `#inboxBytes`. */
   #inbox: Uint8Array[] = []
   #inboxBytes = 0
+  /** What the far side has not been told yet. */
+  #arrivedBytes = 0
+  #consumedBytes = 0
   /** Set once: how reading ended. */
   #outcome: 'ended' | SwarmError | undefined
-  /** Set when the stream is gone: writing is over, whatever was read. */
-  #lost: SwarmError | undefined
-  #sentEnd = false
   /** Incoming data has no reader any more. */
   #discarding = false
-  #resuming = false
   #wake: (() => void) | undefined
 
-  /** `onBytes` is called when anything comes: the peer lives. */
-  constructor(nodeId: string, stream: MuxedStream, onBytes: () => void) {
+  constructor(
+    nodeId: string,
+    stream: MuxedStream,
+    /** `onBytes` is called when anything comes: the peer lives. */
+    components: DuplexComponents & { readonly onBytes: () => void },
+  ) {
     this.nodeId = nodeId
     this.#stream = stream
-    this.#onBytes = onBytes
+    this.#writer = new DuplexWriter(stream, components)
+    this.#onBytes = components.onBytes
     this.#opening.promise.catch(() => {})
     stream.addEventListener('message', (event) => this.#onMessage(event.data))
     stream.addEventListener('close', (event) => {
@@ -85,7 +89,7 @@ export class DuplexStream implements Duplex {
     if (body.length > STREAM_HEADER_BYTES_MAX) {
       throw new SwarmError('INVALID_ARGUMENT', `stream ${opening.method}: header is too large`)
     }
-    this.#send(HEADER, body)
+    this.#writer.send(encodeDuplexFrame(FRAME_KIND.header, body))
     await this.#opening.promise
   }
 
@@ -98,27 +102,20 @@ export class DuplexStream implements Duplex {
 
   /** Acceptor: tells the opener that a handler has the stream. */
   accept(): void {
-    this.#send(ACCEPTED, new Uint8Array(0))
+    this.#writer.send(encodeDuplexFrame(FRAME_KIND.accepted, NO_BODY))
   }
 
   get source(): AsyncIterable<Uint8Array> {
     return { [Symbol.asyncIterator]: () => this.#read() }
   }
 
-  async write(chunk: Uint8Array): Promise<void> {
-    assert(!this.#sentEnd, 'write after end of a mesh stream')
-    for (let offset = 0; offset < chunk.length; offset += DATA_BYTES_MAX) {
-      this.#send(DATA, chunk.subarray(offset, offset + DATA_BYTES_MAX))
-      await writable(this.#stream)
-    }
-    if (this.#lost !== undefined) throw this.#lost
+  write(chunk: Uint8Array): Promise<void> {
+    return this.#writer.write(chunk)
   }
 
   async end(): Promise<void> {
-    if (this.#sentEnd) return
-    this.#send(END, new Uint8Array(0))
-    this.#sentEnd = true
-    await writable(this.#stream)
+    if (this.#writer.ended) return
+    await this.#writer.finish(FRAME_KIND.end, NO_BODY)
     this.#maybeFinish()
   }
 
@@ -128,24 +125,21 @@ export class DuplexStream implements Duplex {
   }
 
   /** Ends the stream with an error that the far reader gets after the data sent so far. */
-  fail(error: unknown): void {
+  async fail(error: unknown): Promise<void> {
     const wire = toWireError(error)
     this.discard()
-    if (this.#lost !== undefined) return
-    if (this.#stream.writeStatus !== 'writable' || this.#sentEnd) {
-      this.#stream.abort(fromWireError(wire.code, wire.message))
-      return
-    }
-    this.#send(FAILURE, encode(wire))
-    this.#sentEnd = true
+    if (this.#writer.ended) this.#stream.abort(fromWireError(wire.code, wire.message))
+    if (this.#writer.lost !== undefined) return
+    await this.#writer.finish(FRAME_KIND.failure, encode(wire))
   }
 
   /** Drops what still comes in, so that the far writer is not held up. */
   discard(): void {
     this.#discarding = true
+    this.#consumedBytes += this.#inboxBytes
     this.#inbox = []
     this.#inboxBytes = 0
-    this.#maybeResume()
+    this.#acknowledge()
   }
 
   async *#read(): AsyncGenerator<Uint8Array> {
@@ -153,7 +147,8 @@ export class DuplexStream implements Duplex {
       const chunk = this.#inbox.shift()
       if (chunk !== undefined) {
         this.#inboxBytes -= chunk.length
-        this.#maybeResume()
+        this.#consumedBytes += chunk.length
+        if (this.#consumedBytes >= CONSUMED_STEP_BYTES) this.#acknowledge()
         yield chunk
       } else if (this.#outcome === 'ended') {
         return
@@ -165,67 +160,80 @@ export class DuplexStream implements Duplex {
     }
   }
 
-  #send(kind: number, body: Uint8Array): void {
-    if (this.#lost !== undefined) throw this.#lost
-    const tagged = new Uint8Array(1 + body.length)
-    tagged[0] = kind
-    tagged.set(body, 1)
-    try {
-      this.#stream.send(encodeFrame(tagged))
-    } catch (error) {
-      throw new SwarmError('UNAVAILABLE', `stream to node ${this.nodeId}: closed`, { cause: error })
-    }
-  }
-
   #onMessage(data: StreamBytes): void {
     this.#onBytes()
     try {
       for (const frame of this.#reader.push(data.subarray())) this.#onFrame(frame)
+      this.#acknowledgeArrived()
     } catch (error) {
       if (!isSwarmError(error)) throw error
       this.abort(error)
     }
-    this.#maybePause()
   }
 
   #onFrame(frame: Uint8Array): void {
-    const kind = frame[0] ?? -1
     const body = frame.subarray(1)
-    switch (kind) {
-      case DATA:
+    switch (frame[0] ?? -1) {
+      case FRAME_KIND.data:
         this.#onData(body)
         return
-      case END:
+      case FRAME_KIND.acknowledgement:
+        this.#writer.onAcknowledgement(decodeAcknowledgement(body))
+        return
+      case FRAME_KIND.end:
+        this.#acknowledge()
         this.#onOutcome('ended')
         this.#maybeFinish()
         return
-      case FAILURE: {
+      case FRAME_KIND.failure: {
         const fields = asFields(decodeMessagePack(body, 'stream failure'))
         this.abort(fromWireError(text(fields, 'code'), text(fields, 'message')))
         return
       }
-      case HEADER: {
+      case FRAME_KIND.header: {
         const fields = asFields(decodeMessagePack(Uint8Array.from(body), 'stream header'))
         this.#opening.resolve({ method: text(fields, 'method'), header: fields['header'] })
         return
       }
-      case ACCEPTED:
+      case FRAME_KIND.accepted:
         this.#opening.resolve('accepted')
         return
       default:
-        throw new SwarmError('INVALID_ARGUMENT', `stream frame: unknown kind ${kind}`)
+        throw new SwarmError('INVALID_ARGUMENT', `stream frame: unknown kind ${frame[0]}`)
     }
   }
 
   #onData(body: Uint8Array): void {
-    if (this.#discarding || this.#outcome !== undefined) return
+    if (this.#outcome !== undefined) return
+    this.#arrivedBytes += body.length
+    if (this.#discarding) {
+      this.#consumedBytes += body.length
+      return
+    }
     this.#inbox.push(body)
     this.#inboxBytes += body.length
+    if (this.#inboxBytes > STREAM_CREDIT_BYTES) {
+      throw new SwarmError('RESOURCE_EXHAUSTED', 'stream: the writer exceeds its credit')
+    }
     this.#wakeReader()
   }
 
+  #acknowledgeArrived(): void {
+    if (this.#arrivedBytes > 0) this.#acknowledge()
+  }
+
+  /** Nobody waits for it after the far side's end, nor when the stream is gone. */
+  #acknowledge(): void {
+    if (this.#outcome !== undefined || this.#stream.writeStatus !== 'writable') return
+    const counts = { arrivedBytes: this.#arrivedBytes, consumedBytes: this.#consumedBytes }
+    if (counts.arrivedBytes + counts.consumedBytes === 0) return
+    this.#arrivedBytes = 0
+    this.#consumedBytes = 0
+    this.#writer.send(encodeAcknowledgement(counts))
+  }
+
   #onLost(error: SwarmError): void {
-    this.#lost ??= error
+    this.#writer.lose(error)
     this.#opening.reject(error)
     this.#onOutcome(error)
   }
@@ -242,23 +250,10 @@ export class DuplexStream implements Duplex {
 
   /** Both directions are done: close under them. */
   #maybeFinish(): void {
-    if (this.#outcome !== 'ended' || !this.#sentEnd) return
-    this.#stream
-      .close()
-      .catch((error: unknown) => this.#stream.abort(lost(this.nodeId, errorText(error))))
-  }
-
-  #maybePause(): void {
-    if (this.#inboxBytes < INBOX_BYTES_MAX || this.#stream.readStatus !== 'readable') return
-    if (!this.#resuming) this.#stream.pause()
-  }
-
-  #maybeResume(): void {
-    if (this.#stream.readStatus !== 'paused' || this.#inboxBytes >= INBOX_BYTES_MAX / 2) return
-    this.#resuming = true
-    this.#stream.resume()
-    this.#resuming = false
-    queueMicrotask(() => this.#maybePause())
+    if (this.#outcome !== 'ended' || !this.#writer.ended) return
+    this.#stream.close().catch((error: unknown) => {
+      this.#stream.abort(lost(this.nodeId, errorText(error)))
+    })
   }
 }
 

@@ -25,13 +25,13 @@ import { Session, type LossReason } from './session.ts'
 /** Timers of a link, milliseconds. */
 export interface LinkTimers {
   /**
-   * When one side was silent for so long, it sends a ping: to ask for a sign of life, or to give one
-   * to a peer whose own pings wait behind a long upload.
+   * When one side was silent for so long, it sends a ping: to ask for a sign of life, or to give
+   * one to a peer whose own pings wait behind a long upload.
    */
   readonly pingIntervalMs: number
   /** A peer that was silent for so long is dead. */
   readonly deadAfterMs: number
-  /** For each address. */
+  /** For each address; twice and three times as long when that was too short for the handshake. */
   readonly dialTimeoutMs: number
   /** Bounds of the random wait between dials; the upper one doubles up to `backoffMaxMs`. */
   readonly backoffMinMs: number
@@ -52,6 +52,8 @@ export const DEFAULT_LINK_TIMERS: LinkTimers = {
 
 /** A session that lasted so long ended for another reason than the one before. */
 export const STABLE_SESSION_MS = 2_000
+/** How often a dial's timeout is lengthened for slow boards, busy hosts and long lines. */
+const DIAL_PATIENCE_MAX = 2
 /** How long the second session stays, so that answers on their way arrive. */
 export const DUPLICATE_GRACE_MS = 2_000
 /** Round trips are measured this often even when the peer is never silent. */
@@ -102,6 +104,8 @@ export class Link {
   #attempt = 0
   #dialling = false
   #dialTimer: Timer | undefined
+  /** When the next dial begins; only while a timer runs. */
+  #dialDueMs = Number.POSITIVE_INFINITY
 
   constructor(
     member: Member,
@@ -153,6 +157,15 @@ export class Link {
     const changed = member.addresses.join() !== this.#member.addresses.join()
     this.#member = member
     if (changed && this.#sessions.size === 0 && !this.#dialling) this.#scheduleDial(0)
+  }
+
+  /** The network seems to be back: dials soon, whatever failed before. */
+  nudge(): void {
+    if (this.#sessions.size > 0 || this.#dialling) return
+    this.#attempt = Math.min(this.#attempt, 1)
+    const delayMs = this.#backoffMs()
+    if (this.#components.clock.monotonicMs() + delayMs < this.#dialDueMs)
+      this.#scheduleDial(delayMs)
   }
 
   /** The session of `connection`, made when this is its first stream. */
@@ -271,7 +284,10 @@ export class Link {
   #scheduleDial(delayMs: number): void {
     this.#dialTimer?.cancel()
     if (this.#closed) return
-    this.#dialTimer = this.#components.clock.after(delayMs, () => {
+    const { clock } = this.#components
+    this.#dialDueMs = clock.monotonicMs() + delayMs
+    this.#dialTimer = clock.after(delayMs, () => {
+      this.#dialDueMs = Number.POSITIVE_INFINITY
       // Owned by the link: `#dial` handles every operating error itself.
       void this.#dial()
     })
@@ -297,7 +313,8 @@ export class Link {
 
   async #dialAddress(address: string): Promise<boolean> {
     const { clock } = this.#components
-    const timeoutMs = this.#timers.dialTimeoutMs
+    const patience = 1 + Math.min(this.#attempt, DIAL_PATIENCE_MAX)
+    const timeoutMs = this.#timers.dialTimeoutMs * patience
     using limit = deadline(clock, timeoutMs, `dial ${address}`)
     let session: Session | undefined
     try {

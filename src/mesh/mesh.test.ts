@@ -234,6 +234,31 @@ test('a member is reached at its second address when the first is dead', async (
   t.pass()
 })
 
+test('when one peer comes back, the others are tried soon', async (t) => {
+  const timers = { backoffMinMs: 100, backoffMaxMs: 600_000 }
+  await using a = await loopbackMesh({ timers })
+  const seeds = [systemRandom.bytes(32), systemRandom.bytes(32)]
+  const first = await Promise.all(seeds.map((privateKeySeed) => loopbackMesh({ privateKeySeed })))
+  const members = first.map((mesh) => mesh.self)
+  for (const mesh of first) await mesh.close()
+  a.setMembers(members)
+  await pause(3_000)
+  const second = await Promise.all(
+    members.map((member, index) =>
+      loopbackMesh({
+        privateKeySeed: seeds[index] ?? new Uint8Array(32),
+        listenAddresses: member.addresses,
+        timers,
+      }),
+    ),
+  )
+  t.teardown(() => Promise.all(second.map((mesh) => mesh.close())))
+  second[0]?.setMembers([a.self])
+  second[1]?.setMembers([{ ...a.self, addresses: [] }])
+  await until(() => a.peers().every((peer) => peer.reachable), 3_000)
+  t.pass()
+})
+
 test('an address that is announced replaces the one listened at', async (t) => {
   await using a = await loopbackMesh({ announceAddresses: ['/ip4/192.0.2.1/tcp/2377'] })
   t.deepEqual(a.self.addresses, ['/ip4/192.0.2.1/tcp/2377'])

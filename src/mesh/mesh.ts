@@ -35,6 +35,9 @@ const INCARNATION_BYTES = 8
 /** How often links are looked at, as a part of the time after which a silent peer is dead. */
 const TICKS_PER_DEADLINE = 6
 
+/** More unreachable members than this are left to their own timers, lest dialling be all we do. */
+const NUDGED_LINKS_MAX = 32
+
 /** What a mesh is built from. */
 export interface MeshComponents {
   readonly clock: Clock
@@ -211,8 +214,7 @@ class NodeMesh implements MeshHost {
         if (signal.aborted) throw signal.reason
         throw new SwarmError('UNAVAILABLE', `${subject}: not opened`, { cause: error })
       })
-    const duplex = new DuplexStream(nodeId, stream, () => session.heard())
-    void session.trackDuplex(duplex.closed())
+    const duplex = this.#duplex(session, stream)
     const onAbort = (): void => duplex.abort(signal.reason as Error)
     signal.addEventListener('abort', onAbort, { once: true })
     try {
@@ -284,7 +286,15 @@ class NodeMesh implements MeshHost {
 
   #onReachable(state: PeerState, reason: LossReason | undefined): void {
     if (!state.reachable && reason !== undefined) this.#raftReceiver?.onLost(state.nodeId, reason)
+    if (state.reachable) this.#nudgeOthers()
     for (const listener of this.#listeners) listener(state)
+  }
+
+  /** Where one peer came back, others of the same line may be back too. */
+  #nudgeOthers(): void {
+    const unreachable = [...this.#links.values()].filter((link) => !link.state.reachable)
+    if (unreachable.length > NUDGED_LINKS_MAX) return
+    for (const link of unreachable) link.nudge()
   }
 
   /** The caller's session; aborts the stream of who is no member. */
@@ -299,10 +309,19 @@ class NodeMesh implements MeshHost {
   }
 
   #onStream(session: Session, stream: Parameters<Session['attachRaft']>[0]): void {
-    const duplex = new DuplexStream(session.nodeId, stream, () => session.heard())
-    void session.trackDuplex(duplex.closed())
+    const duplex = this.#duplex(session, stream)
     // Owned: it ends with the stream, and every operating error in it goes to the far side.
     void serveStream(duplex, this.#streamHandlers, this.#log)
+  }
+
+  #duplex(session: Session, stream: Parameters<Session['attachRaft']>[0]): DuplexStream {
+    const duplex = new DuplexStream(session.nodeId, stream, {
+      clock: this.#components.clock,
+      window: session.bulkWindow,
+      onBytes: () => session.heard(),
+    })
+    void session.trackDuplex(duplex.closed())
+    return duplex
   }
 
   #scheduleTick(): void {

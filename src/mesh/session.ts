@@ -9,6 +9,7 @@
 import type { Connection } from '@libp2p/interface'
 import type { Clock, Timer } from '../base/clock.ts'
 import { errorText, SwarmError } from '../base/errors.ts'
+import { BulkWindow } from './bulk-window.ts'
 import { ControlLane, type RequestHandlers } from './control-lane.ts'
 import { MESH_PROTOCOL_VERSION, type Hello } from './control-message.ts'
 import { FrameChannel } from './frame-channel.ts'
@@ -60,6 +61,8 @@ export class Session {
   readonly connection: Connection
   /** This side dialled. */
   readonly dialled: boolean
+  /** Shared by the byte streams that leave on this connection. */
+  readonly bulkWindow = new BulkWindow()
   readonly #components: SessionComponents
   readonly #peers: SessionPeers
   readonly #events: SessionEvents

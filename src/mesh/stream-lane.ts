@@ -32,6 +32,6 @@ export async function serveStream(
     stream.discard()
   } catch (error) {
     log.debug({ peer: stream.nodeId, err: errorText(error) }, 'stream failed')
-    stream.fail(error)
+    await stream.fail(error)
   }
 }
