@@ -83,11 +83,12 @@ export class Archive implements BlobReader {
     return blob === undefined ? this.#store.document(digest) : documentOf(blob, `blob ${digest}`)
   }
 
-  /** Takes a blob over into the store, unless it has it. */
-  async commit(digest: Digest): Promise<void> {
+  /** Takes a blob over into the store; returns false if it had it. */
+  async commit(digest: Digest): Promise<boolean> {
     const blob = this.#byDigest.get(digest)
-    if (blob === undefined || this.#store.has(digest)) return
+    if (blob === undefined || this.#store.has(digest)) return false
     await this.#store.commit(blob)
+    return true
   }
 
   /** Deletes everything that was not committed. */

@@ -2,7 +2,7 @@
  * Fetches one image for one host from peers: documents from the root down, only the branch that
  * this host runs, then the layers.
  */
-import { SwarmError } from '../base/errors.ts'
+import { SwarmError, isSwarmError } from '../base/errors.ts'
 import { MAX_DOCUMENT_BYTES } from './content-store.ts'
 import type { ContentStore } from './content-store.ts'
 import type { Digest } from './digest.ts'
@@ -83,12 +83,25 @@ async function fetchDocument(fetch: Fetch, { digest, size = 0 }: Wanted): Promis
   if (size > MAX_DOCUMENT_BYTES) {
     throw new SwarmError('INVALID_ARGUMENT', `${fetch.subject}: ${digest} is too large`)
   }
+  if (fetch.content.has(digest) && !(await isIntact(fetch.content, digest))) {
+    await fetch.content.delete(digest)
+  }
   if (size > MAX_ANSWER_BYTES) {
     await fetch.fetcher.fetchBlob(digest, size, fetch.signal)
     return
   }
   if (await fetch.fetcher.fetchDocument(digest, fetch.signal)) return
   throw notFound(fetch.subject)
+}
+
+async function isIntact(content: ContentStore, digest: Digest): Promise<boolean> {
+  try {
+    await content.document(digest)
+    return true
+  } catch (error) {
+    if (isSwarmError(error, 'STORAGE_CORRUPT') || isSwarmError(error, 'NOT_FOUND')) return false
+    throw error
+  }
 }
 
 /** The error for an image that nobody has. */

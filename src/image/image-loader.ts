@@ -12,7 +12,7 @@ import { readArchiveImages } from './archive-images.ts'
 import type { ArchiveImage } from './archive-images.ts'
 import type { Digest } from './digest.ts'
 import { blobsOf, imageForHost } from './image-tree.ts'
-import type { PlatformImage } from './image-tree.ts'
+import type { ImageTree, PlatformImage } from './image-tree.ts'
 import type { ImageParts, LocalImages } from './local-images.ts'
 import { familiar } from './reference.ts'
 import type { Tag } from './tag-table.ts'
@@ -36,18 +36,28 @@ export async function loadArchive(
   const archive = await Archive.stage(parts.content, tar, signal)
   try {
     const images = await readArchiveImages(archive)
-    for (const { tree } of images) {
-      for (const index of tree.indexes) await archive.commit(index)
-      for (const image of tree.images.filter(({ isComplete }) => isComplete)) {
-        for (const digest of blobsOf(image)) await archive.commit(digest)
-        if (image === imageForHost(tree, parts.host)) await unpackImage(parts, image, signal)
-        else await verifyImage(parts, image, signal)
-      }
-    }
+    for (const { tree } of images) await bringIn(parts, archive, tree, signal)
     local.forget()
     return await publish(parts, local, images, options.generationOf)
   } finally {
     await archive.discard()
+  }
+}
+
+/** Commits everything of a tree that the archive has, and makes this host's image ready. */
+async function bringIn(
+  parts: ImageParts,
+  archive: Archive,
+  tree: ImageTree,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  for (const index of tree.indexes) await archive.commit(index)
+  for (const image of tree.images.filter(({ isComplete }) => isComplete)) {
+    const fresh = new Set<Digest>()
+    for (const digest of blobsOf(image)) if (await archive.commit(digest)) fresh.add(digest)
+    const isForHost = image === imageForHost(tree, parts.host)
+    await verifyImage(parts, image, { fresh, isUnpacked: isForHost, signal })
+    if (isForHost) await unpackImage(parts, image, signal)
   }
 }
 
@@ -85,15 +95,22 @@ export async function eachOf<T>(
   for (const result of results) if (result.status === 'rejected') throw result.reason
 }
 
+/** Checks diff_ids of new blobs that will not be unpacked. */
 async function verifyImage(
   parts: ImageParts,
   image: PlatformImage,
-  signal?: AbortSignal,
+  how: {
+    readonly fresh: ReadonlySet<Digest>
+    readonly isUnpacked: boolean
+    readonly signal: AbortSignal | undefined
+  },
 ): Promise<void> {
   for (const source of layerSources(parts, image)) {
-    if (signal?.aborted === true)
+    if (how.signal?.aborted === true) {
       throw new SwarmError('ABORTED', `image ${image.digest}: withdrawn`)
-    if (!parts.layers.has(source.diffId)) await verifyLayer(source)
+    }
+    const willBeChecked = how.isUnpacked && !parts.layers.has(source.diffId)
+    if (how.fresh.has(source.digest) && !willBeChecked) await verifyLayer(source)
   }
 }
 

@@ -260,6 +260,10 @@ function refusedArchives(): Record<string, readonly [Uint8Array, RegExp]> {
       dockerArchive(['web:1'], [gzipSync(lying)], { diffIds: [sha256(appLayer)] }),
       /not its diff_id/,
     ],
+    'has a layer that claims the diff_id of a layer that is here': [
+      dockerArchive(['web:1'], [gzipSync(lying)], { diffIds: [sha256(baseLayer)] }),
+      /not its diff_id/,
+    ],
     'has too few layers': [
       dockerArchive(['web:1'], [appLayer], { diffIds: [sha256(appLayer), sha256(baseLayer)] }),
       /different numbers of layers/,
@@ -582,6 +586,38 @@ test('when a corrupted piece and a good one were joined, each peer is tried alon
   world.network.corrupt('a')
   world.network.cutAfter('a', 150_000)
   t.is((await target.ensure('web:1')).layerDirectories.length, 1)
+})
+
+test('a damaged document hides no other image, heals from peers, can be removed', async (t) => {
+  await using world = await cluster()
+  const a = await world.store('a')
+  await load(a, dockerArchive(['web:1'], [appLayer]))
+  const { digest = '' } = (await a.find('web:1')) ?? {}
+  const path = `${world.path}/b`
+  {
+    const b = await open(path)
+    await load(b, dockerArchive(['web:1'], [appLayer]))
+    await load(b, dockerArchive(['other:1'], [baseLayer]))
+    await b.close()
+  }
+  writeFileSync(`${path}/blobs/sha256/${digest.slice(7)}`, 'rotten')
+  {
+    const alone = await open(path)
+    t.deepEqual(
+      (await alone.list()).map(({ tags }) => tags),
+      [['other:1']],
+    )
+    t.is((await refusal(alone.ensure('web:1'))).code, 'NOT_FOUND')
+    await alone.close()
+  }
+  const b = await world.store('b')
+  t.is((await b.ensure('web:1')).digest, digest)
+  t.is((await b.list()).length, 2)
+  writeFileSync(`${path}/blobs/sha256/${digest.slice(7)}`, 'rotten')
+  await b.close()
+  await using again = await open(path)
+  t.deepEqual(await again.remove('web:1'), { untagged: ['web:1'], deleted: [] })
+  t.is((await again.list()).length, 1)
 })
 
 test('when every peer lies, nothing is stored', async (t) => {

@@ -24,7 +24,7 @@ import { fetchImage, notFound } from './image-fetch.ts'
 import { loadArchive, unpackImage } from './image-loader.ts'
 import { planRemoval } from './image-removal.ts'
 import { imageForHost, noPlatform } from './image-tree.ts'
-import type { PlatformImage } from './image-tree.ts'
+import type { ImageTree, PlatformImage } from './image-tree.ts'
 import { LayerStore } from './layer-store.ts'
 import { LocalImages } from './local-images.ts'
 import type { ImageParts, LocalImage } from './local-images.ts'
@@ -80,7 +80,7 @@ export class ImageStore implements Images, AsyncDisposable {
     const { peers } = components
     this.#log = components.log
     this.#parts = parts
-    this.#local = new LocalImages(parts)
+    this.#local = new LocalImages(components.log, parts)
     if (peers === undefined) return
     this.#fetcher = new PeerFetcher({ ...components, peers }, parts.content)
     serveImages(peers, parts.content, this.#local)
@@ -182,7 +182,7 @@ export class ImageStore implements Images, AsyncDisposable {
     const found = await this.#local.lookup(reference)
     if (found === undefined)
       throw new SwarmError('NOT_FOUND', `image "${reference}": no such image`)
-    const tree = await this.#local.tree(found.digest)
+    const tree = (await this.#local.maybeTree(found.digest)) ?? unreadableTree(found.digest)
     const plan = planRemoval({ reference, found, tree, tags: this.#parts.tags, ...options })
     await this.#parts.tags.write(() => ({
       removeTags: plan.names,
@@ -267,7 +267,7 @@ export class ImageStore implements Images, AsyncDisposable {
   async #maybeFetch(reference: string, digest: Digest, signal: AbortSignal): Promise<boolean> {
     const subject = `image "${reference}"`
     const { content, host } = this.#parts
-    const tree = content.has(digest) ? await this.#local.tree(digest) : undefined
+    const tree = content.has(digest) ? await this.#local.maybeTree(digest) : undefined
     const isHere = tree !== undefined && imageForHost(tree, host) !== undefined
     const isKnown = (await this.#local.lookup(digest)) !== undefined
     if (isHere) return !isKnown
@@ -328,6 +328,11 @@ export class ImageStore implements Images, AsyncDisposable {
     if (this.#closing.signal.aborted)
       throw new SwarmError('SHUTTING_DOWN', 'images: the store is closed')
   }
+}
+
+/** Stands for an image whose documents are damaged, so that it can be removed. */
+function unreadableTree(digest: Digest): ImageTree {
+  return { digest, isIndex: false, indexes: [], images: [], absent: [] }
 }
 
 /** Whether a peer's answer is to be preferred to this node's own. */

@@ -2,7 +2,8 @@
  * What this node knows about its own images: references to digests, digests to trees, trees to what
  * the API and the agent want to read. Reads only; `image-store.ts` changes things.
  */
-import { SwarmError } from '../base/errors.ts'
+import { SwarmError, isSwarmError } from '../base/errors.ts'
+import type { Logger } from '../base/log.ts'
 import type { ContentStore } from './content-store.ts'
 import { digestHex, isDigest } from './digest.ts'
 import type { Digest } from './digest.ts'
@@ -37,10 +38,12 @@ const ID_FORM = /^(?:sha256:)?[0-9a-f]{1,64}$/
 
 /** Lookups over one node's images. */
 export class LocalImages {
+  readonly #log: Logger
   readonly #parts: ImageParts
   readonly #trees = new Map<Digest, ImageTree>()
 
-  constructor(parts: ImageParts) {
+  constructor(log: Logger, parts: ImageParts) {
+    this.#log = log
     this.#parts = parts
   }
 
@@ -51,6 +54,19 @@ export class LocalImages {
     const tree = await readImageTree(this.#parts.content, digest)
     this.#trees.set(digest, tree)
     return tree
+  }
+
+  /** As {@link tree}; undefined when a document on the way is damaged or gone. */
+  async maybeTree(digest: Digest): Promise<ImageTree | undefined> {
+    try {
+      return await this.tree(digest)
+    } catch (error) {
+      if (isSwarmError(error, 'STORAGE_CORRUPT') || isSwarmError(error, 'NOT_FOUND')) {
+        this.#log.warn({ image: digest, err: error }, 'image cannot be read')
+        return undefined
+      }
+      throw error
+    }
   }
 
   /** To be called when content came or went. */
@@ -68,10 +84,10 @@ export class LocalImages {
     return ID_FORM.test(reference) ? this.#byId(reference) : undefined
   }
 
-  /** One line of a listing. */
+  /** One line of a listing; undefined for an image that is damaged. */
   async summary(digest: Digest): Promise<ImageSummary | undefined> {
-    const tree = await this.tree(digest)
-    const image = this.shown(tree)
+    const tree = await this.maybeTree(digest)
+    const image = tree === undefined ? undefined : this.shown(tree)
     if (image === undefined) return undefined
     const { config } = image
     return {
@@ -102,9 +118,9 @@ export class LocalImages {
   async #byDigest(digest: Digest): Promise<LocalImage | undefined> {
     if (this.#parts.tags.images().has(digest)) return { digest }
     for (const root of this.#parts.tags.images()) {
-      const { images, indexes } = await this.tree(root)
-      const isBelow = indexes.includes(digest) || images.some((image) => image.digest === digest)
-      if (isBelow) return { digest }
+      const tree = await this.maybeTree(root)
+      const isBelow = tree?.images.some((image) => image.digest === digest) === true
+      if (isBelow || tree?.indexes.includes(digest) === true) return { digest }
     }
     return undefined
   }
@@ -113,7 +129,7 @@ export class LocalImages {
     const prefix = isDigest(reference) ? digestHex(reference) : reference.replace(/^sha256:/, '')
     const found = new Set<Digest>()
     for (const root of this.#parts.tags.images()) {
-      const { images } = await this.tree(root)
+      const images = (await this.maybeTree(root))?.images ?? []
       const ids = [root, ...images.map(({ manifest }) => manifest.config.digest)]
       if (ids.some((id) => digestHex(id).startsWith(prefix))) found.add(root)
     }

@@ -35,7 +35,7 @@ export type PeerAnswer = NonNullable<ResolveAnswer>
 /** Time for one small question. */
 const REQUEST_TIMEOUT_MS = 5000
 /** Time for one small question to which this node has an answer of its own. */
-const SECOND_OPINION_MS = 1000
+const SECOND_OPINION_MS = 500
 /** Time without a byte after which a download goes to another peer. */
 const STALL_TIMEOUT_MS = 15_000
 /** Pause before the next round through all peers. */

@@ -5,13 +5,24 @@
  */
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { errorText, isSwarmError } from '../../base/errors.ts'
-import { storageError } from '../durable-file.ts'
+import { storageError, systemCode } from '../durable-file.ts'
 import { TarReader } from '../tar-reader.ts'
 import { LayerWriter } from './layer-writer.ts'
 import type { UnpackOrder, UnpackReport, UnpackSummary } from './protocol.ts'
 import { changeRoot, syncFileSystem } from './system-calls.ts'
 
 const SAFE_UMASK = 0o022
+
+/** What the system says to names and links that nothing can hold: the archive is at fault. */
+const ARCHIVE_FAULTS: ReadonlySet<string> = new Set([
+  'EINVAL',
+  'EISDIR',
+  'ELOOP',
+  'EMLINK',
+  'ENAMETOOLONG',
+  'ENOENT',
+  'ENOTDIR',
+])
 
 function decodeOrder(text: string | undefined): UnpackOrder {
   // The parent is this very program: its JSON needs no further check.
@@ -62,6 +73,9 @@ function sync(root: string): void {
 
 function failure(error: unknown): UnpackReport {
   if (isSwarmError(error)) return { type: 'failed', code: error.code, message: error.message }
+  if (ARCHIVE_FAULTS.has(systemCode(error) ?? '')) {
+    return { type: 'failed', code: 'INVALID_ARGUMENT', message: errorText(error) }
+  }
   const known = storageError(error, 'layer')
   return { type: 'failed', code: known.code, message: errorText(known) }
 }
