@@ -168,7 +168,7 @@ async function requestThroughEach(daemons: readonly Daemon[], port: number): Pro
 interface NodeLine {
   readonly Hostname: string
   readonly ID: string
-  readonly Self: boolean
+  readonly Self: boolean | string
   readonly ManagerStatus: string
   readonly Status: string
 }
