@@ -70,6 +70,16 @@ test('creating refuses bad constraints, bad replicas and what is not built', (t)
   t.throws(attempt({ ...serviceSpec('web'), Mode: { GlobalJob: {} } }), { code: 'UNIMPLEMENTED' })
 })
 
+test('a null where a spec could have a value is nothing, as Go’s clients mean it', (t) => {
+  const { store, write } = world()
+  const Mode = { Replicated: { Replicas: 2 }, Global: null }
+  const EndpointSpec = { Ports: null }
+  const spec = { ...serviceSpec('web'), Mode, EndpointSpec } as unknown as ServiceSpec
+  write(createService(store, { id: 's1', spec }))
+  const service = store.get('services', 's1')
+  t.is(service && serviceCounts(store, service).desiredTasks, 2)
+})
+
 test('ports conflict as in Docker: ingress with all, host with ingress alone', (t) => {
   const { store, write } = world()
   write(createService(store, { id: 's1', spec: serviceSpec('web', 1, published(8080)) }))

@@ -24,7 +24,7 @@ function wantedPorts(spec: ServiceSpec): WantedPort[] {
 
 function wanted(port: PortConfig): WantedPort {
   return {
-    ...(port.Name === undefined || port.Name === '' ? {} : { name: port.Name }),
+    ...(port.Name ? { name: port.Name } : {}),
     protocol: port.Protocol ?? 'tcp',
     targetPort: port.TargetPort,
     publishedPort: port.PublishedPort ?? 0,

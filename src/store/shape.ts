@@ -43,7 +43,8 @@ function listOf(rule: Rule): Rule {
 }
 
 function maybe(rule: Rule): Rule {
-  return (value) => (value === undefined ? undefined : rule(value))
+  // Go's clients write null where they mean nothing.
+  return (value) => (value === undefined || value === null ? undefined : rule(value))
 }
 
 function fields(rules: Readonly<Record<string, Rule>>): Rule {
