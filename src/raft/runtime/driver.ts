@@ -137,6 +137,7 @@ export class Driver<R> implements TransportHandler {
         maxInflightBytes: limits.INFLIGHT_BYTES_MAX,
         disableProposalForwarding: true,
         stepDownOnRemoval: true,
+        informVoters: true,
       },
       this.#cache,
     )

@@ -3,7 +3,7 @@
  * with the number of its type. Types stand in `TYPES`; a new one is appended, none is reused.
  */
 import { assert } from '../../base/assert.ts'
-import type { ConfState, Entry, EntryType, Snapshot } from '../core/entry.ts'
+import type { ConfState, Entry, EntryId, EntryType, Snapshot } from '../core/entry.ts'
 import type { Message, MessageType, ProposedEntry } from '../core/message.ts'
 import { Row } from './row-reader.ts'
 
@@ -49,10 +49,10 @@ function fieldsOf(message: WireMessage): unknown[] {
   switch (message.type) {
     case 'vote':
     case 'preVote':
-      return [message.logTerm, message.index, message.transfer]
+      return [message.logTerm, message.index, message.transfer, ...committedRow(message)]
     case 'voteResp':
     case 'preVoteResp':
-      return [message.reject]
+      return [message.reject, ...committedRow(message)]
     case 'app': {
       const { logTerm, index, commit, entries } = message
       return [logTerm, index, commit, entries.map(entryRow)]
@@ -90,11 +90,12 @@ export function fromRow(value: unknown): WireMessage {
     case 'vote':
     case 'preVote': {
       const position = { logTerm: row.count(), index: row.count() }
-      return { type, ...envelope, ...position, transfer: row.flag() }
+      const transfer = row.flag()
+      return { type, ...envelope, ...position, transfer, ...committedFrom(row) }
     }
     case 'voteResp':
     case 'preVoteResp':
-      return { type, ...envelope, reject: row.flag() }
+      return { type, ...envelope, reject: row.flag(), ...committedFrom(row) }
     case 'app':
       return appendFrom(row, envelope)
     case 'appResp':
@@ -114,6 +115,16 @@ export function fromRow(value: unknown): WireMessage {
     default:
       return type satisfies never
   }
+}
+
+/** What a vote tells of the sender's commit index; 0 when it tells nothing. */
+function committedRow({ committed }: { readonly committed?: EntryId }): unknown[] {
+  return [committed?.index ?? 0, committed?.term ?? 0]
+}
+
+function committedFrom(row: Row): { readonly committed?: EntryId } {
+  const committed = { index: row.count(), term: row.count() }
+  return committed.index === 0 ? {} : { committed }
 }
 
 type Envelope = Pick<WireMessage, 'from' | 'to' | 'term'>

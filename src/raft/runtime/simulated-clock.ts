@@ -56,6 +56,11 @@ export class SimulatedClock implements Clock {
     await this.#pass(endMs)
   }
 
+  /** Time passes without any timer firing, as in a process that was stopped. */
+  stall(durationMs: number): void {
+    this.#nowMs += durationMs
+  }
+
   /** Lets time pass until `condition` holds, at most `limitMs`; returns whether it does. */
   async advanceUntil(condition: () => boolean, limitMs: number): Promise<boolean> {
     const endMs = this.#nowMs + limitMs
