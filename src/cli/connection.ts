@@ -2,10 +2,15 @@
  * The client's side of the API: HTTP over a unix socket. One request object a call, JSON in and out;
  * errors of the daemon come as docker prints them.
  */
-import { request as httpRequest } from 'node:http'
 import type { IncomingMessage, RequestOptions } from 'node:http'
 import type { Readable } from 'node:stream'
 import { IDENTIFIER_BYTES, IDENTIFIER_DIGITS, base36 } from '../base/identifiers.ts'
+
+/**
+ * Not imported: an `import` evaluates every export of the module at once, and `node:http` has some that
+ * load a whole WebSocket client, which takes longer than all else that a command does.
+ */
+const { request: httpRequest } = process.getBuiltinModule('node:http')
 
 /** API version that this client speaks. */
 export const API_VERSION = '1.50'
