@@ -66,8 +66,12 @@ function refusal(raft: Raft, leader: LeaderState, change: ConfChange): string | 
   return result.ok ? undefined : result.reason
 }
 
-/** Puts a committed change into force and returns the configuration. */
+/**
+ * Puts a committed change into force and returns the configuration. While a snapshot waits to be
+ * installed, its configuration is in force already, and what is still applied lies before it.
+ */
 export function applyConfChange(raft: Raft, change: ConfChange): ConfState {
+  if (raft.log.unstable.snapshot !== undefined) return raft.tracker.confState()
   const result = new ConfChanger(raft.tracker, raft.log.lastIndex).change(change)
   assert(
     result.ok,

@@ -2,16 +2,10 @@
  * What the core finds worth telling, as data. The core does not log: the runtime turns events into
  * structured log lines and metrics, the script harness into etcd's wording.
  */
-import type { ConfChange, ConfState, Index, PeerId, Term } from './entry.ts'
+import type { ConfChange, ConfState, EntryId, Index, PeerId, Term } from './entry.ts'
 import type { MessageType } from './message.ts'
 import type { Role } from './ready.ts'
 import type { ProgressStatus } from './status.ts'
-
-/** Where a log ends, or an entry stands. */
-export interface EntryId {
-  readonly term: Term
-  readonly index: Index
-}
 
 /** A snapshot's position. */
 export type SnapshotId = EntryId

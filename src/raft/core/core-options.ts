@@ -51,6 +51,11 @@ export interface CoreOptions {
   readonly disableConfChangeValidation?: boolean
   /** A leader that is removed or demoted steps down when the change is applied. */
   readonly stepDownOnRemoval?: boolean
+  /**
+   * A member that may not campaign, and hears no leader, tells the voters what is committed. Without it
+   * a group can be stuck when its leader demotes or removes itself and crashes at once.
+   */
+  readonly informVoters?: boolean
   /** Size of an entry against the byte limits. Default: the length of its data. */
   readonly entrySize?: (entry: Pick<Entry, 'type' | 'data'>) => number
   /** Told of everything worth a log line, synchronously; must not call the core. */
@@ -79,6 +84,7 @@ const DEFAULTS = {
   disableProposalForwarding: false,
   disableConfChangeValidation: false,
   stepDownOnRemoval: false,
+  informVoters: false,
   entrySize: (entry: Pick<Entry, 'data'>): number => entry.data.length,
   onEvent: (): void => undefined,
 }

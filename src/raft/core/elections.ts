@@ -2,7 +2,7 @@
  * Elections: campaigning, voting, counting. Source: Raft §5.2, §5.4.1; Ongaro §9.6 (pre-vote), §4.2.3
  * (leader stickiness); etcd-io/raft `raft.go` (`hup`, `campaign`, `poll`), in its semantics.
  */
-import { NO_PEER } from './entry.ts'
+import { NO_PEER, type EntryId } from './entry.ts'
 import type { VoteRequest, VoteResponse } from './message.ts'
 import type { Raft } from './raft.ts'
 import { appendEntries, broadcastAppend } from './replication.ts'
@@ -32,7 +32,8 @@ export function hup(raft: Raft, kind: CampaignKind): void {
 function refusal(raft: Raft): 'leader' | 'unpromotable' | 'unappliedConfChange' | undefined {
   if (raft.role === 'leader') return 'leader'
   if (!raft.promotable) return 'unpromotable'
-  if (raft.log.hasUnapplied((entry) => entry.type !== 'normal')) return 'unappliedConfChange'
+  const { applied, committed } = raft.log
+  if (raft.log.changesConf(applied, committed)) return 'unappliedConfChange'
   return undefined
 }
 
@@ -52,7 +53,8 @@ function campaign(raft: Raft, kind: CampaignKind): void {
     const type = asking ? 'preVote' : 'vote'
     raft.tell({ type: 'voteRequested', kind: type, to, last, term: raft.term })
     const transfer = kind === 'transfer'
-    raft.send({ type, ...head, logTerm: last.term, index: last.index, transfer })
+    const committed = commitNews(raft)
+    raft.send({ type, ...head, logTerm: last.term, index: last.index, transfer, committed })
   }
 }
 
@@ -66,7 +68,8 @@ export function ignoresVote(raft: Raft, request: VoteRequest): boolean {
 /** Refuses a pre-vote of an earlier term, so that its sender learns of this one. */
 export function refuseOldPreVote(raft: Raft, request: VoteRequest): void {
   tellAnswer(raft, request, 'refused')
-  raft.send({ type: 'preVoteResp', ...raft.head(request.from), reject: true })
+  const committed = commitNews(raft)
+  raft.send({ type: 'preVoteResp', ...raft.head(request.from), reject: true, committed })
 }
 
 /**
@@ -83,7 +86,8 @@ export function onVoteRequest(raft: Raft, request: VoteRequest): void {
   tellAnswer(raft, request, granted ? 'granted' : 'refused')
   const answer = type === 'vote' ? 'voteResp' : 'preVoteResp'
   if (!granted) {
-    raft.send({ type: answer, ...raft.head(from), reject: true })
+    const committed = commitNews(raft)
+    raft.send({ type: answer, ...raft.head(from), reject: true, committed })
     return
   }
   // In the request's term, which for a pre-vote is not this member's.
@@ -110,6 +114,40 @@ export function onVoteResponse(raft: Raft, { type, from, reject }: VoteResponse)
     case 'pending':
       break
   }
+}
+
+/**
+ * Learns what is committed from a vote request or its answer, if that changes the configuration. Since
+ * a configuration is in force only once applied, a leader may demote or remove itself, and stop, before
+ * the others know that this is committed; they would need its vote, which their shorter logs do not
+ * get (found by `chaos-run.ts`; etcd-io/etcd#12359; raft-rs `maybe_commit_by_vote`). What is committed
+ * is so for ever, in whatever term it is told. A campaign in the old configuration ends.
+ */
+export function learnCommit(raft: Raft, known: EntryId | undefined): void {
+  const { log } = raft
+  if (known === undefined || raft.leader !== undefined || known.index <= log.committed) return
+  if (!log.matches(known) || !log.changesConf(log.committed, known.index)) return
+  log.commitTo(known.index)
+  if (raft.role !== 'follower') raft.becomeFollower(raft.term, NO_PEER)
+}
+
+/**
+ * A member that may not campaign and hears no leader asks for pre-votes that it has no use for, so that
+ * voters learn what it knows: perhaps that they are the voters now.
+ */
+export function informVoters(raft: Raft): void {
+  const last = raft.log.last
+  const committed = commitNews(raft)
+  for (const to of raft.tracker.membership.voters.ids) {
+    if (to === raft.id) continue
+    const head = { from: raft.id, to, term: raft.term + 1 }
+    const position = { logTerm: last.term, index: last.index }
+    raft.send({ type: 'preVote', ...head, ...position, transfer: false, committed })
+  }
+}
+
+function commitNews({ log }: Raft): EntryId {
+  return { index: log.committed, term: log.termOrZero(log.committed) }
 }
 
 /** Begins to lead with an empty entry, which commits what earlier terms left (Raft §8). */

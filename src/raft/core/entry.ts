@@ -23,6 +23,12 @@ export interface Entry {
   readonly data: Uint8Array
 }
 
+/** Where an entry stands. */
+export interface EntryId {
+  readonly term: Term
+  readonly index: Index
+}
+
 /** What must be durable before any message that depends on it leaves. */
 export interface HardState {
   readonly term: Term

@@ -3,7 +3,7 @@
  * when writes are asynchronous. A union of literals, each with the fields that its kind has.
  * Source: etcd-io/raft `raftpb/raft.proto` (`MessageType`), `doc.go`.
  */
-import type { Entry, HardState, Index, PeerId, Snapshot, Term } from './entry.ts'
+import type { Entry, EntryId, HardState, Index, PeerId, Snapshot, Term } from './entry.ts'
 
 interface Envelope {
   readonly from: PeerId
@@ -12,15 +12,24 @@ interface Envelope {
   readonly term: Term
 }
 
-/** Asks for a (pre-)vote. `context: 'transfer'` overrides leader stickiness. */
-export interface VoteRequest extends Envelope {
+/** What may travel with votes, in both directions. */
+interface CommitNews {
+  /**
+   * The last entry that the sender knows to be committed: whoever has it may commit it too. Frees a
+   * member that would campaign in a configuration which the others have left.
+   */
+  readonly committed?: EntryId
+}
+
+/** Asks for a (pre-)vote. `transfer` overrides leader stickiness. */
+export interface VoteRequest extends Envelope, CommitNews {
   readonly type: 'vote' | 'preVote'
   readonly logTerm: Term
   readonly index: Index
   readonly transfer: boolean
 }
 
-export interface VoteResponse extends Envelope {
+export interface VoteResponse extends Envelope, CommitNews {
   readonly type: 'voteResp' | 'preVoteResp'
   readonly reject: boolean
 }

@@ -6,8 +6,8 @@
  * changes. Source: etcd-io/raft `log.go`, in its semantics.
  */
 import { assert, at } from '../../base/assert.ts'
-import type { EntryId, LogEvent } from './core-event.ts'
-import type { Entry, Index, Snapshot, Term } from './entry.ts'
+import type { LogEvent } from './core-event.ts'
+import type { Entry, EntryId, Index, Snapshot, Term } from './entry.ts'
 import type { LogView } from './ready.ts'
 import { Unstable } from './unstable.ts'
 
@@ -232,13 +232,13 @@ export class RaftLog {
     this.#applyingPaused = this.#applyingBytes >= this.#options.maxApplyingBytes
   }
 
-  /** Whether any committed entry that is not yet applied satisfies `wanted`. */
-  hasUnapplied(wanted: (entry: Entry) => boolean): boolean {
-    let low = this.#applied + 1
-    while (low <= this.#committed) {
-      const page = this.slice(low, this.#committed + 1, SCAN_PAGE_BYTES)
-      assert(typeof page !== 'string', `entry ${low} is committed but not readable`)
-      if (page.some(wanted)) return true
+  /** Whether an entry in (after, to] is a configuration change. All of them must be readable. */
+  changesConf(after: Index, to: Index): boolean {
+    let low = after + 1
+    while (low <= to) {
+      const page = this.slice(low, to + 1, SCAN_PAGE_BYTES)
+      assert(typeof page !== 'string', `entry ${low} is not applied but not readable`)
+      if (page.some(({ type }) => type !== 'normal')) return true
       low += page.length
     }
     return false
@@ -279,5 +279,5 @@ export class RaftLog {
   }
 }
 
-/** Bytes of entries read at a time when unapplied entries are searched: bounds the memory used. */
+/** Bytes of entries read at a time when entries are searched: bounds the memory used. */
 const SCAN_PAGE_BYTES = 1 << 20

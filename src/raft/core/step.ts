@@ -4,7 +4,14 @@
  */
 import { onEntriesApplied, onSnapshotApplied } from './applied.ts'
 import { stepCandidate } from './candidate.ts'
-import { hup, ignoresVote, onVoteRequest, ownKind, refuseOldPreVote } from './elections.ts'
+import {
+  hup,
+  ignoresVote,
+  learnCommit,
+  onVoteRequest,
+  ownKind,
+  refuseOldPreVote,
+} from './elections.ts'
 import { NO_PEER } from './entry.ts'
 import { stepFollower } from './follower.ts'
 import { stepLeader } from './leader.ts'
@@ -21,8 +28,11 @@ const concernsEveryRole = isOneOf([
   'vote',
 ])
 
+const belongsToElection = isOneOf(['preVote', 'preVoteResp', 'vote', 'voteResp'])
+
 /** Handles one message. */
 export function step(raft: Raft, message: Message): StepResult {
+  if (belongsToElection(message)) learnCommit(raft, message.committed)
   if (message.term > 0 && message.term < raft.term) {
     onLowerTerm(raft, message)
     return 'ok'

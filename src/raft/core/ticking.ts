@@ -1,6 +1,6 @@
 /** Logical time: election timeouts, heartbeats, quorum checks. Source: etcd-io/raft `raft.go`. */
 import { maybeLeaveJoint } from './applied.ts'
-import { hup, ownKind } from './elections.ts'
+import { hup, informVoters, ownKind } from './elections.ts'
 import { NO_PEER } from './entry.ts'
 import type { LeaderState, Raft } from './raft.ts'
 import { step } from './step.ts'
@@ -11,9 +11,15 @@ export function tick(raft: Raft): void {
   raft.electionElapsed += 1
   if (raft.leader !== undefined) {
     tickLeader(raft, raft.leader)
-  } else if (raft.promotable && raft.electionElapsed >= raft.electionTimeout) {
+    return
+  }
+  if (raft.electionElapsed < raft.electionTimeout) return
+  if (raft.promotable) {
     raft.electionElapsed = 0
     hup(raft, ownKind(raft))
+  } else if (raft.options.informVoters) {
+    raft.electionElapsed = 0
+    informVoters(raft)
   }
 }
 

@@ -12,8 +12,8 @@
  * Source: etcd-io/raft `log_unstable.go`, in its semantics.
  */
 import { assert, at } from '../../base/assert.ts'
-import type { EntryId, LogEvent } from './core-event.ts'
-import type { Entry, Index, Snapshot, Term } from './entry.ts'
+import type { LogEvent } from './core-event.ts'
+import type { Entry, EntryId, Index, Snapshot, Term } from './entry.ts'
 
 /** Entries and a snapshot on their way to the disk. */
 export class Unstable {

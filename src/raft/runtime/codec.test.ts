@@ -53,6 +53,12 @@ const message: fc.Arbitrary<Message> = fc.oneof(
     reject: fc.boolean(),
   }),
   fc.record({
+    type: fc.constantFrom('voteResp' as const, 'preVoteResp' as const),
+    ...envelope,
+    reject: fc.boolean(),
+    committed: fc.record({ index: fc.integer({ min: 1 }), term: count }),
+  }),
+  fc.record({
     type: fc.constant('appResp' as const),
     ...envelope,
     index: count,

@@ -2,8 +2,8 @@
  * Core events as the log lines that etcd's core writes. Source: the expected outputs of etcd-io/raft's
  * interaction scripts; etcd-io/raft `raft.go`, `log.go`, `log_unstable.go` for lines that no script has.
  */
-import type { CoreEvent, EntryId } from '../core/core-event.ts'
-import type { ConfChange, ConfChangeSingle, PeerId } from '../core/entry.ts'
+import type { CoreEvent } from '../core/core-event.ts'
+import type { ConfChange, ConfChangeSingle, EntryId, PeerId } from '../core/entry.ts'
 import { describeConf, describeProgress } from './describe.ts'
 import { hex, messageName } from './interaction-describe.ts'
 

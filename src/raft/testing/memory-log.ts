@@ -86,7 +86,13 @@ export class MemoryLog implements LogView {
     this.#entries = [...this.#entries.slice(0, position), ...entries]
   }
 
-  /** Drops entries up to and including `index`. */
+  /** Drops the entries that `snapshot`, of this log's own state machine, covers. */
+  compactTo({ metadata }: Snapshot): void {
+    this.compact(metadata.index)
+    this.#conf = metadata.conf
+  }
+
+  /** Drops entries up to and including `index`; the configuration stays that of the old beginning. */
   compact(index: Index): void {
     const term = this.term(index)
     assert(typeof term === 'number', `entry ${index} cannot be compacted to`)
