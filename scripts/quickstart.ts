@@ -181,7 +181,7 @@ async function nodeLines(daemon: Daemon): Promise<NodeLine[]> {
 async function leaderOf(daemons: readonly Daemon[]): Promise<Daemon> {
   return until('a leader', async () => {
     for (const daemon of daemons) {
-      const own = (await nodeLines(daemon)).find((line) => line.Self)
+      const own = (await nodeLines(daemon)).find((line) => String(line.Self) === 'true')
       if (own?.ManagerStatus === 'Leader') return daemon
     }
     return undefined
