@@ -1,8 +1,9 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, open, readdir, rm, writeFile, cp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import process from 'node:process'
 import { createInterface } from 'node:readline'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
@@ -15,6 +16,8 @@ import { STATE_KEY, batchKey, encodeBatch, encodeState } from './log-records.ts'
 import { MemoryLogStore } from './memory-log-store.ts'
 import { MemorySnapshotStore } from './memory-snapshot-store.ts'
 import { asStorageError } from './storage-error.ts'
+
+const crashWriter = new URL('crash-writer.ts', import.meta.url).pathname
 
 const newDirectory = (): Promise<string> => mkdtemp(join(tmpdir(), 'skein-raft-storage-'))
 
@@ -289,8 +292,7 @@ test('SIGKILL in the middle of writing loses nothing that was acknowledged', asy
 
 /** Runs a process that appends and prints each acknowledged index; kills it after `count` of them. */
 async function writeUntilKilled(location: string, count: number): Promise<number> {
-  const script = new URL('crash-writer.ts', import.meta.url).pathname
-  const child = spawn(process.execPath, [script, location], {
+  const child = spawn(process.execPath, [crashWriter, location], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const exited = once(child, 'exit')
@@ -303,4 +305,32 @@ async function writeUntilKilled(location: string, count: number): Promise<number
   }
   await exited
   return last
+}
+
+const FULL_DISK_TITLE = 'a really full disk stops the log with a clear code, and space revives it'
+
+if (canMount()) {
+  test(FULL_DISK_TITLE, async (t) => {
+    const disk = await temporary(t)
+    const writer = `"${process.execPath}" "${crashWriter}" "$1/log"`
+    const commands = [
+      'mount -t tmpfs -o size=2m tmpfs "$1"',
+      writer,
+      'mount -o remount,size=20m "$1"',
+      `${writer} look`,
+    ]
+    const shell = ['-m', 'sh', '-ec', commands.join(' && '), 'sh', disk]
+    const lines = execFileSync('unshare', shell, { encoding: 'utf8' }).trim().split('\n')
+    const refusal = lines.indexOf('STORAGE_FULL')
+    t.true(refusal > 10, 'some writes were acknowledged before')
+    t.true(Number(lines.at(-1)) >= Number(lines[refusal - 1]), 'and are there afterwards')
+  })
+} else {
+  test.skip(`${FULL_DISK_TITLE} (skipped: no right to mount)`, () => {})
+}
+
+/** Whether this process may mount a small disk in a namespace of its own. */
+function canMount(): boolean {
+  const tried = spawnSync('unshare', ['-m', 'mount', '-t', 'tmpfs', 'tmpfs', tmpdir()])
+  return tried.status === 0
 }
