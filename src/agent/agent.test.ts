@@ -14,6 +14,7 @@ import { successorTaskId } from '../store/restart-policy.ts'
 import type { RestartPolicy, TaskSpec } from '../store/spec.ts'
 import { Agent } from './agent.ts'
 import { chooseExecutor } from './choose-executor.ts'
+import { networkNamespacePath } from './networking.ts'
 import type { Executor } from './ports.ts'
 import { markProcess } from './process-mark.ts'
 import type { DaemonArguments } from './testing/agent-daemon.ts'
@@ -22,6 +23,7 @@ import { TestCluster } from './testing/test-cluster.ts'
 
 const SUBNET = '10.213.42.0/24'
 const nodeId = newIdentifier(systemRandom)
+const swarm = { nodeId: () => nodeId, addressPools: () => [] }
 const components = { clock: systemClock, random: systemRandom, log: silentLogger }
 const base = await mkdtemp(join(tmpdir(), 'skein-agent-agent-'))
 const rootfs = join(base, 'rootfs')
@@ -30,8 +32,7 @@ let executor: Executor | undefined
 if (refusal === undefined) {
   await mkdir(rootfs)
   await makeRootfs(rootfs)
-  const options = { nodeId, dataDirectory: base, addressPools: () => [] }
-  executor = await chooseExecutor(components, options)
+  executor = await chooseExecutor(components, { dataDirectory: base, swarm })
 }
 const real = executor === undefined ? test.serial.skip : test.serial
 if (refusal !== undefined) test.skip(`agents cannot run tasks here: ${refusal}`, (t) => t.pass())
@@ -153,6 +154,7 @@ real('a missing image and a missing mount source reject the task with the reason
   const { status } = await world.cluster.untilState(mount, 'rejected')
   t.regex(status.err ?? '', /bind source path does not exist: \/no\/such/)
   t.is(world.cluster.store.get('tasks', successorTaskId(image)), undefined)
+  t.false(existsSync(networkNamespacePath(mount)))
 })
 
 real('a desired shutdown stops the container and removal deletes its directory', async (t) => {
@@ -382,8 +384,7 @@ for (const wanted of ['auto', 'process'] as const) {
 
     const cluster = new TestCluster()
     await cluster.begin(nodeId, SUBNET)
-    const options = { nodeId, dataDirectory, wanted, addressPools: () => [] }
-    const again = await chooseExecutor(components, options)
+    const again = await chooseExecutor(components, { dataDirectory, wanted, swarm })
     const { store } = cluster
     const images = oneImage(imageOf(rootfs))
     const agent = new Agent(

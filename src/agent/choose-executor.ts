@@ -23,12 +23,17 @@ export interface ChooseComponents {
 
 /** What is wanted and where. */
 export interface ChooseOptions {
-  readonly nodeId: string
   readonly dataDirectory: string
+  readonly swarm: SwarmFacts
   /** `auto`: the best that works; `process`: no containers even if they would work. */
   readonly wanted?: 'auto' | 'process'
+}
+
+/** What is asked of the swarm when a task starts; the choice is made before there is one. */
+export interface SwarmFacts {
+  nodeId(): string
   /** The cluster's address pools; see `networking.ts`. */
-  readonly addressPools: () => readonly string[]
+  addressPools(): readonly string[]
 }
 
 /** Tests what this host can do and makes the executor. Always finds one. */
@@ -36,12 +41,17 @@ export async function chooseExecutor(
   components: ChooseComponents,
   options: ChooseOptions,
 ): Promise<Executor> {
-  const { nodeId, dataDirectory, addressPools } = options
+  const { dataDirectory, swarm } = options
   const refusals: string[] = []
   if (options.wanted === 'process') {
     refusals.push('containers: not wanted by configuration')
   } else {
-    const network = new NodeNetwork(components, { nodeId, addressPools })
+    const network = new NodeNetwork(components, {
+      get nodeId() {
+        return swarm.nodeId()
+      },
+      addressPools: () => swarm.addressPools(),
+    })
     const found = await probeRuntimes({ ...components, network }, { dataDirectory })
     if (found.executor !== undefined) return found.executor
     refusals.push(...found.refusals)

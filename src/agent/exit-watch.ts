@@ -11,6 +11,7 @@ import { SwarmError } from '../base/errors.ts'
 import { hasErrno } from './json-file.ts'
 import type { TaskExit } from './ports.ts'
 import { isAlive } from './process-mark.ts'
+import { trimRawLogs } from './task-log.ts'
 import type { TaskFiles } from './task-files.ts'
 
 /** Milliseconds between looks at the exit file when no hint comes. */
@@ -32,6 +33,7 @@ export async function waitForExit(
     signal.throwIfAborted()
     const exit = await readExitOrLoss(files, clock)
     if (exit !== undefined) return exit
+    await trimRawLogs(files)
     await hints.next(clock, signal)
   }
 }

@@ -18,10 +18,12 @@ import { observe } from './observations.ts'
 import { RETRY_MS_MAX, RETRY_MS_MIN, pause } from './status-reporter.ts'
 import type { TaskRecord } from './task-directory.ts'
 
-/** A task that ran for less, milliseconds, is not restarted faster than `RAPID_RESTART_NS`. */
+/** A task that ran for less, milliseconds, ended rapidly. */
 export const RAPID_END_MS = 1_000
-/** The least delay after such an end, nanoseconds: a broken program must not eat the node. */
+/** The least delay after a rapid end, nanoseconds: a broken program must not eat the node. */
 export const RAPID_RESTART_NS = 1_000_000_000
+/** So many restarts of a slot are as quick as the policy says, rapid or not. */
+export const RAPID_FREE_ATTEMPTS = 3
 
 /** Unreported restarts after which a partitioned node restarts no faster than `SLOW_RESTART_NS`. */
 export const UNREPORTED_RESTARTS_MAX = 500
@@ -55,7 +57,8 @@ export function successorRecord(
 ): TaskRecord {
   const { task, status } = ended
   const policyNs = restartDelayNs(task.spec.RestartPolicy)
-  const rapid = ended.ranMs !== undefined && ended.ranMs < RAPID_END_MS
+  const brief = ended.ranMs !== undefined && ended.ranMs < RAPID_END_MS
+  const rapid = brief && task.attempt >= RAPID_FREE_ATTEMPTS
   const slow = context.unreported >= UNREPORTED_RESTARTS_MAX
   const delayNs = Math.max(policyNs, rapid ? RAPID_RESTART_NS : 0, slow ? SLOW_RESTART_NS : 0)
   const accepted = observe(context.clock, 'accepted', { message: 'restarted by its node' })

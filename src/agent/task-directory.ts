@@ -4,8 +4,8 @@
  * from the replica again after a crash.
  *
  * `seenIndex` guards against a replica that is behind: after a restart the store may not yet know a
- * task that it knew before. A task is taken for removed only when the store is at least as new as the
- * record.
+ * task that it knew before. A task is taken for removed only when the store is at least as new as
+ * the record.
  */
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -100,6 +100,17 @@ function lineCount(cursors: readonly LogCursor[]): number {
   return cursors.reduce((sum, cursor) => sum + cursor.lineCount, 0)
 }
 
+/** Starts raw logs anew that have become too long; conmon does so itself. */
+export async function trimRawLogs(files: TaskFiles): Promise<void> {
+  for (const stream of ['stdout', 'stderr'] as const) {
+    const file = await openIfThere(files.rawLog(stream), 'r+')
+    if (file === undefined) continue
+    // The monitor appends, so its next line stands at the new beginning.
+    if ((await file.stat()).size > LOG_BYTES_MAX) await file.truncate(0)
+    await file.close()
+  }
+}
+
 async function* filter(
   lines: AsyncIterable<LogLine>,
   wanted: (line: LogLine) => boolean,
@@ -216,9 +227,9 @@ class LogCursor {
   }
 }
 
-async function openIfThere(path: string): Promise<FileHandle | undefined> {
+async function openIfThere(path: string, flags = 'r'): Promise<FileHandle | undefined> {
   try {
-    return await open(path, 'r')
+    return await open(path, flags)
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined
     throw error

@@ -9,7 +9,7 @@ import { gatewayOf, subnetOf } from './networking.ts'
 import { signalNumber } from './signals.ts'
 import { StartSlots } from './start-slots.ts'
 import { TaskFiles } from './task-files.ts'
-import { readTaskLog } from './task-log.ts'
+import { LOG_BYTES_MAX, readTaskLog, trimRawLogs } from './task-log.ts'
 import type { LogLine, LogQuery } from './task-log.ts'
 import { expandTemplate } from './template.ts'
 import { imageOf } from './testing/rootfs.ts'
@@ -157,6 +157,18 @@ test('a follower sees appended lines, survives truncation, ends with the task', 
     t.is(await second, 'five')
     finished = true
     t.is(await next(), undefined)
+  })
+})
+
+test('a raw log that has become too long starts anew', async (t) => {
+  await withLog(async (files, read) => {
+    await writeFile(files.rawLog('stdout'), 'x')
+    await truncate(files.rawLog('stdout'), LOG_BYTES_MAX + 1)
+    await trimRawLogs(files)
+    await appendFile(files.rawLog('stdout'), 'fresh\n')
+    t.deepEqual(await collect(read()), ['stdout:fresh'])
+    await trimRawLogs(files)
+    t.deepEqual(await collect(read()), ['stdout:fresh'])
   })
 })
 

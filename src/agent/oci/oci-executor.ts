@@ -95,7 +95,7 @@ export class OciExecutor implements Executor {
     options.signal.throwIfAborted()
     await mkdir(files.exitDirectory)
     await mountRoot(plan, this.#parts.mounter)
-    const [inputs, networkNamespace] = await Promise.all([this.#inputs(plan), this.#attach(plan)])
+    const [inputs, networkNamespace] = await both(this.#inputs(plan), this.#attach(plan))
     const spec = ociSpec(networkNamespace === undefined ? inputs : { ...inputs, networkNamespace })
     await writeFile(join(plan.directory, 'config.json'), JSON.stringify(spec), { mode: 0o600 })
     options.signal.throwIfAborted()
@@ -221,6 +221,12 @@ export class OciExecutor implements Executor {
     const exit = await readExitOrLoss(files, this.#parts.clock)
     return { state: 'exited', exit: exit ?? { exitCode: undefined, outOfMemory: false } }
   }
+}
+
+/** Both results. When one fails, still waits for the other: what it makes must be there to undo. */
+async function both<A, B>(first: Promise<A>, second: Promise<B>): Promise<[A, B]> {
+  await Promise.allSettled([first, second])
+  return [await first, await second]
 }
 
 async function userOf(plan: TaskPlan): Promise<ContainerUser> {

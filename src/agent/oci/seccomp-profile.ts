@@ -48,7 +48,8 @@ export const SYSCALL_GROUPS: readonly SyscallGroup[] = [
   {
     about: 'memory',
     names: `brk madvise map_shadow_stack memfd_create memfd_secret mincore mlock mlock2 mlockall
-      mmap mmap2 mprotect mremap mseal msync munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect
+      mmap mmap2 mprotect mremap mseal msync munlock munlockall munmap pkey_alloc pkey_free
+      pkey_mprotect
       process_mrelease remap_file_pages membarrier`,
   },
   {

@@ -28,10 +28,9 @@ if (refusal === undefined) {
   await mkdir(rootfs)
   await makeRootfs(rootfs)
   const executor = await chooseExecutor(components, {
-    nodeId: 'process-test',
     dataDirectory,
     wanted: 'process',
-    addressPools: () => [],
+    swarm: { nodeId: () => 'process-test', addressPools: () => [] },
   })
   if (executor.isolation === 'chroot') rooted = { executor, dataDirectory, rootfs }
 }

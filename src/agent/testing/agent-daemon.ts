@@ -27,7 +27,11 @@ const given = JSON.parse(process.argv[2] ?? '{}') as DaemonArguments
 const components = { clock: systemClock, random: systemRandom, log: silentLogger }
 const cluster = new TestCluster()
 await cluster.begin(given.nodeId, given.subnet)
-const executor = await chooseExecutor(components, { ...given, addressPools: () => [] })
+const executor = await chooseExecutor(components, {
+  dataDirectory: given.dataDirectory,
+  wanted: given.wanted,
+  swarm: { nodeId: () => given.nodeId, addressPools: () => [] },
+})
 const agent = new Agent(
   {
     ...components,
