@@ -6,7 +6,6 @@
  * headers; a client that goes away aborts its request; `close` ends open streams, lets running requests
  * finish for `CLOSE_GRACE_MS`, and leaves no handle and no socket file.
  */
-import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { AssertionError } from '../base/assert.ts'
 import { SwarmError, isSwarmError } from '../base/errors.ts'
@@ -20,6 +19,12 @@ import { allRoutes } from './routes.ts'
 import { claimSocketPath, listenOnSocket } from './socket.ts'
 import { API_VERSION_MAX, splitVersion } from './version.ts'
 import { writeReply } from './write-reply.ts'
+
+/**
+ * Not imported: an `import` evaluates every export of the module, and `node:http` has some that load a
+ * whole WebSocket client, 17 MB that nothing here uses.
+ */
+const { createServer } = process.getBuiltinModule('node:http')
 
 /** How long `close` waits for running requests, in milliseconds; then their connections are cut. */
 const CLOSE_GRACE_MS = 3000
