@@ -1,6 +1,7 @@
 /* Frames, addresses, backoff and slots: the mesh's parts that need no network. */
 import test from 'ava'
 import * as fc from 'fast-check'
+import type { Connection } from '@libp2p/interface'
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
@@ -13,6 +14,13 @@ import { DialSlots } from './dial-slots.ts'
 import { FailureBackoff, FREE_FAILURES, SOURCES_MAX, WAIT_MAX_MS } from './failure-backoff.ts'
 import { FrameWriter } from './frame-writer.ts'
 import { encodeFrame, FrameReader, SEND_BYTES_MAX } from './frames.ts'
+import {
+  STRANGER_CHECK_MS,
+  STRANGER_IDLE_MS,
+  STRANGER_MAX_MS,
+  STRANGER_STREAMS_MAX,
+  Strangers,
+} from './strangers.ts'
 import type { MuxedStream } from './muxed-stream.ts'
 
 test('frames come out as they went in, however the bytes are cut', (t) => {
@@ -184,6 +192,45 @@ test('an address that keeps failing waits longer and longer', (t) => {
   t.is(backoff.waitMs('b'), 0)
   for (let n = 0; n < SOURCES_MAX; n += 1) backoff.failed(`x${n}`)
   t.is(backoff.waitMs('a'), 0)
+})
+
+test('a stranger is cut for many streams, for none, and for staying', (t) => {
+  let now = 0
+  let due: { readonly atMs: number; readonly run: () => void }[] = []
+  const clock: Clock = {
+    monotonicMs: () => now,
+    wallMs: () => 0,
+    after: (delayMs, run) => {
+      const timer = { atMs: now + delayMs, run }
+      due.push(timer)
+      return { cancel: () => (due = due.filter((other) => other !== timer)) }
+    },
+  }
+  const strangers = new Strangers(clock, { isMember: (peerId) => peerId === 'member' })
+  const cutAfterMs = (peerId: string, streams: number): number | undefined => {
+    const startMs = now
+    let cutMs: number | undefined
+    const connection = {
+      id: `${peerId}${streams}`,
+      direction: 'inbound',
+      remotePeer: { toString: () => peerId },
+      streams: Array.from({ length: streams }),
+      abort: () => (cutMs = now - startMs),
+    } as unknown as Connection
+    strangers.opened(connection)
+    for (; cutMs === undefined && now - startMs < 2 * STRANGER_MAX_MS; now += STRANGER_CHECK_MS) {
+      const ready = due.filter(({ atMs }) => atMs <= now)
+      due = due.filter(({ atMs }) => atMs > now)
+      for (const { run } of ready) run()
+    }
+    return cutMs
+  }
+  t.is(cutAfterMs('stranger', STRANGER_STREAMS_MAX + 1), STRANGER_CHECK_MS)
+  t.is(cutAfterMs('stranger', 0), STRANGER_IDLE_MS)
+  t.is(cutAfterMs('stranger', 1), STRANGER_MAX_MS)
+  t.is(cutAfterMs('member', 50), undefined)
+  t.deepEqual(due, [])
+  t.false(strangers.full)
 })
 
 test('dial slots are given in order, and closing lets all go', async (t) => {

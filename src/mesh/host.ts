@@ -22,9 +22,10 @@ import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
-import type { Clock, Timer } from '../base/clock.ts'
+import type { Clock } from '../base/clock.ts'
 import { SwarmError } from '../base/errors.ts'
 import { withoutPeerId } from './addresses.ts'
+import { type Membership, Strangers } from './strangers.ts'
 
 /** Yamux window of each stream, fixed: what an unread stream may hold of this process's memory. */
 export const STREAM_WINDOW_BYTES = 256 * 1024
@@ -42,12 +43,6 @@ export const CONNECTIONS_MAX = 2_100
 export const CONNECTIONS_PER_SECOND_PER_ADDRESS_MAX = 64
 /** Connections in their handshake. */
 export const PENDING_CONNECTIONS_MAX = 64
-/** Strangers connected at the same time; more are refused. */
-export const STRANGERS_MAX = 64
-/** A stranger that has opened no join stream by then is cut. */
-export const STRANGER_IDLE_MS = 5_000
-/** Longer than any join takes; a stranger that is still one by then is cut. */
-export const STRANGER_MAX_MS = 60_000
 /** Handshake and stream negotiation. */
 export const UPGRADE_TIMEOUT_MS = 5_000
 
@@ -63,8 +58,7 @@ export interface HostOptions {
 }
 
 /** Who may connect. Asked at each connection, so answers may change. */
-export interface Gate {
-  isMember(peerId: string): boolean
+export interface Gate extends Membership {
   /** Whether strangers may come as far as the join protocol. */
   admitsStrangers(): boolean
 }
@@ -78,7 +72,8 @@ export interface Host {
   addresses(): readonly string[]
   /** Connections that are open now, in both directions. */
   connectionCount(): number
-  handle(protocol: string, handler: StreamHandler): Promise<void>
+  /** `streamsMax`: how many of this protocol one connection may have; all when absent. */
+  handle(protocol: string, handler: StreamHandler, streamsMax?: number): Promise<void>
   /** A new connection; `peerId` undefined = whoever answers. */
   dial(address: string, peerId: string | undefined, signal: AbortSignal): Promise<Connection>
   /** Aborts every connection to `peerId`. */
@@ -160,50 +155,8 @@ function gateHooks(gate: Gate, strangers: Strangers): GateHooks {
   return {
     denyInboundEncryptedConnection: (peerId) => {
       if (gate.isMember(peerId.toString())) return false
-      return !gate.admitsStrangers() || strangers.count >= STRANGERS_MAX
+      return !gate.admitsStrangers() || strangers.full
     },
-  }
-}
-
-/** Inbound connections of who is no member, each with the timer that ends it. */
-class Strangers {
-  readonly #clock: Clock
-  readonly #gate: Gate
-  readonly #timers = new Map<string, Timer>()
-
-  constructor(clock: Clock, gate: Gate) {
-    this.#clock = clock
-    this.#gate = gate
-  }
-
-  get count(): number {
-    return this.#timers.size
-  }
-
-  opened(connection: Connection): void {
-    if (connection.direction === 'outbound' || this.#isMember(connection)) return
-    const cutIfIdle = (): void => {
-      if (connection.streams.length === 0) this.#cut(connection)
-      else this.#timers.set(connection.id, this.#clock.after(STRANGER_MAX_MS, cut))
-    }
-    const cut = (): void => this.#cut(connection)
-    this.#timers.set(connection.id, this.#clock.after(STRANGER_IDLE_MS, cutIfIdle))
-  }
-
-  closed(connection: Connection): void {
-    this.#timers.get(connection.id)?.cancel()
-    this.#timers.delete(connection.id)
-  }
-
-  /** Ends the connection, unless its peer has become a member meanwhile. */
-  #cut(connection: Connection): void {
-    this.#timers.delete(connection.id)
-    if (this.#isMember(connection)) return
-    connection.abort(new SwarmError('PERMISSION_DENIED', 'connection: the peer is no member'))
-  }
-
-  #isMember(connection: Connection): boolean {
-    return this.#gate.isMember(connection.remotePeer.toString())
   }
 }
 
@@ -211,9 +164,9 @@ function hostOver(node: Libp2p): Host {
   return {
     addresses: () => node.getMultiaddrs().map((address) => withoutPeerId(address.toString())),
     connectionCount: () => node.getConnections().length,
-    handle: (protocol, handler) =>
+    handle: (protocol, handler, streamsMax = STREAMS_PER_CONNECTION_MAX) =>
       node.handle(protocol, handler, {
-        maxInboundStreams: STREAMS_PER_CONNECTION_MAX,
+        maxInboundStreams: streamsMax,
         maxOutboundStreams: STREAMS_PER_CONNECTION_MAX,
       }),
     dial: (address, peerId, signal) =>

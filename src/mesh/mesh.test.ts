@@ -167,6 +167,33 @@ test('with the join lane open, a stranger reaches the join protocol alone', asyn
   t.is(join.status, 'open')
 })
 
+test('a stranger has one join stream at a time', async (t) => {
+  await using member = await loopbackMesh()
+  member.serveJoins({
+    rootPublicKey: () => new Uint8Array(32),
+    certificate: () => undefined,
+    secrets: () => ({ worker: 'w', manager: 'm' }),
+    admit: () => Promise.resolve(null),
+  })
+  const stranger = await startHost(
+    components,
+    { privateKeySeed: systemRandom.bytes(32), listenAddresses: [] },
+    { isMember: () => false, admitsStrangers: () => false },
+  )
+  t.teardown(() => stranger.stop())
+  const signal = AbortSignal.timeout(5_000)
+  const connection = await stranger.dial(member.self.addresses[0] ?? '', undefined, signal)
+  const joins = await Promise.allSettled(
+    Array.from({ length: 3 }, () => connection.newStream(JOIN_PROTOCOL, { signal })),
+  )
+  await until(() => joins.filter(isOpen).length <= 1)
+  t.pass()
+})
+
+function isOpen(result: PromiseSettledResult<{ readonly status: string }>): boolean {
+  return result.status === 'fulfilled' && result.value.status === 'open'
+}
+
 test('a removed member is cut at once and stays out', async (t) => {
   await using a = await loopbackMesh()
   await using b = await loopbackMesh()

@@ -15,7 +15,7 @@ import { nodeKey } from '../identity/node-key.ts'
 import { deadline } from './deadline.ts'
 import { DialSlots } from './dial-slots.ts'
 import { DuplexStream } from './duplex-stream.ts'
-import { startHost, type Host } from './host.ts'
+import { startHost, type Host, type StreamHandler } from './host.ts'
 import { JOIN_PROTOCOL } from './join-message.ts'
 import { JoinServer, type JoinAuthority } from './join-server.ts'
 import { DEFAULT_LINK_TIMERS, Link, type LinkSelf, type LinkTimers } from './link.ts'
@@ -149,10 +149,11 @@ class NodeMesh implements MeshHost {
       const session = this.#memberSession(stream, connection)
       if (session !== undefined) this.#onStream(session, stream)
     })
-    await host.handle(JOIN_PROTOCOL, (stream, connection) => {
+    const onJoin: StreamHandler = (stream, connection) => {
       if (this.#joins === undefined) stream.abort(notMember())
       else this.#joins.onStream(stream, connection)
-    })
+    }
+    await host.handle(JOIN_PROTOCOL, onJoin, 1)
     this.#scheduleTick()
     this.#log.info({ ...this.self }, 'mesh listens')
   }
