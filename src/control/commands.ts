@@ -1,7 +1,8 @@
 /**
- * What users may do to services and nodes, as pure functions from the store to the actions to propose.
- * Refusals carry Docker's texts. Shared by every way in (API today).
- * Source: swarmkit `manager/controlapi/{service,node}.go`, in their behaviour; `reference/swarm.md`.
+ * What users may do to services and nodes, as pure functions from the store to the actions to
+ * propose. Refusals carry Docker's texts. Shared by every way in (API today).
+ * Source: swarmkit `manager/controlapi/{service,node}.go`, in their behaviour;
+ * `reference/swarm.md`.
  */
 import { isDeepStrictEqual } from 'node:util'
 import { SwarmError } from '../base/errors.ts'

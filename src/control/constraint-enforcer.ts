@@ -1,9 +1,10 @@
 /**
- * The constraint enforcer: after a node changed, tasks on it that no longer fit are REJECTED, one of the
- * two observed states that the leader may write for an assigned task, and are to stop; their slots are
- * free at once. Goes by the service's current constraints; evicts for resources only as many as needed;
- * leaves nodes alone that are not active.
- * Source: swarmkit `manager/orchestrator/constraintenforcer/constraint_enforcer.go`, in its behaviour.
+ * The constraint enforcer: after a node changed, tasks on it that no longer fit are REJECTED, one
+ * of the two observed states that the leader may write for an assigned task, and are to stop; their
+ * slots are free at once. Goes by the service's current constraints; evicts for resources only as
+ * many as needed; leaves nodes alone that are not active.
+ * Source: swarmkit `manager/orchestrator/constraintenforcer/constraint_enforcer.go`, in its
+ * behaviour.
  */
 import { isTerminal, type Node, type Task } from '../store/objects.ts'
 import { meetsConstraintTexts } from './constraints.ts'

@@ -82,7 +82,9 @@ function meetsAddress(constraint: Constraint, node: Node): boolean {
   return inside === (constraint.operator === '==')
 }
 
-/** What `key` (of a constraint or a spread preference) says of `node`; undefined for an unknown key. */
+/**
+ * What `key` (of a constraint or a spread preference) says of `node`; undefined for an unknown key.
+ */
 export function nodeProperty(key: string, node: Node): string | undefined {
   const { description, spec } = node
   switch (key.toLowerCase()) {

@@ -3,9 +3,10 @@
  *
  *   commit ─► mark dirty ─► (settle a moment) ─► plan one pass ─► propose one transaction ─► again
  *
- * At most one proposal is under way, so a plan always builds on what the one before did. A plan that
- * was overtaken (OUT_OF_SEQUENCE …) is thrown away and made anew from the newer store; nothing is kept
- * between passes but dirt and sightings. An idle cluster is read twice a second and never written.
+ * At most one proposal is under way, so a plan always builds on what the one before did. A plan
+ * that was overtaken (OUT_OF_SEQUENCE …) is thrown away and made anew from the newer store; nothing
+ * is kept between passes but dirt and sightings. An idle cluster is read twice a second and never
+ * written.
  * Source: DESIGN.md "the way of one command", decision 9.
  */
 import { wallTimeText, type Clock, type Timer } from '../base/clock.ts'
@@ -142,7 +143,10 @@ class Reign {
     }
   }
 
-  /** Waits for the end, for dirt (then a moment more, for its company), a due wake or the next node check. */
+  /**
+   * Waits for the end, for dirt (then a moment more, for its company), a due wake or the next node
+   * check.
+   */
   async #idle(): Promise<void> {
     if (!this.#dirty) await this.#sleep(this.#idleMs(), true)
     if (this.#abort.signal.aborted || !this.#dirty) return

@@ -118,7 +118,9 @@ export function explainRefusal(demand: Demand, usages: Iterable<NodeUsage>): str
   return reasons.length === 0 ? 'no suitable node' : `no suitable node (${reasons.join('; ')})`
 }
 
-/** Whether the node's platform is one of those that the image has; names differ, machines do not. */
+/**
+ * Whether the node's platform is one of those that the image has; names differ, machines do not.
+ */
 export function meetsPlatforms(task: Pick<Task, 'spec'>, node: Node): boolean {
   const wanted = task.spec.Placement?.Platforms ?? []
   if (wanted.length === 0) return true

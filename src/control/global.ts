@@ -1,6 +1,7 @@
 /**
- * Global services: one task on each eligible node. A node that is drained, down or gone, or no longer
- * meets the constraints, loses its task; a paused node keeps what it has and gets nothing new.
+ * Global services: one task on each eligible node. A node that is drained, down or gone, or no
+ * longer meets the constraints, loses its task; a paused node keeps what it has and gets nothing
+ * new.
  * Source: swarmkit `manager/orchestrator/global/global.go`, in its behaviour.
  */
 import type { Node, Service, Task } from '../store/objects.ts'

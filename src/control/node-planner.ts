@@ -1,6 +1,7 @@
 /**
- * What the leader decides about nodes: whether each is ready or down, its container subnet, and what
- * becomes of tasks whose node is gone for good. Only changes are written (DESIGN.md decision 4).
+ * What the leader decides about nodes: whether each is ready or down, its container subnet, and
+ * what becomes of tasks whose node is gone for good. Only changes are written (DESIGN.md decision
+ * 4).
  */
 import { isTerminal, type Node, type Task } from '../store/objects.ts'
 import { isUnassigned, type Plan } from './plan.ts'
@@ -13,8 +14,8 @@ export const NODE_DOWN_GRACE_MS = 10_000
 export const NODE_FRESH_MS = 2_000
 
 /**
- * How long a node that somebody else marked down must stay reachable before it counts as ready again.
- * A node that leaves marks itself down while its links are still up and its tasks stop.
+ * How long a node that somebody else marked down must stay reachable before it counts as ready
+ * again. A node that leaves marks itself down while its links are still up and its tasks stop.
  */
 export const NODE_RETURN_HOLD_MS = 30_000
 

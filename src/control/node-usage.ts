@@ -1,6 +1,7 @@
 /**
- * What each node carries, for the scheduler: counted once a pass from all tasks, then kept up with each
- * assignment. A task holds its resources, host ports and address until it has ended, wanted or not.
+ * What each node carries, for the scheduler: counted once a pass from all tasks, then kept up with
+ * each assignment. A task holds its resources, host ports and address until it has ended, wanted or
+ * not.
  */
 import { compareTaskStates, isTerminal, type Node, type Task } from '../store/objects.ts'
 import { isUnassigned, type Plan } from './plan.ts'

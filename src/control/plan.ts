@@ -1,7 +1,7 @@
 /**
  * A plan: what one pass of the control plane wants to change. Planners read through it and see what
- * earlier planners of the same pass decided, so one pass, and one transaction, takes a new service to
- * assigned tasks. A plan never touches the store; `actions()` is what to propose.
+ * earlier planners of the same pass decided, so one pass, and one transaction, takes a new service
+ * to assigned tasks. A plan never touches the store; `actions()` is what to propose.
  */
 import { newIdentifier } from '../base/identifiers.ts'
 import type { Random } from '../base/random.ts'
@@ -10,7 +10,9 @@ import { compareTaskStates } from '../store/objects.ts'
 import { TRANSACTION_ACTIONS_MAX, type Action, type Draft } from '../store/transaction.ts'
 import type { StoreView } from '../store/view.ts'
 
-/** Most bytes of objects in one plan, by their JSON: under the limit of a transaction with a margin. */
+/**
+ * Most bytes of objects in one plan, by their JSON: under the limit of a transaction with a margin.
+ */
 export const PLAN_BYTES_MAX = 1024 * 1024
 
 /** What a pass is made from, besides the store. */

@@ -1,7 +1,7 @@
 /**
  * One pass over what is dirty, all planners in order: nodes, constraints, then each service (ports,
- * tasks, update, history), then the scheduler over everything that waits for a node. Synchronous and
- * deterministic: store, sightings, moment in; actions out.
+ * tasks, update, history), then the scheduler over everything that waits for a node. Synchronous
+ * and deterministic: store, sightings, moment in; actions out.
  */
 import type { Service } from '../store/objects.ts'
 import { enforceConstraints } from './constraint-enforcer.ts'

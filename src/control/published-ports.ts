@@ -1,7 +1,7 @@
 /**
- * Published ports: a port is published in the ingress by one service at a time (per protocol); a port
- * published on hosts shares only with other host-mode ports. Ports that the user left open come from
- * 30000–32767 and stay with the service while it lives.
+ * Published ports: a port is published in the ingress by one service at a time (per protocol); a
+ * port published on hosts shares only with other host-mode ports. Ports that the user left open
+ * come from 30000–32767 and stay with the service while it lives.
  * Source: swarmkit `manager/controlapi/service.go` for conflicts, `portallocator.go` for the range.
  */
 import { isDeepStrictEqual } from 'node:util'

@@ -36,7 +36,10 @@ function fillSlots(plan: Plan, service: Service, held: readonly Slot[], replicas
   }
 }
 
-/** The slots to give up: of each node's copies the later ones first, those not running before others. */
+/**
+ * The slots to give up: of each node's copies the later ones first, those not running before
+ * others.
+ */
 function surplusSlots(held: readonly Slot[], replicas: number): Slot[] {
   const runningFirst = held.toSorted(
     (a, b) => Number(isRunning(b)) - Number(isRunning(a)) || a.number - b.number,

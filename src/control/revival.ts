@@ -1,9 +1,9 @@
 /**
- * Revival: what happens to a wanted task that cannot go on. A node restarts its own tasks (DESIGN.md
- * decision 8), so the leader acts only where the node cannot: its node is down, drained or gone (a new
- * task elsewhere, at once); the node refused it (a new task anywhere, by the restart policy); the node
- * is well but has not made the successor within a grace (the leader then makes the same one).
- * Also lets a replacement run when the task before it has stopped.
+ * Revival: what happens to a wanted task that cannot go on. A node restarts its own tasks
+ * (DESIGN.md decision 8), so the leader acts only where the node cannot: its node is down, drained
+ * or gone (a new task elsewhere, at once); the node refused it (a new task anywhere, by the restart
+ * policy); the node is well but has not made the successor within a grace (the leader then makes
+ * the same one). Also lets a replacement run when the task before it has stopped.
  */
 import { isTerminal, type Service, type Task } from '../store/objects.ts'
 import { restartDelayNs, successorTaskId, wantsRestart } from '../store/restart-policy.ts'

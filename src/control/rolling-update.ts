@@ -1,7 +1,7 @@
 /**
- * Rolling updates: replaces tasks whose template or ports differ from their service's spec, a few slots
- * at a time. The progress is read from the tasks themselves, so a new leader goes on where the old one
- * was; only delays and monitoring begin anew.
+ * Rolling updates: replaces tasks whose template or ports differ from their service's spec, a few
+ * slots at a time. The progress is read from the tasks themselves, so a new leader goes on where
+ * the old one was; only delays and monitoring begin anew.
  *
  *   (none) ─dirty─► updating ─all new, monitored─► completed
  *                      │ failures over the ratio

@@ -1,8 +1,8 @@
 /**
- * The scheduler: gives each pending task a node and, with it, an address. Nodes that pass the filters
- * are ranked: fewer recent failures if somebody has many, the emptier branch of the spread preferences,
- * fewer tasks of the service, fewer tasks. Every tie is broken by id: the same input gives the same
- * output. A task that fits nowhere keeps pending and says why.
+ * The scheduler: gives each pending task a node and, with it, an address. Nodes that pass the
+ * filters are ranked: fewer recent failures if somebody has many, the emptier branch of the spread
+ * preferences, fewer tasks of the service, fewer tasks. Every tie is broken by id: the same input
+ * gives the same output. A task that fits nowhere keeps pending and says why.
  * Source: swarmkit `manager/scheduler/{scheduler,nodeset,decision_tree}.go`, in their behaviour.
  */
 import { compareTaskStates, type Service, type Task } from '../store/objects.ts'
@@ -106,7 +106,9 @@ class GroupScheduler {
     return best
   }
 
-  /** Follows the spread preferences: at each level, the value with the fewest tasks of the service. */
+  /**
+   * Follows the spread preferences: at each level, the value with the fewest tasks of the service.
+   */
   #emptiestBranch(
     task: Task,
     fit: readonly NodeUsage[],

@@ -1,7 +1,7 @@
 /**
- * What a leader remembers besides the store: when it saw things happen, on its monotonic clock. Lost
- * with leadership; a new leader counts delays and graces from its own beginning, so it acts later
- * than the old one would have, never sooner.
+ * What a leader remembers besides the store: when it saw things happen, on its monotonic clock.
+ * Lost with leadership; a new leader counts delays and graces from its own beginning, so it acts
+ * later than the old one would have, never sooner.
  */
 import { isTerminal, type Task } from '../store/objects.ts'
 import type { StoreView } from '../store/view.ts'

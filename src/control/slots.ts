@@ -1,7 +1,7 @@
 /**
- * Slots: the places of a service's tasks. A replicated service has numbered slots; a global one has a
- * slot for each node. A slot is *held* while some task in it is wanted, or its newest ended and the
- * restart policy wants no other.
+ * Slots: the places of a service's tasks. A replicated service has numbered slots; a global one has
+ * a slot for each node. A slot is *held* while some task in it is wanted, or its newest ended and
+ * the restart policy wants no other.
  */
 import {
   compareTaskStates,

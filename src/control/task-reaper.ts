@@ -1,6 +1,6 @@
 /**
- * The task reaper: keeps the last few ended tasks of each slot for people to look at, and takes away
- * tasks that are to be removed once they have stopped or if no node ever had them.
+ * The task reaper: keeps the last few ended tasks of each slot for people to look at, and takes
+ * away tasks that are to be removed once they have stopped or if no node ever had them.
  * Source: swarmkit `manager/orchestrator/taskreaper/task_reaper.go`, in its behaviour.
  */
 import { isTerminal, type Service, type Task } from '../store/objects.ts'

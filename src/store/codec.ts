@@ -1,7 +1,7 @@
 /**
- * Bytes of a transaction: one byte of format version, then MessagePack. Both directions refuse what is
- * over the limits, so an entry that was accepted anywhere decodes everywhere; what does not decode
- * (another version, garbage) is refused the same way on every replica.
+ * Bytes of a transaction: one byte of format version, then MessagePack. Both directions refuse what
+ * is over the limits, so an entry that was accepted anywhere decodes everywhere; what does not
+ * decode (another version, garbage) is refused the same way on every replica.
  */
 import { Packr } from 'msgpackr'
 import { SwarmError, errorText } from '../base/errors.ts'

@@ -1,12 +1,13 @@
 /**
- * The replicated objects: what is decided and observed about nodes, services, tasks and the cluster.
- * Every node holds all of them; they change only through committed transactions (`transaction.ts`).
+ * The replicated objects: what is decided and observed about nodes, services, tasks and the
+ * cluster. Every node holds all of them; they change only through committed transactions
+ * (`transaction.ts`).
  *
- * Who may write what: users write `spec`s (through `api/`); the leader's `control/` writes services'
- * endpoints, creates tasks, sets `desiredState`, `nodeId`, `address`, and observed states up to
- * ASSIGNED; the node that holds a task writes its observed `status` from ACCEPTED on, and nobody else
- * does, but for two cases that its node cannot report: REJECTED by a constraint, ORPHANED when the
- * node is gone for good. Observed and desired states only grow.
+ * Who may write what: users write `spec`s (through `api/`); the leader's `control/` writes
+ * services' endpoints, creates tasks, sets `desiredState`, `nodeId`, `address`, and observed states
+ * up to ASSIGNED; the node that holds a task writes its observed `status` from ACCEPTED on, and
+ * nobody else does, but for two cases that its node cannot report: REJECTED by a constraint,
+ * ORPHANED when the node is gone for good. Observed and desired states only grow.
  * Source: swarmkit `api/objects.proto`, `api/types.proto`.
  */
 import type { ClusterSpec, NodeSpec, PortConfig, ServiceSpec, TaskSpec } from './spec.ts'
@@ -57,8 +58,8 @@ export interface Node extends StoredObject {
   /** `down`: the leader has had no link to it for the grace period. Written on changes only. */
   readonly status: { readonly state: 'unknown' | 'ready' | 'down'; readonly message: string }
   /**
-   * Proof that a manager belongs to the cluster: the root key's signature over the manager's peer id
-   * (`identity/certificate.ts`). Absent on workers.
+   * Proof that a manager belongs to the cluster: the root key's signature over the manager's peer
+   * id (`identity/certificate.ts`). Absent on workers.
    */
   readonly certificate?: Uint8Array
   /** The node's container subnet, CIDR, from the cluster's pool; set by the allocator. */
@@ -81,7 +82,9 @@ export interface Service extends StoredObject {
   readonly specVersion: number
   readonly previousSpec?: ServiceSpec
   readonly previousSpecVersion?: number
-  /** Absent until the allocator has seen `spec`. `allocatedFor` is the `specVersion` it stands for. */
+  /**
+   * Absent until the allocator has seen `spec`. `allocatedFor` is the `specVersion` it stands for.
+   */
   readonly endpoint?: { readonly ports: readonly AllocatedPort[]; readonly allocatedFor: number }
   readonly updateStatus?: {
     readonly state:
@@ -149,7 +152,9 @@ export interface TaskStatus {
   readonly ports?: readonly { readonly targetPort: number; readonly hostPort: number }[]
 }
 
-/** One attempt to run a service's container in one slot on one node. Never restarted, never moved. */
+/**
+ * One attempt to run a service's container in one slot on one node. Never restarted, never moved.
+ */
 export interface Task extends StoredObject {
   readonly serviceId: string
   /** 1…replicas. */

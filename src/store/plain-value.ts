@@ -1,7 +1,8 @@
 /**
  * Plain values: what may stand in the replicated store. Everything that comes out of the log or a
- * snapshot passes through here once and comes out as a frozen copy of null, booleans, finite numbers,
- * strings, byte arrays, lists and records, so that no replica can hold what another cannot.
+ * snapshot passes through here once and comes out as a frozen copy of null, booleans, finite
+ * numbers, strings, byte arrays, lists and records, so that no replica can hold what another
+ * cannot.
  */
 import { SwarmError } from '../base/errors.ts'
 

@@ -2,7 +2,8 @@
  * The restart policy as pure functions, shared by the node that holds a task (which restarts it at
  * once, without the leader) and the leader (which replaces tasks that their node cannot restart).
  * Both derive the successor's id from the predecessor's, so deciding apart they mean the same task.
- * Source: DESIGN.md decision 8; swarmkit `manager/orchestrator/restart/restart.go` for the conditions.
+ * Source: DESIGN.md decision 8; swarmkit `manager/orchestrator/restart/restart.go` for the
+ * conditions.
  */
 import { createHash } from 'node:crypto'
 import { IDENTIFIER_BYTES, IDENTIFIER_DIGITS, base36 } from '../base/identifiers.ts'

@@ -1,7 +1,7 @@
 /**
  * The least shape that stored objects and actions must have for every replica's code to be safe on
- * them. Not validation of users' input, which is the API's: this refuses what no working node sends,
- * the same way everywhere. Unknown fields pass (a newer node may know them).
+ * them. Not validation of users' input, which is the API's: this refuses what no working node
+ * sends, the same way everywhere. Unknown fields pass (a newer node may know them).
  */
 import { SwarmError } from '../base/errors.ts'
 import { TASK_STATES, type TableName } from './objects.ts'

@@ -1,7 +1,8 @@
 /**
- * The bytes of a snapshot: frames of a 4-byte big-endian length and MessagePack. The first frame is the
- * header, then lists of objects or requests, then an end mark, so that a cut file is noticed. Objects
- * stand in order of id: equal stores have equal bytes. Readers accept any cutting into chunks.
+ * The bytes of a snapshot: frames of a 4-byte big-endian length and MessagePack. The first frame is
+ * the header, then lists of objects or requests, then an end mark, so that a cut file is noticed.
+ * Objects stand in order of id: equal stores have equal bytes. Readers accept any cutting into
+ * chunks.
  */
 import { SwarmError } from '../base/errors.ts'
 import { pack, unpack } from './codec.ts'

@@ -1,14 +1,17 @@
 /**
- * Specs: what the user wants, in exactly the shape and spelling of the Docker Engine API (durations in
- * nanoseconds, CPUs in billionths). The user owns a spec: it is stored and given back as it came, so
- * `service update` (read, change one field, write back) loses nothing, known to us or not. What Skein
- * itself decides or observes stands beside the spec, in our own words (`objects.ts`).
+ * Specs: what the user wants, in exactly the shape and spelling of the Docker Engine API (durations
+ * in nanoseconds, CPUs in billionths). The user owns a spec: it is stored and given back as it
+ * came, so `service update` (read, change one field, write back) loses nothing, known to us or not.
+ * What Skein itself decides or observes stands beside the spec, in our own words (`objects.ts`).
  *
  * Validated at the border (`src/api/schemas/`); fields that Skein does not act on yet pass through.
  * Source: Docker Engine API 1.50; swarmkit `api/specs.proto`.
  */
 
-/** Labels: free text by key. Docker has no field for some of what Skein can do; it rides on `skein.*`. */
+/**
+ * Labels: free text by key. Docker has no field for some of what Skein can do; it rides on
+ * `skein.*`.
+ */
 export type Labels = Readonly<Record<string, string>>
 
 /** What the user wants of a node. */

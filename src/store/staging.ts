@@ -1,6 +1,7 @@
 /**
- * A transaction under way: reads see its own writes, nothing else sees them until `Store` commits the
- * whole. Throws SwarmError at the first rule that an action breaks; the store is then untouched.
+ * A transaction under way: reads see its own writes, nothing else sees them until `Store` commits
+ * the whole. Throws SwarmError at the first rule that an action breaks; the store is then
+ * untouched.
  */
 import { isDeepStrictEqual } from 'node:util'
 import { SwarmError } from '../base/errors.ts'

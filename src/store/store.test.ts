@@ -481,7 +481,9 @@ class Oracle {
   services = new Map<string, { name: string; version: number }>()
   tasks = new Set<string>()
 
-  /** Whether the transaction is allowed; then it has taken effect. Covers services and creations. */
+  /**
+   * Whether the transaction is allowed; then it has taken effect. Covers services and creations.
+   */
   apply(actions: readonly Action[], index: number): boolean {
     const services = new Map(this.services)
     const tasks = new Set(this.tasks)

@@ -1,6 +1,6 @@
 /**
- * This node's replica of the swarm's objects. Changes only by `applyTransaction`, in the order of the
- * Raft log: a transaction takes effect wholly or not at all, and the same way on every replica.
+ * This node's replica of the swarm's objects. Changes only by `applyTransaction`, in the order of
+ * the Raft log: a transaction takes effect wholly or not at all, and the same way on every replica.
  * Objects are frozen, so whoever holds one holds a consistent value for ever.
  * Source: swarmkit `manager/state/store/memory.go` for the role; DESIGN.md "the one idea".
  */
@@ -111,7 +111,10 @@ export class Store implements StoreView {
     })
   }
 
-  /** Applies the transaction of entry `index`; a request id seen before gives its first result again. */
+  /**
+   * Applies the transaction of entry `index`; a request id seen before gives its first result
+   * again.
+   */
   applyTransaction(transaction: Transaction, index: number): TransactionResult {
     const known = this.#requests.get(transaction.requestId)
     if (known !== undefined) {

@@ -1,6 +1,6 @@
 /**
- * One table of the store: frozen objects by id, with secondary indexes. Lists come in order of id on
- * every replica, whatever the order of writing was.
+ * One table of the store: frozen objects by id, with secondary indexes. Lists come in order of id
+ * on every replica, whatever the order of writing was.
  */
 import type { StoredObject } from './objects.ts'
 

@@ -3,8 +3,8 @@
  * wholly or not at all, and the same way on every replica. A transaction that breaks a rule (stale
  * version, taken name, missing object) is a committed entry with no effect and an error as result.
  *
- * A request id makes a retry after an unknown outcome harmless: the state machine keeps the results of
- * the last `REQUEST_HISTORY_MAX` ids and gives the first result again.
+ * A request id makes a retry after an unknown outcome harmless: the state machine keeps the results
+ * of the last `REQUEST_HISTORY_MAX` ids and gives the first result again.
  * Source: swarmkit `design/store.md`; Ongaro §6.3 (exactly-once).
  */
 import type { ErrorCode } from '../base/errors.ts'
@@ -41,8 +41,9 @@ export interface RemoveAction {
 }
 
 /**
- * The node's report on its own task. Touches `status` alone; a report that is not ahead of the stored
- * state (or the same state with news) is dropped without an error, and so is one for an unknown task.
+ * The node's report on its own task. Touches `status` alone; a report that is not ahead of the
+ * stored state (or the same state with news) is dropped without an error, and so is one for an
+ * unknown task.
  */
 export interface ObserveTaskAction {
   readonly type: 'observeTask'
@@ -61,11 +62,11 @@ export interface ObserveNodeAction {
 }
 
 /**
- * The node's local restart (DESIGN.md decision 8): `predecessor` ended with `status`, and the node made
- * its successor, `successorTaskId(predecessor)` of `restart-policy.ts`, from the same spec in the same
- * slot on itself. Sets the predecessor's desired state to `shutdown`. Does nothing when that successor
- * exists; fails with FAILED_PRECONDITION when the predecessor is gone or no longer wanted running: the
- * node then stops the successor.
+ * The node's local restart (DESIGN.md decision 8): `predecessor` ended with `status`, and the node
+ * made its successor, `successorTaskId(predecessor)` of `restart-policy.ts`, from the same spec in
+ * the same slot on itself. Sets the predecessor's desired state to `shutdown`. Does nothing when
+ * that successor exists; fails with FAILED_PRECONDITION when the predecessor is gone or no longer
+ * wanted running: the node then stops the successor.
  */
 export interface RestartTaskAction {
   readonly type: 'restartTask'
@@ -78,8 +79,8 @@ export interface RestartTaskAction {
 }
 
 /**
- * The leader's wish for a task. Touches `desiredState` alone, and only forward, so it needs no version
- * and never collides with the node's reports; does nothing for an unknown task.
+ * The leader's wish for a task. Touches `desiredState` alone, and only forward, so it needs no
+ * version and never collides with the node's reports; does nothing for an unknown task.
  */
 export interface DesireTaskAction {
   readonly type: 'desireTask'
@@ -133,14 +134,14 @@ export interface ProposeOptions {
 }
 
 /**
- * Proposes transactions, on any node: applies here when this node leads, else forwards to the leader,
- * and retries with the same request id while the outcome is unknown. Resolves when the transaction is
- * applied to *this* node's store, so a caller reads its own write.
+ * Proposes transactions, on any node: applies here when this node leads, else forwards to the
+ * leader, and retries with the same request id while the outcome is unknown. Resolves when the
+ * transaction is applied to *this* node's store, so a caller reads its own write.
  */
 export interface Proposer {
   /**
-   * @throws SwarmError with the code of a refused transaction, NO_LEADER, TIMED_OUT (it may still take
-   * effect), PERMISSION_DENIED (a worker wrote what is not its own), SHUTTING_DOWN, ABORTED.
+   * @throws SwarmError with the code of a refused transaction, NO_LEADER, TIMED_OUT (it may still
+   * take effect), PERMISSION_DENIED (a worker wrote what is not its own), SHUTTING_DOWN, ABORTED.
    */
   propose(actions: readonly Action[], options?: ProposeOptions): Promise<{ readonly index: number }>
 }

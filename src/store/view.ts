@@ -16,7 +16,9 @@ export type Change = {
   }
 }[TableName]
 
-/** The changes of one applied transaction, or `restored`: everything may be different, read anew. */
+/**
+ * The changes of one applied transaction, or `restored`: everything may be different, read anew.
+ */
 export type Commit =
   | { readonly type: 'changes'; readonly index: number; readonly changes: readonly Change[] }
   | { readonly type: 'restored'; readonly index: number }
@@ -50,7 +52,9 @@ export interface StoreView {
   findByIdPrefix<T extends TableName>(table: T, prefix: string): Tables[T][]
   /** The cluster object, when this node is in a swarm and has caught up so far. */
   cluster(): Tables['cluster'] | undefined
-  /** Calls `listener` synchronously after each transaction that changed something; returns the undo. */
+  /**
+   * Calls `listener` synchronously after each transaction that changed something; returns the undo.
+   */
   onCommit(listener: (commit: Commit) => void): () => void
   /** Resolves when entry `index` is applied here. @throws the signal's reason */
   waitForIndex(index: number, options?: { readonly signal?: AbortSignal }): Promise<void>

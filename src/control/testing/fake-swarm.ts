@@ -1,7 +1,7 @@
 /**
- * A swarm in one process: the real store behind its real codec, the real control plane, and agents that
- * only pretend to run tasks. Time is a {@link ManualClock}. Every applied entry is checked against the
- * invariants that must hold at all times.
+ * A swarm in one process: the real store behind its real codec, the real control plane, and agents
+ * that only pretend to run tasks. Time is a {@link ManualClock}. Every applied entry is checked
+ * against the invariants that must hold at all times.
  */
 import { delay } from '../../base/clock.ts'
 import { SwarmError } from '../../base/errors.ts'
