@@ -192,7 +192,7 @@ test('a node that leaves is down at once and does not return while its links las
   t.is(swarm.store.get('nodes', 'n1')?.status.state, 'ready', 'after its links were down, it does')
 })
 
-test('draining moves only that node’s tasks; pausing moves none and brings no new ones', async (t) => {
+test('draining moves only that node’s tasks; pausing moves none, brings none', async (t) => {
   const swarm = new FakeSwarm()
   await swarm.begin(3)
   const id = swarm.createService(serviceSpec('web', 6))
@@ -221,7 +221,7 @@ test('tasks of a removed node are orphaned and replaced', async (t) => {
   t.like(orphan, { desiredState: 'shutdown', status: { state: 'orphaned' } })
 })
 
-test('constraints, resources and host ports decide, and a pending task says why it waits', async (t) => {
+test('constraints and resources decide, and a pending task says why it waits', async (t) => {
   const swarm = new FakeSwarm()
   await swarm.begin(3)
   swarm.updateNode('n1', (node) => ({ spec: { ...node.spec, Labels: { disk: 'ssd' } } }))
@@ -254,7 +254,7 @@ test('constraints, resources and host ports decide, and a pending task says why 
   t.is(reason(unfit), undefined)
 })
 
-test('reservations, host ports and replicas per node limit a node, and ended tasks free it', async (t) => {
+test('reservations, host ports and replicas per node limit a node', async (t) => {
   const swarm = new FakeSwarm()
   await swarm.begin(2)
   const heavy = { Resources: { Reservations: { NanoCPUs: 3e9, MemoryBytes: 1024 } } }
@@ -379,7 +379,7 @@ test('the leader makes the successor when the node does not, with the same id', 
   )
 })
 
-test('a task that completed under on-failure, or under none, keeps its slot and is not repeated', async (t) => {
+test('a task that ended for good keeps its slot and is not repeated', async (t) => {
   const swarm = new FakeSwarm()
   await swarm.begin(2)
   swarm.behaviours.set('job:1', 'complete')
@@ -402,7 +402,7 @@ test('a task that completed under on-failure, or under none, keeps its slot and 
   t.deepEqual(slots(swarm.running(none)), [1, 2], 'a new spec begins anew')
 })
 
-test('published ports are refused to the second service and given over when the first is gone', async (t) => {
+test('a published port is the first service’s, and the second’s when that is gone', async (t) => {
   const swarm = new FakeSwarm()
   await swarm.begin(1)
   const EndpointSpec = { Ports: [{ TargetPort: 80, PublishedPort: 8080 }] }
@@ -479,7 +479,7 @@ test('a failing update pauses; a new spec goes on', async (t) => {
   t.is(swarm.service(id).updateStatus?.state, 'completed')
 })
 
-test('a failing update with rollback returns to the spec before, as does a manual rollback', async (t) => {
+test('a failing update rolls back to the spec before, as a user may', async (t) => {
   const swarm = new FakeSwarm()
   await swarm.begin(2)
   swarm.behaviours.set('bad:1', 'fail')
@@ -851,7 +851,7 @@ function replaySeed(): { readonly seed?: number } {
   return seed === undefined ? {} : { seed: Number(seed) }
 }
 
-test('nodes without a cluster object or with a full pool still run tasks, without addresses', async (t) => {
+test('nodes without a subnet still run tasks, without addresses', async (t) => {
   const swarm = new FakeSwarm()
   const cluster = swarm.store.cluster()
   swarm.write([{ type: 'remove', table: 'cluster', id: cluster?.id ?? '' }])
