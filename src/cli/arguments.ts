@@ -9,7 +9,7 @@ import type { Command, Flag } from './command.ts'
 import { QUANTITIES } from './quantity.ts'
 
 /** Flags that every command has. */
-const HELP_FLAG: Flag = { name: 'help', kind: 'boolean', help: 'Print usage' }
+const HELP_FLAG: Flag = { name: 'help', short: 'h', kind: 'boolean', help: 'Print usage' }
 
 /** What was given on the command line. */
 export class Arguments {

@@ -220,7 +220,8 @@ test('service create sends what its flags say', async (t) => {
     '-e A=1 --env HOME --env NOT_THERE -l tier=front --mount type=bind,src=/etc,dst=/e,ro ' +
     '--constraint node.role==manager --limit-cpu .5 --limit-memory 64m --reserve-memory=16m ' +
     '--restart-condition on-failure --restart-delay 1m30s --restart-max-attempts 3 ' +
-    '--hostname h --user 1:1 --workdir /w'
+    '--hostname h --user 1:1 --workdir /w --update-order start-first --update-delay 2s ' +
+    '--rollback-max-failure-ratio .25'
   const create = await skein(
     fixture,
     ...['service', 'create', ...flags.split(' '), '--entrypoint', 'sh -c "a b"', 'web:1'],
@@ -234,6 +235,8 @@ test('service create sends what its flags say', async (t) => {
     { Protocol: 'tcp', TargetPort: 80, PublishedPort: 8080, PublishMode: 'ingress' },
     { Protocol: 'udp', TargetPort: 53, PublishedPort: 53, PublishMode: 'host' },
   ])
+  t.deepEqual(spec?.UpdateConfig, { Parallelism: 1, Delay: 2e9, Order: 'start-first' })
+  t.deepEqual(spec?.RollbackConfig, { Parallelism: 1, MaxFailureRatio: 0.25 })
   const template = spec?.TaskTemplate
   t.deepEqual(template?.ContainerSpec, {
     Image: `web:1@sha256:${'a'.repeat(64)}`,

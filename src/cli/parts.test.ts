@@ -47,9 +47,10 @@ test('flags are read in all the spellings that docker reads', (t) => {
 
 test('where the first argument ends the flags, the rest is left alone', (t) => {
   const command = { ...COMMAND, flagsFirst: true }
-  const given = parseArguments(command, ['-d', 'image', 'sh', '-c', 'x', '--name', '-d=1'])
-  t.deepEqual(given.positionals, ['image', 'sh', '-c', 'x', '--name', '-d=1'])
+  const given = parseArguments(command, ['-d', 'image', 'sh', '-c', 'x', '--name', '-h', '-d=1'])
+  t.deepEqual(given.positionals, ['image', 'sh', '-c', 'x', '--name', '-h', '-d=1'])
   t.false(given.has('name'))
+  t.false(given.has('help'))
 })
 
 test('durations are Go’s, in nanoseconds', (t) => {

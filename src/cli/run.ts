@@ -67,10 +67,6 @@ async function runCommand(
   const { globals, console } = at
   const args = globals.rest.slice(at.skip)
   try {
-    if (args.includes('-h') && !command.flags.some((flag) => flag.short === 'h')) {
-      console.write(commandHelp(path, command))
-      return 0
-    }
     const given = parseArguments(command, args)
     if (given.flag('help')) {
       console.write(commandHelp(path, command))

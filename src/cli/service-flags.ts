@@ -1,8 +1,47 @@
 /** The flags of `service create`. */
 import type { Flag } from './command.ts'
 
+function article(kind: 'update' | 'rollback'): string {
+  return kind === 'update' ? 'an update' : 'a rollback'
+}
+
+/** What applies to updates and to rollbacks alike, by docker's names after `update-` and `rollback-`. */
+function updateFlags(kind: 'update' | 'rollback'): readonly Flag[] {
+  return [
+    {
+      name: `${kind}-parallelism`,
+      kind: 'uint',
+      help: `Most tasks that take part in ${article(kind)} at a time (0 = all at once) (default 1)`,
+    },
+    { name: `${kind}-delay`, kind: 'duration', help: `Delay between steps of ${article(kind)}` },
+    {
+      name: `${kind}-failure-action`,
+      kind: 'string',
+      help: `Action on ${kind} failure ("pause", "continue"${kind === 'update' ? ', "rollback"' : ''})`,
+    },
+    {
+      name: `${kind}-monitor`,
+      kind: 'duration',
+      help: `Time after each task's ${kind} to watch for failure (default 5s)`,
+    },
+    {
+      name: `${kind}-max-failure-ratio`,
+      kind: 'string',
+      value: 'float',
+      help: `Failure rate to tolerate during ${article(kind)} (default 0)`,
+    },
+    {
+      name: `${kind}-order`,
+      kind: 'string',
+      help: `Order of ${article(kind)} ("start-first", "stop-first") (default "stop-first")`,
+    },
+  ]
+}
+
 /** All of them, as docker names them. */
 export const SERVICE_FLAGS: readonly Flag[] = [
+  ...updateFlags('update'),
+  ...updateFlags('rollback'),
   { name: 'name', kind: 'string', help: 'Service name' },
   { name: 'replicas', kind: 'uint', help: 'Number of tasks' },
   {

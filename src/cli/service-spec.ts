@@ -11,6 +11,7 @@ import type { Arguments } from './arguments.ts'
 import { CommandError, EXIT_WRONG_FLAG } from './command.ts'
 import { parseMount } from './mount.ts'
 import { parsePublish } from './publish.ts'
+import { updateConfigOf } from './update-config.ts'
 
 /** Environment of the client: `--env NAME` without a value takes it from there. */
 type Environment = Readonly<Record<string, string | undefined>>
@@ -23,11 +24,15 @@ export function serviceSpecOf(given: Arguments, environment: Environment): Servi
     )
   }
   const ports = given.list('publish').flatMap(parsePublish)
+  const update = updateConfigOf(given, 'update')
+  const rollback = updateConfigOf(given, 'rollback')
   return {
     Name: given.text('name') ?? '',
     Labels: pairs(given.list('label')),
     TaskTemplate: taskTemplate(given, environment),
     Mode: modeOf(given),
+    ...(update === undefined ? {} : { UpdateConfig: update }),
+    ...(rollback === undefined ? {} : { RollbackConfig: rollback }),
     EndpointSpec: { Mode: 'vip', ...(ports.length === 0 ? {} : { Ports: ports }) },
   }
 }
