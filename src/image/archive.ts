@@ -8,6 +8,7 @@ import type { ContentStore, StagedBlob } from './content-store.ts'
 import type { Digest } from './digest.ts'
 import { expanded } from './expansion.ts'
 import type { BlobReader } from './image-tree.ts'
+import { withdrawn } from './shared-work.ts'
 import { TarReader } from './tar-reader.ts'
 import type { TarEntry } from './tar-header.ts'
 
@@ -101,7 +102,7 @@ export class Archive implements BlobReader {
     const limits = { subject: 'content', maxOutputBytes: MAX_ARCHIVE_BYTES }
     let open: StagedBlob | undefined
     for await (const chunk of expanded(tar, limits)) {
-      if (signal?.aborted === true) throw new SwarmError('ABORTED', 'image archive: withdrawn')
+      if (signal?.aborted === true) throw withdrawn('image archive', signal)
       for (const event of reader.push(chunk)) {
         if (event.type === 'entry') open = await this.#begin(event.entry)
         else if (event.type === 'data') await open?.append(event.bytes)

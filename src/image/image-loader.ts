@@ -6,7 +6,6 @@
  * blobs that were committed on the way are collected by the caller.
  */
 import { assert } from '../base/assert.ts'
-import { SwarmError } from '../base/errors.ts'
 import { Archive } from './archive.ts'
 import { readArchiveImages } from './archive-images.ts'
 import type { ArchiveImage } from './archive-images.ts'
@@ -15,6 +14,7 @@ import { blobsOf, imageForHost } from './image-tree.ts'
 import type { ImageTree, PlatformImage } from './image-tree.ts'
 import type { ImageParts, LocalImages } from './local-images.ts'
 import { familiar } from './reference.ts'
+import { withdrawn } from './shared-work.ts'
 import type { Tag } from './tag-table.ts'
 import { verifyLayer } from './unpack/layer-unpacker.ts'
 import type { LayerSource } from './unpack/layer-unpacker.ts'
@@ -106,9 +106,7 @@ async function verifyImage(
   },
 ): Promise<void> {
   for (const source of layerSources(parts, image)) {
-    if (how.signal?.aborted === true) {
-      throw new SwarmError('ABORTED', `image ${image.digest}: withdrawn`)
-    }
+    if (how.signal?.aborted === true) throw withdrawn(`image ${image.digest}`, how.signal)
     const willBeChecked = how.isUnpacked && !parts.layers.has(source.diffId)
     if (how.fresh.has(source.digest) && !willBeChecked) await verifyLayer(source)
   }

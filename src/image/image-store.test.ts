@@ -527,6 +527,17 @@ test('an image that nobody has is NOT_FOUND; with silent nodes it is UNAVAILABLE
   t.is((await refusal(b.ensure(`web@${sha256(baseLayer)}`))).code, 'UNAVAILABLE')
 })
 
+test('a question that takes too long ends with the reason of its caller', async (t) => {
+  await using world = await cluster()
+  await world.store('a')
+  const b = await world.store('b')
+  world.network.hang('a')
+  const limit = new AbortController()
+  const work = refusal(b.resolve('web:1', { signal: limit.signal }))
+  limit.abort(new SwarmError('TIMED_OUT', 'image web:1: no answer'))
+  t.is((await work).code, 'TIMED_OUT')
+})
+
 test('a download goes on where a failed peer stopped', async (t) => {
   await using world = await cluster()
   const tar = dockerArchive(['web:1'], [bigLayer])
@@ -678,6 +689,19 @@ test('a layer blob that has rotted on disk is fetched again', async (t) => {
   execFileSync('sh', ['-c', `rm -rf ${path}/layers/*`])
   const b = await world.store('b')
   t.is((await b.ensure('web:1')).layerDirectories.length, 1)
+})
+
+test('closing ends a running fetch with SHUTTING_DOWN', async (t) => {
+  await using world = await cluster()
+  await load(await world.store('a'), dockerArchive(['web:1'], [bigLayer]))
+  const b = await world.store('b')
+  const { digest = '' } = (await b.resolve('web:1')) ?? {}
+  world.network.stall('a')
+  const work = refusal(b.ensure(`web@${digest}`))
+  while (world.network.downloads.length === 0) await new Promise((done) => setImmediate(done))
+  await b.close()
+  t.is((await work).code, 'SHUTTING_DOWN')
+  t.is((await refusal(b.ensure('web:1'))).code, 'SHUTTING_DOWN')
 })
 
 test('a peer that asks for a path, a negative offset or nonsense gets a refusal', async (t) => {

@@ -198,7 +198,7 @@ export class ImageStore implements Images, AsyncDisposable {
 
   /** Stops all work; a running load ends at its next bytes. Content stays. */
   async close(): Promise<void> {
-    this.#closing.abort()
+    this.#closing.abort(new SwarmError('SHUTTING_DOWN', 'images: the store is closed'))
     await this.#work.close()
     await this.#parts.layers.close()
   }

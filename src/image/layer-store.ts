@@ -7,7 +7,7 @@
  * another name, or without its mark, is deleted on open. Layers are shared by images and containers
  * and never change. Modes 0700 above `diff/` keep setuid files of images from the host's users.
  */
-import { mkdir, readFile, readdir, rename, rm } from 'node:fs/promises'
+import { chmod, mkdir, readFile, readdir, rename, rm } from 'node:fs/promises'
 import { z } from 'zod'
 import type { Clock } from '../base/clock.ts'
 import { SwarmError } from '../base/errors.ts'
@@ -141,7 +141,9 @@ export class LayerStore {
     const started = this.#components.clock.monotonicMs()
     try {
       await mkdir(directory, { mode: DIRECTORY_MODE })
-      await mkdir(`${directory}/${FILES_NAME}`, { mode: FILES_MODE })
+      await mkdir(`${directory}/${FILES_NAME}`)
+      // Not mkdir's mode: the daemon's umask must not shut the container's users out of `/`.
+      await chmod(`${directory}/${FILES_NAME}`, FILES_MODE)
       const target = { directory: `${directory}/${FILES_NAME}`, limits: this.#limits }
       const summary = await unpackLayer(this.#components.clock, source, target, signal)
       const mark: Mark = {

@@ -20,6 +20,7 @@ import type { Digest } from './digest.ts'
 import { METHODS, decodeBody } from './peer-protocol.ts'
 import type { ResolveAnswer } from './peer-protocol.ts'
 import type { ImagePeers } from './ports.ts'
+import { withdrawn } from './shared-work.ts'
 
 /** What fetching needs of its surroundings. */
 export interface FetcherComponents {
@@ -33,7 +34,7 @@ export interface FetcherComponents {
 export type PeerAnswer = NonNullable<ResolveAnswer>
 
 /** Time for one small question. */
-const REQUEST_TIMEOUT_MS = 5000
+const REQUEST_TIMEOUT_MS = 3000
 /** Time for one small question to which this node has an answer of its own. */
 const SECOND_OPINION_MS = 500
 /** Time without a byte after which a download goes to another peer. */
@@ -213,7 +214,7 @@ export class PeerFetcher {
         await blob.append(chunk)
       }
     } catch (error) {
-      if (signal.aborted) throw new SwarmError('ABORTED', `blob ${digest}: withdrawn`)
+      if (signal.aborted) throw withdrawn(`blob ${digest}`, signal)
       if (isSwarmError(error, 'STORAGE_FULL')) throw error
       failures.push(`${peer}: ${errorText(error)}`)
       this.#components.log.debug({ peer, blob: digest, err: error }, 'blob download failed')
@@ -246,7 +247,7 @@ export class PeerFetcher {
           return false
         }
       })
-      if (signal.aborted) throw new SwarmError('ABORTED', 'image: the caller withdrew')
+      if (signal.aborted) throw withdrawn('image', signal)
       if (isEnough()) break
     }
     return silent

@@ -4,7 +4,7 @@
  * Invariant: one run for each key at any time. A caller that withdraws leaves the work to the
  * others; when all have withdrawn, the work is aborted and a later caller starts afresh.
  */
-import { SwarmError } from '../base/errors.ts'
+import { SwarmError, isSwarmError } from '../base/errors.ts'
 
 interface Flight<T> {
   readonly promise: Promise<T>
@@ -35,7 +35,8 @@ export class SharedWork<T> {
   /** Aborts all work and waits until it has ended. */
   async close(): Promise<void> {
     const flights = [...this.#flights.values()]
-    for (const { controller } of flights) controller.abort()
+    const reason = new SwarmError('SHUTTING_DOWN', 'images: the store is closed')
+    for (const { controller } of flights) controller.abort(reason)
     await Promise.allSettled(flights.map(({ promise }) => promise))
   }
 
@@ -56,7 +57,7 @@ export class SharedWork<T> {
         flight.waiters--
         if (flight.waiters === 0) {
           if (this.#flights.get(key) === flight) this.#flights.delete(key)
-          flight.controller.abort()
+          flight.controller.abort(withdrawn(key, signal))
         }
         reject(withdrawn(key, signal))
       }
@@ -67,6 +68,8 @@ export class SharedWork<T> {
   }
 }
 
-function withdrawn(key: string, signal: AbortSignal): SwarmError {
+/** What a withdrawn call throws: the caller's own reason if that is an operating error. */
+export function withdrawn(key: string, signal: AbortSignal): SwarmError {
+  if (isSwarmError(signal.reason)) return signal.reason
   return new SwarmError('ABORTED', `${key}: the caller withdrew`, { cause: signal.reason })
 }

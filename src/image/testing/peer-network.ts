@@ -19,6 +19,7 @@ interface Node {
   cutAfterBytes: number
   isCorrupting: boolean
   isStalling: boolean
+  isHanging: boolean
 }
 
 /** One download as it ran. */
@@ -43,12 +44,14 @@ export class PeerNetwork {
       cutAfterBytes: Infinity,
       isCorrupting: false,
       isStalling: false,
+      isHanging: false,
     }
     this.#nodes.set(name, node)
     return {
       peers: () => this.#peersOf(name),
       request: async (to, method, body, { signal }) => {
         signal.throwIfAborted()
+        if (this.#reach(to).isHanging) await aborted(signal)
         const handler = this.#reach(to).requests.get(method)
         assert(handler !== undefined, `no handler for ${method}`)
         return structuredClone(await handler(structuredClone(body), name))
@@ -84,6 +87,11 @@ export class PeerNetwork {
     this.#at(name).isStalling = true
   }
 
+  /** No question to `name` is answered. */
+  hang(name: string): void {
+    this.#at(name).isHanging = true
+  }
+
   async *#download(
     call: {
       readonly to: string
@@ -98,7 +106,7 @@ export class PeerNetwork {
     assert(handler !== undefined, `no handler for ${call.method}`)
     const download: Download = { from: call.to, to: call.name, bytes: 0 }
     this.downloads.push(download)
-    if (node.isStalling) await once(signal, 'abort')
+    if (node.isStalling) await aborted(signal)
     for await (const chunk of handler(structuredClone(call.body), call.name)) {
       for (let offset = 0; offset < chunk.length; offset += 16_384) {
         signal.throwIfAborted()
@@ -131,4 +139,9 @@ export class PeerNetwork {
     assert(node !== undefined, `no node ${name}`)
     return node
   }
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await once(signal, 'abort')
+  signal.throwIfAborted()
 }

@@ -16,6 +16,7 @@ import { SwarmError, isSwarmError } from '../../base/errors.ts'
 import { digestOfHex } from '../digest.ts'
 import type { Digest } from '../digest.ts'
 import { expanded } from '../expansion.ts'
+import { withdrawn } from '../shared-work.ts'
 import type { UnpackOrder, UnpackReport, UnpackSummary } from './protocol.ts'
 
 /** One layer's bytes and what they must be. */
@@ -70,7 +71,7 @@ export async function unpackLayer(
     const isComplete = await feed(child, verified(source, target.limits.maxBytes))
     return summaryOf(await outcome, source.digest, isComplete)
   } catch (error) {
-    if (signal.aborted) throw new SwarmError('ABORTED', `layer ${source.digest}: withdrawn`)
+    if (signal.aborted) throw withdrawn(`layer ${source.digest}`, signal)
     throw await blame(source, error)
   } finally {
     timer.cancel()
