@@ -47,9 +47,7 @@ export async function chooseExecutor(
     refusals.push('containers: not wanted by configuration')
   } else {
     const network = new NodeNetwork(components, {
-      get nodeId() {
-        return swarm.nodeId()
-      },
+      nodeId: () => swarm.nodeId(),
       addressPools: () => swarm.addressPools(),
     })
     const found = await probeRuntimes({ ...components, network }, { dataDirectory })

@@ -37,7 +37,8 @@ export function networkNamespacePath(taskId: string): string {
 
 /** What the node's network needs. */
 export interface NodeNetworkOptions {
-  readonly nodeId: string
+  /** Asked when needed: this node has another id in each swarm, and none outside. */
+  readonly nodeId: () => string
   /** The cluster's pools: traffic to them keeps its source address. */
   readonly addressPools: () => readonly string[]
 }
@@ -92,7 +93,7 @@ export class NodeNetwork {
 
   /** Removes bridge and table. */
   async dispose(): Promise<void> {
-    const { nodeId } = this.#options
+    const nodeId = this.#options.nodeId()
     this.#bridge = undefined
     await runCommand(['ip', 'link', 'delete', bridgeName(nodeId)])
     const script = `add table ip ${tableName(nodeId)}\ndelete table ip ${tableName(nodeId)}\n`
@@ -129,7 +130,7 @@ export class NodeNetwork {
 
   /** Containers work without it, but reach nothing outside: worth a warning, not a failed task. */
   async #makeTable(bridge: string, gatewayCidr: string): Promise<void> {
-    const table = tableName(this.#options.nodeId)
+    const table = tableName(this.#options.nodeId())
     const inside = [...new Set([subnetOf(gatewayCidr), ...this.#options.addressPools()])]
     const conditions = inside.map((pool) => `ip daddr != ${pool}`).join(' ')
     const rule = `ip saddr ${subnetOf(gatewayCidr)} oifname != "${bridge}" ${conditions} masquerade`

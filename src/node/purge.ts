@@ -5,13 +5,13 @@
  */
 import { mkdir, readFile, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { chooseExecutor } from '../agent/choose-executor.ts'
 import { delay } from '../base/clock.ts'
 import type { Clock } from '../base/clock.ts'
 import { SwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import { readMembership } from '../cluster/membership-file.ts'
-import { chooseExecutor } from './choose-executor.ts'
 import { lockDataDirectory, lockHolder } from './data-lock.ts'
 
 /** How long the daemon may take to end after SIGKILL. */

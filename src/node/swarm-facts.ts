@@ -1,8 +1,9 @@
-/** What parts that are built before the swarm ask of it later. */
+/** What the executor, which is chosen before this node is in a swarm, asks of the swarm later. */
+import type { SwarmFacts } from '../agent/choose-executor.ts'
 import type { SwarmMember } from '../cluster/member.ts'
 
 /** Filled in by the attachment of each membership. */
-export class LateSwarmFacts {
+export class LateSwarmFacts implements SwarmFacts {
   member: SwarmMember | undefined
 
   /** This node's id; empty outside a swarm. */
@@ -11,7 +12,5 @@ export class LateSwarmFacts {
   }
 
   /** Pools that container subnets are cut from. */
-  addressPools(): readonly string[] {
-    return this.member?.store.cluster()?.addressPools ?? []
-  }
+  readonly addressPools = (): readonly string[] => this.member?.store.cluster()?.addressPools ?? []
 }

@@ -25,7 +25,7 @@ export type Commit =
 
 /** Secondary indexes and the type of their keys. */
 export interface Indexes {
-  readonly cluster: Record<never, never>
+  readonly cluster: object
   readonly nodes: { readonly name: string; readonly peerId: string }
   readonly services: { readonly name: string }
   readonly tasks: {

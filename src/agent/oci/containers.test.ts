@@ -29,7 +29,10 @@ const nodeId = newIdentifier(systemRandom)
 const dataDirectory = await mkdtemp(join(tmpdir(), 'skein-agent-oci-'))
 const rootfs = join(dataDirectory, 'rootfs')
 const log = silentLogger
-const network = new NodeNetwork({ log }, { nodeId, addressPools: () => ['10.213.0.0/16'] })
+const network = new NodeNetwork(
+  { log },
+  { nodeId: () => nodeId, addressPools: () => ['10.213.0.0/16'] },
+)
 const components = { clock: systemClock, random: systemRandom, log, network }
 
 const refusal = process.getuid?.() === 0 ? rootfsRefusal() : 'not root'
