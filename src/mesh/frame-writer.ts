@@ -9,7 +9,7 @@
  * Why coalesce: a message costs 60 µs of Noise and Yamux alone, 6–11 µs in company
  * (`reference/libp2p.md` §4.1).
  */
-import { encodeFrame, SEND_BYTES_MAX } from './frames.ts'
+import { encodeFrame, encodeParts, SEND_BYTES_MAX } from './frames.ts'
 import { isClogged, type MuxedStream } from './muxed-stream.ts'
 
 /** Limits of a writer. */
@@ -52,9 +52,10 @@ export class FrameWriter {
   /** Queues a frame. False when the queue is full or the stream is closed: the frame is dropped. */
   write(body: Uint8Array): boolean {
     if (this.#closed || this.#queuedBytes + body.length > this.#queueBytesMax) return false
-    const frame = encodeFrame(body)
-    this.#queue.push(frame)
-    this.#queuedBytes += frame.length
+    for (const frame of encodeParts(body)) {
+      this.#queue.push(frame)
+      this.#queuedBytes += frame.length
+    }
     this.#schedule()
     return true
   }
@@ -106,36 +107,19 @@ export class FrameWriter {
     }
   }
 
-  /** Up to `SEND_BYTES_MAX` of waiting frames, keyed ones first; a longer frame is cut. */
+  /** Waiting frames of `SEND_BYTES_MAX` together at most, keyed ones first. */
   #nextBatch(): Uint8Array | undefined {
-    if (this.#latest.size > 0 && !this.#midFrame) {
-      const frames = [...this.#latest.values()]
-      this.#latest.clear()
-      return frames.length === 1 ? frames[0] : Buffer.concat(frames)
-    }
-    const parts: Uint8Array[] = []
-    let size = 0
+    const frames = [...this.#latest.values()]
+    this.#latest.clear()
+    let size = frames.reduce((sum, frame) => sum + frame.length, 0)
     let [head] = this.#queue
-    while (head !== undefined && size < SEND_BYTES_MAX) {
-      const part = head.subarray(0, SEND_BYTES_MAX - size)
-      parts.push(part)
-      size += part.length
-      this.#consume(head, part.length)
+    while (head !== undefined && (frames.length === 0 || size + head.length <= SEND_BYTES_MAX)) {
+      frames.push(head)
+      size += head.length
+      this.#queuedBytes -= head.length
+      this.#queue.shift()
       head = this.#queue[0]
     }
-    this.#queuedBytes -= size
-    if (parts.length <= 1) return parts[0]
-    return Buffer.concat(parts)
-  }
-
-  /**
-   * Whether the first part of the queue's head is sent already, so that nothing may come between.
-   */
-  #midFrame = false
-
-  #consume(head: Uint8Array, length: number): void {
-    this.#midFrame = length < head.length
-    if (this.#midFrame) this.#queue[0] = head.subarray(length)
-    else this.#queue.shift()
+    return frames.length <= 1 ? frames[0] : Buffer.concat(frames, size)
   }
 }

@@ -13,7 +13,7 @@ import { decodeControl, encodeControl } from './control-message.ts'
 import { DialSlots } from './dial-slots.ts'
 import { FailureBackoff, FREE_FAILURES, SOURCES_MAX, WAIT_MAX_MS } from './failure-backoff.ts'
 import { FrameWriter } from './frame-writer.ts'
-import { encodeFrame, FrameReader, SEND_BYTES_MAX } from './frames.ts'
+import { encodeFrame, encodeParts, FrameReader, SEND_BYTES_MAX } from './frames.ts'
 import {
   STRANGER_CHECK_MS,
   STRANGER_IDLE_MS,
@@ -111,25 +111,34 @@ test('a clogged stream is left alone, and the latest heartbeat goes first', asyn
   t.is(writer.queuedBytes, 0)
 })
 
-test('a frame larger than a send is cut, and nothing comes between its parts', async (t) => {
+test('a long body leaves in parts, and a heartbeat passes between them', async (t) => {
   const { fake, stream } = clogStream()
   const writer = new FrameWriter(stream, { queueBytesMax: 10 * SEND_BYTES_MAX })
-  const body = systemRandom.bytes(2 * SEND_BYTES_MAX)
+  const body = systemRandom.bytes(4 * SEND_BYTES_MAX)
   fake.narrow = true
   writer.write(body)
   await turn()
   writer.writeLatest('beat', Uint8Array.of(7))
-  for (let n = 0; n < 5; n += 1) {
+  for (let n = 0; n < 8; n += 1) {
     fake.drain()
     await turn()
   }
   t.true(fake.sent.every((part) => part.length <= SEND_BYTES_MAX))
-  const frames = new FrameReader(2 * SEND_BYTES_MAX).push(Buffer.concat(fake.sent))
+  const reader = new FrameReader(body.length)
+  const frames = fake.sent.flatMap((sent) => reader.push(sent))
   t.deepEqual(
     frames.map((frame) => frame.length),
-    [body.length, 1],
+    [1, body.length],
   )
-  t.true(Buffer.from(body).equals(frames[0] ?? new Uint8Array(0)))
+  t.true(Buffer.from(body).equals(frames[1] ?? new Uint8Array(0)))
+  t.is(reader.bufferedBytes, 0)
+})
+
+test('a long body above the limit is refused before it is whole', (t) => {
+  const parts = encodeParts(new Uint8Array(3 * SEND_BYTES_MAX))
+  const reader = new FrameReader(2 * SEND_BYTES_MAX)
+  t.throws(() => parts.flatMap((part) => reader.push(part)), { code: 'RESOURCE_EXHAUSTED' })
+  t.true(reader.bufferedBytes <= 3 * SEND_BYTES_MAX)
 })
 
 test('control messages are read back, and anything else is refused', (t) => {

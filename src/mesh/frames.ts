@@ -1,7 +1,11 @@
 /**
- * Frames: u32 big-endian length, then the body. libp2p keeps no message boundaries (one send of 1
- * MiB arrives in pieces), so every protocol of the mesh is framed. A length above the limit of the
+ * Frames: u32 big-endian, then the body. libp2p keeps no message boundaries (one send of 1 MiB
+ * arrives in pieces), so every protocol of the mesh is framed. A length above the limit of the
  * protocol is refused when its four bytes are there, before anything of the body is stored.
+ *
+ * The u32: bit 31 = this is a part of a long body, bit 30 = its last part, below = the length.
+ * Parts of one body are in order, and whole frames may come between them: so a heartbeat need not
+ * wait until eight megabytes have gone over a slow line.
  */
 import { SwarmError } from '../base/errors.ts'
 
@@ -11,16 +15,39 @@ export const FRAME_HEADER_BYTES = 4
 /** One `send` never takes more, so that other streams get their turn between. */
 export const SEND_BYTES_MAX = 64 * 1024
 
-/** `body` behind its length. */
+/** Most bytes of one part of a long body. */
+export const PART_BYTES_MAX = SEND_BYTES_MAX - FRAME_HEADER_BYTES
+
+const PART = 0x8000_0000
+const LAST = 0x4000_0000
+const LENGTH_MASK = 0x3fff_ffff
+
+/** `body` as one frame. */
 export function encodeFrame(body: Uint8Array): Uint8Array {
+  return frameOf(body, 0)
+}
+
+/** `body` as one frame, or as several parts when it is long. */
+export function encodeParts(body: Uint8Array): Uint8Array[] {
+  if (body.length <= PART_BYTES_MAX) return [encodeFrame(body)]
+  const parts: Uint8Array[] = []
+  for (let offset = 0; offset < body.length; offset += PART_BYTES_MAX) {
+    const last = offset + PART_BYTES_MAX >= body.length
+    parts.push(frameOf(body.subarray(offset, offset + PART_BYTES_MAX), last ? PART | LAST : PART))
+  }
+  return parts
+}
+
+function frameOf(body: Uint8Array, flags: number): Uint8Array {
   const frame = new Uint8Array(FRAME_HEADER_BYTES + body.length)
-  new DataView(frame.buffer).setUint32(0, body.length)
+  new DataView(frame.buffer).setUint32(0, (flags | body.length) >>> 0)
   frame.set(body, FRAME_HEADER_BYTES)
   return frame
 }
 
 /**
- * Cuts a byte stream into frames. Holds at most one unfinished frame. Bodies may share memory with
+ * Cuts a byte stream into frames. Holds at most one unfinished frame and one unfinished long body,
+ * each within the limit. Bodies may share memory with
  * the chunks they came in: who keeps one for long copies it.
  */
 export class FrameReader {
@@ -28,6 +55,9 @@ export class FrameReader {
   /** Chunks not yet consumed, in order; `#size` is the sum of their lengths. */
   #chunks: Uint8Array[] = []
   #size = 0
+  /** Parts of a long body that has not ended; `#partsBytes` is the sum of their lengths. */
+  #parts: Uint8Array[] = []
+  #partsBytes = 0
 
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes
@@ -41,29 +71,45 @@ export class FrameReader {
     this.#size += chunk.length
     const frames: Uint8Array[] = []
     for (;;) {
-      const length = this.#nextLength()
-      if (length === undefined || this.#size < FRAME_HEADER_BYTES + length) return frames
+      const header = this.#nextHeader()
+      if (header === undefined || this.#size < FRAME_HEADER_BYTES + header.length) return frames
       this.#take(FRAME_HEADER_BYTES)
-      frames.push(this.#take(length))
+      const body = this.#take(header.length)
+      const whole = header.isPart ? this.#append(body, header.isLast) : body
+      if (whole !== undefined) frames.push(whole)
     }
   }
 
-  /** Bytes of the unfinished frame. */
+  /** Bytes of what is unfinished. */
   get bufferedBytes(): number {
-    return this.#size
+    return this.#size + this.#partsBytes
   }
 
-  #nextLength(): number | undefined {
+  #nextHeader(): { length: number; isPart: boolean; isLast: boolean } | undefined {
     if (this.#size < FRAME_HEADER_BYTES) return undefined
-    const header = this.#peekHeader()
-    const length = new DataView(header.buffer, header.byteOffset).getUint32(0)
-    if (length > this.#limitBytes) {
+    const bytes = this.#peekHeader()
+    const word = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0)
+    const isPart = (word & PART) !== 0
+    const length = word & LENGTH_MASK
+    const totalBytes = isPart ? this.#partsBytes + length : length
+    if (totalBytes > this.#limitBytes) {
       throw new SwarmError(
         'RESOURCE_EXHAUSTED',
-        `frame: ${length} bytes announced, ${this.#limitBytes} allowed`,
+        `frame: ${totalBytes} bytes announced, ${this.#limitBytes} allowed`,
       )
     }
-    return length
+    return { length, isPart, isLast: (word & LAST) !== 0 }
+  }
+
+  /** Keeps a part; returns the whole body after its last one. */
+  #append(part: Uint8Array, isLast: boolean): Uint8Array | undefined {
+    this.#parts.push(part)
+    this.#partsBytes += part.length
+    if (!isLast) return undefined
+    const whole = Buffer.concat(this.#parts, this.#partsBytes)
+    this.#parts = []
+    this.#partsBytes = 0
+    return whole
   }
 
   #peekHeader(): Uint8Array {

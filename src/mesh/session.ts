@@ -9,6 +9,7 @@
 import type { Connection } from '@libp2p/interface'
 import type { Clock, Timer } from '../base/clock.ts'
 import { errorText, SwarmError } from '../base/errors.ts'
+import { COMMAND_BYTES_MAX, INFLIGHT_BYTES_MAX } from '../raft/runtime/options.ts'
 import { BulkWindow } from './bulk-window.ts'
 import { ControlLane, type RequestHandlers } from './control-lane.ts'
 import { MESH_PROTOCOL_VERSION, type Hello } from './control-message.ts'
@@ -22,12 +23,13 @@ export const CONTROL_PROTOCOL = '/skein/control/1'
 
 /** Time for streams and hello after the connection is made. */
 export const HELLO_TIMEOUT_MS = 5_000
-/** Largest frame of Raft's stream: one log entry with its envelope. */
-export const RAFT_FRAME_BYTES_MAX = 4 * 1024 * 1024
+/** Largest frame of Raft's stream: one command with its envelope. */
+export const RAFT_FRAME_BYTES_MAX = COMMAND_BYTES_MAX + 64 * 1024
 /**
- * Bytes of Raft messages that wait for a slow peer; what exceeds them is dropped, Raft repeats it.
+ * Bytes of Raft messages that wait for a slow peer: what Raft lets be under way, and one command
+ * more. What exceeds them is dropped; Raft repeats it.
  */
-export const RAFT_QUEUE_BYTES_MAX = 5 * 1024 * 1024
+export const RAFT_QUEUE_BYTES_MAX = INFLIGHT_BYTES_MAX + RAFT_FRAME_BYTES_MAX
 
 /** Weight of a new sample in the smoothed round-trip time (RFC 6298: 1/8). */
 const RTT_GAIN = 1 / 8
