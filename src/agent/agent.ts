@@ -21,6 +21,7 @@ import { successorTaskId } from '../store/restart-policy.ts'
 import type { Proposer } from '../store/transaction.ts'
 import type { Commit, StoreView } from '../store/view.ts'
 import { RestartReporter, restartsLocally, successorRecord } from './local-restarts.ts'
+import { hostNameservers } from './nameservers.ts'
 import type { Executor, TaskPlan } from './ports.ts'
 import { StartSlots } from './start-slots.ts'
 import { StatusReporter } from './status-reporter.ts'
@@ -52,7 +53,7 @@ export interface AgentOptions {
   readonly nodeId: string
   readonly dataDirectory: string
   readonly startConcurrency?: number
-  /** DNS servers that containers are told. */
+  /** DNS servers that containers are told; undefined: the host's. */
   readonly nameservers?: readonly string[]
 }
 
@@ -321,7 +322,7 @@ export class Agent {
     const { task } = record
     const image = await images.ensure(task.spec.ContainerSpec.Image, { signal })
     const node = store.get('nodes', this.#options.nodeId)
-    const nameservers = this.#options.nameservers ?? []
+    const nameservers = this.#options.nameservers ?? (await hostNameservers())
     const networking = executor.hasNetwork
       ? (taskNetworking(task, node, nameservers) ?? record.networking)
       : undefined

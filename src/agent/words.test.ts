@@ -5,6 +5,7 @@ import test from 'ava'
 import { systemClock } from '../base/clock.ts'
 import { commandLine, mergeEnvironment } from './command-line.ts'
 import { isAlive, markProcess } from './process-mark.ts'
+import { parseNameservers } from './nameservers.ts'
 import { gatewayOf, subnetOf } from './networking.ts'
 import { signalNumber } from './signals.ts'
 import { StartSlots } from './start-slots.ts'
@@ -47,6 +48,12 @@ test('signals are understood as Docker writes them', (t) => {
   t.throws(() => signalNumber('SIGNONE'), { code: 'INVALID_ARGUMENT' })
   t.throws(() => signalNumber('SIGRTMIN+99'), { code: 'INVALID_ARGUMENT' })
   t.throws(() => signalNumber('65'), { code: 'INVALID_ARGUMENT' })
+})
+
+test('containers are told the host’s name servers, but not those on loopback', (t) => {
+  const text =
+    'nameserver 127.0.0.53\n# nameserver 9.9.9.9\n nameserver 192.0.2.1\nnameserver ::1\n'
+  t.deepEqual(parseNameservers(text), ['192.0.2.1'])
 })
 
 test('subnets and gateways are computed from CIDR texts', (t) => {
