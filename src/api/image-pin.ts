@@ -12,6 +12,9 @@ import type { ApiComponents } from './ports.ts'
 /** How long the swarm may be asked for an image, in milliseconds; then it counts as unknown. */
 export const IMAGE_RESOLVE_MS_MAX = 5000
 
+/** An image's whole id: it means the same bytes for ever. */
+const IMAGE_ID = /^(sha256:)?[0-9a-f]{64}$/
+
 /** What `pinImage` made of a spec. */
 export interface PinnedSpec {
   readonly spec: ServiceSpec
@@ -26,7 +29,7 @@ export async function pinImage(
 ): Promise<PinnedSpec> {
   const template = spec.TaskTemplate
   const image = template.ContainerSpec.Image
-  if (image === '' || image.includes('@')) return { spec, warnings: [] }
+  if (image === '' || image.includes('@') || IMAGE_ID.test(image)) return { spec, warnings: [] }
   const resolved = await resolveImage(components, image, signal)
   if (resolved === undefined) return { spec, warnings: [unknownImageWarning(image)] }
   const platforms = resolved.platforms.map(({ os, architecture }) => ({

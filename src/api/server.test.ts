@@ -120,6 +120,10 @@ test('an image that the swarm knows is pinned, an unknown one is a warning', asy
   t.deepEqual(known?.spec.TaskTemplate.Placement?.Platforms, [
     { Architecture: 'amd64', OS: 'linux' },
   ])
+  const id = `sha256:${'b'.repeat(64)}`
+  await createService(fixture, { Name: 'id', TaskTemplate: { ContainerSpec: { Image: id } } })
+  const [byId] = fixture.swarm.store.find('services', 'name', 'id')
+  t.is(byId?.spec.TaskTemplate.ContainerSpec.Image, id)
   const unknown = await createService(fixture, {
     Name: 'unknown',
     TaskTemplate: { ContainerSpec: { Image: 'web:2' } },
