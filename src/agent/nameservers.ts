@@ -1,5 +1,5 @@
 /**
- * The DNS servers that containers are told when nobody says others: the host's own, but for those on
+ * The DNS servers that containers are told when nobody says others: the host's own but for those on
  * loopback, which answer only in the host's network namespace. Docker does the same.
  */
 import { readTextFile } from './json-file.ts'

@@ -9,6 +9,7 @@
  */
 import { spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
+import { basename } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { assert } from '../../base/assert.ts'
 import { SwarmError } from '../../base/errors.ts'
@@ -90,7 +91,8 @@ function conmonArguments(runtime: OciRuntime, files: TaskFiles): string[] {
     `--conmon-pidfile=${files.monitorPid}`,
     `--exit-dir=${files.exitDirectory}`,
     `--persist-dir=${files.exitDirectory}`,
-    `--log-path=k8s-file:${files.log}`,
+    // Relative to the bundle: conmon takes what is before a colon for a driver's name.
+    `--log-path=k8s-file:${basename(files.log)}`,
     `--log-size-max=${LOG_BYTES_MAX}`,
     '--log-level=error',
     '--no-sync-log',

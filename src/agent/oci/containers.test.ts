@@ -211,6 +211,29 @@ withContainers('many layers with long paths become one root', async (t) => {
   t.deepEqual(await outputOf(plan.directory), ['stdout:59', 'stdout:60'])
 })
 
+withContainers('an endless log starts anew at its limit and stays readable', async (t) => {
+  const script = 'yes 0123456789012345678901234567890123456789 | head -n 250000; echo last'
+  const { output, exitCode } = await runTask(t, place(), { script })
+  t.is(exitCode, 0)
+  t.is(output.at(-1), 'stdout:last')
+  t.true(output.length < 250_000)
+})
+
+withContainers('a data directory with a long path is no obstacle', async (t) => {
+  const long = join(dataDirectory, 'long'.repeat(20), 'path'.repeat(20))
+  await mkdir(long, { recursive: true })
+  const deep = { ...place(), dataDirectory: long }
+  const { output, exitCode } = await runTask(t, deep, { script: 'echo deep; exit 4' })
+  t.deepEqual([output, exitCode], [['stdout:deep'], 4])
+})
+
+withContainers('a directory name with overlay’s own separators is no obstacle', async (t) => {
+  const odd = join(dataDirectory, 'a:b,c')
+  await mkdir(odd)
+  const { output } = await runTask(t, { ...place(), dataDirectory: odd }, { script: 'echo odd' })
+  t.deepEqual(output, ['stdout:odd'])
+})
+
 withContainers(
   'a program that does not exist is the runtime’s refusal, in its words',
   async (t) => {
