@@ -3,8 +3,9 @@
  * the daemon starts in a swarm, when `swarm init` makes one, and when `swarm join` was admitted; closed
  * by `swarm leave` and by the daemon's end. Nothing here outlives `close`.
  *
- * Order of start: mesh (by the caller) → stores → Raft → followers of the replica (links, roles,
- * data key, own description) → attachments of `node.ts` (agent, network). Closed in reverse.
+ * Order of start: mesh (by the caller) → stores → Raft → followers of the replica (roles, data key,
+ * own description) → attachments of `node.ts` (agent, network) → `connect`: nobody asks before all
+ * that answers is there. Closed in reverse.
  */
 import { join } from 'node:path'
 import type { Clock } from '../base/clock.ts'
@@ -61,6 +62,8 @@ export class SwarmMember {
   readonly keys: ClusterKeys
   readonly #leadership: Leadership
   readonly #followers: readonly { stop(): Promise<void> }[]
+  readonly #connect: () => MemberLinks
+  #links: MemberLinks | undefined
 
   private constructor(
     components: MemberComponents,
@@ -83,10 +86,10 @@ export class SwarmMember {
     this.#leadership = new Leadership({ ...shared, reachability }, nodeId)
     const { addresses, advertiseHost } = options
     this.#followers = [
-      new MemberLinks({ store, raft, mesh, log }, options),
       new DataKeyExchange(shared, nodeId),
       new SelfReport({ ...shared, describe }, { nodeId, addresses, advertiseHost }),
     ]
+    this.#connect = () => new MemberLinks({ store, raft, mesh, log }, options)
     mesh.handle(LEAVE_METHOD, (_body, from) => onLeave(this, from))
     mesh.serveJoins(joinAuthority({ store, keys, proposer: this.proposer }, nodeId))
     this.#leadership.start()
@@ -95,8 +98,7 @@ export class SwarmMember {
   /** Opens the stores and joins the group's traffic. @throws STORAGE_CORRUPT, STORAGE_FULL */
   static async open(components: MemberComponents, options: MemberOptions): Promise<SwarmMember> {
     const { clock, random, log, mesh } = components
-    const { nodeId, members } = options.record
-    mesh.setMembers(members)
+    const { nodeId } = options.record
     const logStore = new LevelLogStore({ location: join(options.directory, 'raft'), log })
     const snapshotStore = new FileSnapshotStore({ directory: join(options.directory, 'snapshots') })
     const stateMachine = new StoreStateMachine()
@@ -116,6 +118,11 @@ export class SwarmMember {
     return new SwarmMember(components, options, raft, stateMachine.store)
   }
 
+  /** Opens the links to the other members; called when everything that answers them is in place. */
+  connect(): void {
+    this.#links ??= this.#connect()
+  }
+
   /** The role that the replica says this node has. */
   get role(): 'manager' | 'worker' | undefined {
     return this.store.get('nodes', this.nodeId)?.spec.Role
@@ -129,6 +136,7 @@ export class SwarmMember {
   /** Stops everything and closes the mesh. With `transfer`, hands leadership over first. */
   async close(options: { readonly transfer: boolean }): Promise<void> {
     this.proposer.close()
+    await this.#links?.stop()
     for (const follower of this.#followers.toReversed()) await follower.stop()
     await this.#leadership.stop()
     await this.raft.shutdown({ transfer: options.transfer })

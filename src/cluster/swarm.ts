@@ -227,6 +227,7 @@ export class Swarm<A extends Attachment> implements SwarmControl {
     try {
       member = await found(start)
       const attachment = await this.#components.attach(member, addresses)
+      member.connect()
       this.#state = { type: 'active', member, attachment, addresses }
       this.#components.log.info({ node: member.nodeId }, 'this node is in the swarm')
       return member.nodeId
