@@ -1,10 +1,12 @@
 /**
- * The append thread of the core: one durable write in flight and one forming. Everything that gathers
- * during a write goes into the next one (group commit), and the answers that depend on durability
- * leave when their write is done, in order. A failed write is fatal: never guess (raft.md bug 13).
+ * The append thread of the core: one durable write in flight and one forming. Everything that
+ * gathers during a write goes into the next one (group commit), and the answers that depend on
+ * durability leave when their write is done, in order. A failed write is fatal: never guess
+ * (raft.md bug 13).
  *
- * A commit index alone does not need its own write (Raft recovers it): it rides with the next one, or
- * goes alone after `COMMIT_WRITE_DELAY_MS` of rest, so that a lone node after a cold boot knows it.
+ * A commit index alone does not need its own write (Raft recovers it): it rides with the next one,
+ * or goes alone after `COMMIT_WRITE_DELAY_MS` of rest, so that a lone node after a cold boot knows
+ * it.
  */
 import type { Clock, Timer } from '../../base/clock.ts'
 import type { Entry, HardState, SnapshotMetadata } from '../core/entry.ts'

@@ -1,7 +1,8 @@
 /**
- * The apply thread of the core: hands committed entries to the state machine in order, in slices of at
- * most `APPLY_SLICE_MS` a turn, so that heartbeats and votes never wait for a long replay.
- * Empty entries (a new leader's first one, barriers) and configuration changes do not reach the user.
+ * The apply thread of the core: hands committed entries to the state machine in order, in slices
+ * of at most `APPLY_SLICE_MS` a turn, so that heartbeats and votes never wait for a long replay.
+ * Empty entries (a new leader's first one, barriers) and configuration changes do not reach the
+ * user.
  */
 import { AssertionError, assert, at } from '../../base/assert.ts'
 import type { Clock, Timer } from '../../base/clock.ts'

@@ -1,7 +1,7 @@
 /**
- * The first members of a new group. Each becomes one committed configuration entry at the beginning of
- * the log (etcd-io/raft `bootstrap.go`), so that a member that joins later learns them by replaying
- * the log like everything else. Every first member must be given the same list.
+ * The first members of a new group. Each becomes one committed configuration entry at the
+ * beginning of the log (etcd-io/raft `bootstrap.go`), so that a member that joins later learns
+ * them by replaying the log like everything else. Every first member must be given the same list.
  */
 import { SwarmError } from '../../base/errors.ts'
 import { encodeConfChange } from '../core/conf-change-codec.ts'

@@ -1,9 +1,10 @@
 /**
- * Seeded disorder: partitions, one-way cuts, lost messages, crashes that lose unwritten data, broken
- * snapshot transfers, changes of membership and of leaders. Afterwards everything heals, and then:
- * all members hold the same commands; what was acknowledged is there, once; what was refused as
- * without effect is not; no read was older than a write that was acknowledged before it was asked for.
- * A failure names its seed: `CHAOS_SEED=<seed> npx ava src/raft/runtime/chaos.test.ts`.
+ * Seeded disorder: partitions, one-way cuts, lost messages, crashes that lose unwritten data,
+ * broken snapshot transfers, changes of membership and of leaders. Afterwards everything heals,
+ * and then: all members hold the same commands; what was acknowledged is there, once; what was
+ * refused as without effect is not; no read was older than a write that was acknowledged before it
+ * was asked for. A failure names its seed: `CHAOS_SEED=<seed> npx ava
+ * src/raft/runtime/chaos.test.ts`.
  */
 import { env } from 'node:process'
 import test from 'ava'

@@ -1,7 +1,7 @@
 /**
  * Batches of messages as bytes, for transports: one version byte, then a msgpack array of rows
- * (`message-rows.ts`). One frame holds everything that one turn has for one peer (`reference/raft.md`
- * §6.3: batch end to end).
+ * (`message-rows.ts`). One frame holds everything that one turn has for one peer
+ * (`reference/raft.md` §6.3: batch end to end).
  */
 import { Packr } from 'msgpackr'
 import { SwarmError } from '../../base/errors.ts'

@@ -6,11 +6,10 @@
  *   clock ────► tick ─┼─► core ─ ready ┼─► AppendWriter ─► durable ─► responses ─► core, transport
  *   apply() ► propose ┘                └─► Applier ─► state machine ─► responses ─► core
  *
- * Invariants: the core is only touched synchronously; a message that depends on a write leaves after
- * it (the core attaches it to the write); after a failure nothing leaves this node any more.
+ * Invariants: the core is only touched synchronously; a message that depends on a write leaves
+ * after it (the core attaches it to the write); after a failure nothing leaves this node any more.
  * Source: etcd-io/raft `doc.go` (asynchronous storage writes), `reference/raft.md` §2.5, §6.3.
  */
-import { assert } from '../../base/assert.ts'
 import { SwarmError, errorText } from '../../base/errors.ts'
 import { decodeConfChange } from '../core/conf-change-codec.ts'
 import {
@@ -21,17 +20,21 @@ import {
   type PeerId,
   type Term,
 } from '../core/entry.ts'
-import { APPEND_THREAD, APPLY_THREAD, type Message } from '../core/message.ts'
+import type { Message, SnapshotRequest } from '../core/message.ts'
 import { RaftCore } from '../core/raft-core.ts'
 import type { Ready, Role, SoftState } from '../core/ready.ts'
 import type { SnapshotMetadata } from '../core/entry.ts'
 import { AppendWriter } from './append-writer.ts'
+import { coreOptions } from './core-settings.ts'
 import { Applier } from './applier.ts'
 import { Failover } from './failover.ts'
+import { farewells } from './farewell.ts'
+import type { DriverFigures } from './figures.ts'
 import { LogCache } from './log-cache.ts'
 import { MemberNames, memberNumber } from './member-numbers.ts'
 import { Membership, decodeContext } from './membership.ts'
 import { isWireMessage } from './message-rows.ts'
+import { sortMessages } from './message-sorting.ts'
 import * as limits from './options.ts'
 import { PendingCalls } from './pending-calls.ts'
 import type { ServerId, SnapshotTransfer, TransportHandler } from './ports.ts'
@@ -48,19 +51,6 @@ export interface DriverHooks {
   readonly onConfiguration: () => void
   readonly onApplied: () => void
   readonly onFatal: (error: SwarmError) => void
-}
-
-/** See `RaftStats`. */
-export interface DriverFigures {
-  readonly role: Role
-  readonly term: Term
-  readonly firstIndex: Index
-  readonly lastIndex: Index
-  readonly commitIndex: Index
-  readonly appliedIndex: Index
-  readonly snapshotIndex: Index
-  readonly logBytes: number
-  readonly proposalsWaiting: number
 }
 
 type Status = 'running' | 'stopped' | 'failed'
@@ -111,36 +101,20 @@ export class Driver<R> implements TransportHandler {
     this.#writer = this.#newWriter(recovered.hardState)
     this.#transfers = new SnapshotTransfers(components, (peer, ok) => this.#onSent(peer, ok))
     this.snapshots = this.#newKeeper(options, recovered)
-    this.core = this.#newCore(options, recovered)
+    this.core = RaftCore.restore(
+      {
+        ...coreOptions(options),
+        id: this.#self,
+        random: components.random,
+        applied: recovered.applied.index,
+      },
+      this.#cache,
+    )
     this.#failover = new Failover(components, {
       isLeaderless: () => this.#soft.lead === NO_PEER,
       campaign: () => this.act(() => this.core.campaign()),
     })
     this.#ticker = new Ticker(components.clock, options.tickMs, () => this.#tick())
-  }
-
-  #newCore(options: limits.ResolvedRaftOptions, { applied }: Recovered): RaftCore {
-    const { electionTicks, heartbeatTicks } = options
-    return RaftCore.restore(
-      {
-        id: this.#self,
-        electionTicks,
-        heartbeatTicks,
-        random: this.#components.random,
-        applied: applied.index,
-        asyncStorageWrites: true,
-        preVote: true,
-        checkQuorum: true,
-        maxBytesPerMessage: limits.MESSAGE_BYTES_MAX,
-        maxUncommittedBytes: limits.UNCOMMITTED_BYTES_MAX,
-        maxInflightMessages: limits.INFLIGHT_MESSAGES_MAX,
-        maxInflightBytes: limits.INFLIGHT_BYTES_MAX,
-        disableProposalForwarding: true,
-        stepDownOnRemoval: true,
-        informVoters: true,
-      },
-      this.#cache,
-    )
   }
 
   #newWriter(hardState: HardState): AppendWriter {
@@ -317,9 +291,16 @@ export class Driver<R> implements TransportHandler {
   }
 
   #tick(): void {
-    this.act(() => this.core.tick())
+    this.act(() => (this.#isAlone() ? this.core.campaign() : this.core.tick()))
     this.reads.retry()
     this.calls.sweep()
+  }
+
+  /** The only voter need not wait for anybody to lead. */
+  #isAlone(): boolean {
+    const { voters, votersOutgoing } = this.#membership.conf
+    if (this.#soft.role === 'leader' || votersOutgoing.length > 0) return false
+    return voters.length === 1 && voters[0] === this.#self
   }
 
   #turn(): void {
@@ -336,26 +317,20 @@ export class Driver<R> implements TransportHandler {
     this.#deliver(ready.messages)
   }
 
-  /** Sends messages to where they belong: the threads, this core, or other members. */
+  /** Brings messages to where they belong: the threads, this core, or other members. */
   #deliver(messages: readonly Message[]): void {
-    const outgoing = new Map<PeerId, Message[]>()
-    const toApply: Message[] = []
-    for (const message of messages) {
-      if (message.type === 'storageAppend') this.#writer.enqueue(message)
-      else if (message.type === 'storageApply') toApply.push(message)
-      else if (message.to === this.#self) this.core.step(message)
-      else if (message.type === 'snap') this.#sendSnapshot(message)
-      else groupInto(outgoing, message)
-    }
-    for (const [peer, group] of outgoing) {
+    const sorted = sortMessages(messages, this.#self)
+    for (const message of sorted.toWrite) this.#writer.enqueue(message)
+    for (const message of sorted.toSelf) this.core.step(message)
+    for (const message of sorted.snapshots) this.#sendSnapshot(message)
+    for (const [peer, group] of sorted.toOthers) {
       const name = this.#names.nameOf(peer)
       if (name !== undefined) this.#components.transport.send(name, group)
     }
-    for (const message of toApply)
-      if (message.type === 'storageApply') this.#applier.enqueue(message)
+    for (const message of sorted.toApply) this.#applier.enqueue(message)
   }
 
-  #sendSnapshot(message: Extract<Message, { readonly type: 'snap' }>): void {
+  #sendSnapshot(message: SnapshotRequest): void {
     const name = this.#names.nameOf(message.to)
     if (name !== undefined) this.#transfers.send(name, message)
   }
@@ -380,23 +355,12 @@ export class Driver<R> implements TransportHandler {
 
   #onConfChange(entry: Entry): void {
     const change = decodeConfChange(entry.data)
-    for (const { type, peer } of change.changes)
-      if (type === 'remove') this.#bidFarewell(peer, entry)
+    this.#deliver(farewells(this.core.status(), change, entry.index))
     const conf = this.core.applyConfChange(change)
     this.#membership = this.#membership.changed(conf, decodeContext(change.context), entry.index)
     this.#names.setMembers(this.#membership.ids)
     this.#hooks.onConfiguration()
     this.schedule()
-  }
-
-  /** A last heartbeat with the commit index, so that a removed member learns of its removal. */
-  #bidFarewell(peer: PeerId, entry: Entry): void {
-    const { role, hard, progress } = this.core.status()
-    const match = progress.get(peer)?.match
-    if (role !== 'leader' || peer === this.#self || match === undefined) return
-    const commit = Math.min(match, entry.index)
-    const envelope = { from: this.#self, to: peer, term: hard.term }
-    this.#deliver([{ type: 'heartbeat', ...envelope, commit, context: 0 }])
   }
 
   /** A received snapshot, stored already, takes the place of log and state machine. */
@@ -424,10 +388,3 @@ const LOCAL_ONLY: ReadonlySet<Message['type']> = new Set([
   'transferLeader',
   'snap',
 ] as const)
-
-function groupInto(groups: Map<PeerId, Message[]>, message: Message): void {
-  assert(message.to !== APPEND_THREAD && message.to !== APPLY_THREAD, 'a message for a thread')
-  const group = groups.get(message.to)
-  if (group === undefined) groups.set(message.to, [message])
-  else group.push(message)
-}

@@ -1,8 +1,8 @@
 /**
- * Fast failover: a leader whose process ended closes its connections, and its followers need not wait
- * for the election timeout. Each forgets the leader and, after a short random rest, asks for
- * pre-votes. Safe: a pre-vote is refused by everyone who still hears the leader, so it takes a quorum
- * that lost it; and with no leader known nobody is inside a lease (raft.md §6.2, target 8).
+ * Fast failover: a leader whose process ended closes its connections, and its followers need not
+ * wait for the election timeout. Each forgets the leader and, after a short random rest, asks for
+ * pre-votes. Safe: a pre-vote is refused by everyone who still hears the leader, so it takes a
+ * quorum that lost it; and with no leader known nobody is inside a lease (raft.md §6.2, target 8).
  */
 import type { Clock, Timer } from '../../base/clock.ts'
 import type { Random } from '../../base/random.ts'

@@ -1,4 +1,6 @@
-/** A value that changes, read as a stream: a slow reader misses intermediate values, never the last. */
+/**
+ * A value that changes, read as a stream: a slow reader misses intermediate values, never the last.
+ */
 export class LatestValue<T> {
   /** The value that the reader has not had yet. */
   #unread: { readonly value: T } | undefined

@@ -1,7 +1,8 @@
 /**
- * The durable log in memory, as the core reads it: synchronously. It holds exactly the entries that are
- * in the `LogStore` and learns of a write only when that is durable, so the core never sees what a
- * crash could take back. Compaction bounds it (`snapshotThreshold`, `snapshotThresholdBytes`).
+ * The durable log in memory, as the core reads it: synchronously. It holds exactly the entries
+ * that are in the `LogStore` and learns of a write only when that is durable, so the core never
+ * sees what a crash could take back. Compaction bounds it (`snapshotThreshold`,
+ * `snapshotThresholdBytes`).
  */
 import { assert, at } from '../../base/assert.ts'
 import type { ConfState, Entry, HardState, Index, SnapshotMetadata, Term } from '../core/entry.ts'

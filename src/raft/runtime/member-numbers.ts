@@ -1,7 +1,7 @@
 /**
- * Members have names outside and numbers inside the core. The number is a hash of the name, so every
- * node gives the same one without agreeing on it first, and a message from a stranger (the leader of
- * a group that this node is about to join) can be answered.
+ * Members have names outside and numbers inside the core. The number is a hash of the name, so
+ * every node gives the same one without agreeing on it first, and a message from a stranger (the
+ * leader of a group that this node is about to join) can be answered.
  * Limits: 53 bits, the whole numbers of JavaScript. Two names with one number are refused when the
  * second is added (chance with 1,000 members: 1 in 10^10).
  */
@@ -40,7 +40,9 @@ export class MemberNames {
     for (const id of ids) this.#members.set(memberNumber(id), id)
   }
 
-  /** Notes who wrote; returns the number. The oldest stranger is forgotten when there are too many. */
+  /**
+   * Notes who wrote; returns the number. The oldest stranger is forgotten when there are too many.
+   */
   meet(id: ServerId): PeerId {
     const known = this.#numbers.get(id)
     const number = known ?? memberNumber(id)

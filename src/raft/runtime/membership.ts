@@ -1,6 +1,6 @@
 /**
- * Names and addresses of the members. The core knows numbers and suffrage (`ConfState`); the names ride
- * in the `context` of configuration changes and in the membership bytes of snapshots, so every
+ * Names and addresses of the members. The core knows numbers and suffrage (`ConfState`); the names
+ * ride in the `context` of configuration changes and in the membership bytes of snapshots, so every
  * replica that applied the same log knows the same servers. Suffrage is always the core's word.
  */
 import { Packr } from 'msgpackr'

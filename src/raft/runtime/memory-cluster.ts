@@ -1,6 +1,6 @@
 /**
- * A whole group inside one process on a simulated clock, for tests: servers can be cut off, crash and
- * start again on what they had stored. The state machine keeps the list of commands, so any two
+ * A whole group inside one process on a simulated clock, for tests: servers can be cut off, crash
+ * and start again on what they had stored. The state machine keeps the list of commands, so any two
  * members can be compared.
  */
 import { assert, defined } from '../../base/assert.ts'

@@ -1,7 +1,7 @@
 /**
- * A network inside one process, for tests and simulations: links can be cut in one direction or both,
- * messages dropped and delayed. Every batch goes through the codec, so nothing is shared by accident.
- * Order is kept per link; delivery is never synchronous.
+ * A network inside one process, for tests and simulations: links can be cut in one direction or
+ * both, messages dropped and delayed. Every batch goes through the codec, so nothing is shared by
+ * accident. Order is kept per link; delivery is never synchronous.
  */
 import type { Clock } from '../../base/clock.ts'
 import { SwarmError } from '../../base/errors.ts'

@@ -1,6 +1,7 @@
 /**
- * One message as an array of plain values, and back: the layout on the wire, version 1. A row begins
- * with the number of its type. Types stand in `TYPES`; a new one is appended, none is reused.
+ * One message as an array of plain values, and back: the layout on the wire, version 1. A row
+ * begins with the number of its type. Types stand in `TYPES`; a new one is appended, none is
+ * reused.
  */
 import { assert } from '../../base/assert.ts'
 import type { ConfState, Entry, EntryId, EntryType, Snapshot } from '../core/entry.ts'

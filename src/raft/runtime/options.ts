@@ -56,8 +56,10 @@ const DEFAULTS = {
   timeoutMs: 10_000,
 }
 
-/** Most bytes of one command; larger is INVALID_ARGUMENT. */
-export const COMMAND_BYTES_MAX = 8 * MEBIBYTE
+/**
+ * Most bytes of one command; larger is INVALID_ARGUMENT. One command must fit a transport's frame.
+ */
+export const COMMAND_BYTES_MAX = 2 * MEBIBYTE
 /** Bytes of entries in one message to a follower (one entry always goes). */
 export const MESSAGE_BYTES_MAX = 512 * 1024
 /** Bytes of proposals that wait for commit; more are RESOURCE_EXHAUSTED. */

@@ -1,7 +1,7 @@
 /**
  * Calls that wait for something to happen. Each has a deadline and perhaps a signal; deadlines are
- * looked at once a tick, so that a waiting call needs no timer of its own. Invariant: a call settles
- * exactly once, and a settled one is no longer held here.
+ * looked at once a tick, so that a waiting call needs no timer of its own. Invariant: a call
+ * settles exactly once, and a settled one is no longer held here.
  */
 import type { Clock } from '../../base/clock.ts'
 import { SwarmError, isSwarmError } from '../../base/errors.ts'

@@ -31,7 +31,9 @@ export interface CommittedEntry {
   readonly data: Uint8Array
 }
 
-/** The replicated state machine. Deterministic: the same entries give the same results everywhere. */
+/**
+ * The replicated state machine. Deterministic: the same entries give the same results everywhere.
+ */
 export interface StateMachine<R> {
   /** Applies a batch in order; one result an entry. Synchronous; throwing is fatal to the node. */
   apply(entries: readonly CommittedEntry[]): readonly R[]

@@ -1,7 +1,7 @@
 /**
- * Commands on their way into the state machine. They gather while a durable write is in flight (group
- * commit) and enter the core together; each then waits under its index until an entry is applied:
- * there (its own result), or one of a later term (then it can never be committed).
+ * Commands on their way into the state machine. They gather while a durable write is in flight
+ * (group commit) and enter the core together; each then waits under its index until an entry is
+ * applied: there (its own result), or one of a later term (then it can never be committed).
  * A leader that lost its office keeps waiting: the next leader decides what becomes of the entry.
  */
 import { defined } from '../../base/assert.ts'
@@ -32,9 +32,9 @@ interface Waiting<R> {
 }
 
 const TIMED_OUT =
-  'raft proposal: not applied within the time; it may still take effect, repeat it with the same request id'
-const LOST =
-  "raft proposal: leadership was lost and another leader's entry stands in its place; it took no effect"
+  'raft proposal: not applied within the time; it may still take effect, ' +
+  'repeat it with the same request id'
+const LOST = 'raft proposal: leadership was lost and the entry was replaced; it took no effect'
 
 const NO_DATA = new Uint8Array()
 
@@ -52,7 +52,7 @@ export class Proposals<R> {
   /** Queues a command; empty `data` is a barrier. */
   add(data: Uint8Array, options: CallOptions): Promise<Outcome<R>> {
     if (data.length > COMMAND_BYTES_MAX) {
-      const message = `raft proposal: ${data.length} bytes, at most ${COMMAND_BYTES_MAX} are allowed`
+      const message = `raft proposal: ${data.length} bytes, at most ${COMMAND_BYTES_MAX} go`
       throw new SwarmError('INVALID_ARGUMENT', message)
     }
     const call = this.#calls.start<Outcome<R>>(options, TIMED_OUT)

@@ -40,6 +40,16 @@ for (const size of [1, 3, 5]) {
   })
 }
 
+test('a lone voter leads at once, also after a restart', async (t) => {
+  await using cluster = await MemoryCluster.start(1)
+  t.true(cluster.clock.monotonicMs() < 300)
+  await cluster.down('n1')
+  const restartMs = cluster.clock.monotonicMs()
+  await cluster.up('n1')
+  await cluster.leader()
+  t.true(cluster.clock.monotonicMs() - restartMs < 300)
+})
+
 test('a follower refuses a command at once and names the leader', async (t) => {
   await using cluster = await MemoryCluster.start(3)
   const leader = await cluster.leader()
@@ -95,7 +105,7 @@ test('a closed connection to a leader that lives deposes nobody', async (t) => {
   t.is(leader.term, term)
 })
 
-test('a minority refuses writes, the majority goes on, and healing brings them together', async (t) => {
+test('a minority refuses writes, the majority goes on, healing unites them', async (t) => {
   await using cluster = await MemoryCluster.start(5)
   const leader = await cluster.leader()
   await cluster.apply(leader, ['a'])
@@ -143,7 +153,7 @@ test('a proposal that another leader replaced is reported as without effect', as
   t.deepEqual(cluster.commands(leader.id), ['kept'])
 })
 
-test('a proposal whose leader fell but whose entry survived is answered with its result', async (t) => {
+test('a proposal whose entry outlived its leader is answered with its result', async (t) => {
   await using cluster = await MemoryCluster.start(3)
   const leader = await cluster.leader()
   const rest = others(cluster, leader.id)
@@ -275,7 +285,7 @@ test('a leader that removes itself makes room for another', async (t) => {
   )
 })
 
-test('leadership is handed to the named voter and to the best one, without a lost term', async (t) => {
+test('leadership is handed to the named voter, or to the best one', async (t) => {
   await using cluster = await MemoryCluster.start(3)
   const leader = await cluster.leader()
   const target = at(others(cluster, leader.id), 1)

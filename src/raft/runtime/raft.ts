@@ -1,7 +1,7 @@
 /**
- * One member of a Raft group, in the shape that hashicorp/raft made familiar. It owns its stores and its
- * transport from `open` to `shutdown`. Reads of state are synchronous and of this member's knowledge;
- * whatever waits takes `{ signal, timeoutMs }`.
+ * One member of a Raft group, in the shape that hashicorp/raft made familiar. It owns its stores
+ * and its transport from `open` to `shutdown`. Reads of state are synchronous and of this member's
+ * knowledge; whatever waits takes `{ signal, timeoutMs }`.
  *
  * A write that ends with TIMED_OUT may still take effect; with NOT_LEADER it took none.
  */
@@ -9,8 +9,10 @@ import { SwarmError } from '../../base/errors.ts'
 import type { Index, Term } from '../core/entry.ts'
 import type { Role } from '../core/ready.ts'
 import type { StoredSnapshot } from '../storage/ports.ts'
+import { AppliedWaiters } from './applied-waiters.ts'
 import { bootstrap } from './bootstrap.ts'
-import { Driver, type DriverFigures } from './driver.ts'
+import { Driver } from './driver.ts'
+import type { DriverFigures } from './figures.ts'
 import { LatestValue } from './latest-value.ts'
 import { memberNumber } from './member-numbers.ts'
 import { toConfChange, type MembershipChange } from './membership-changes.ts'
@@ -20,7 +22,7 @@ import {
   type RaftOptions,
   type ResolvedRaftOptions,
 } from './options.ts'
-import type { CallOptions, PendingCall } from './pending-calls.ts'
+import type { CallOptions } from './pending-calls.ts'
 import type { Configuration, ServerId } from './ports.ts'
 import { BARRIER, changePending, type Applied } from './proposals.ts'
 import { recover } from './recovery.ts'
@@ -29,7 +31,9 @@ import { recover } from './recovery.ts'
 export interface Leadership {
   readonly leader: ServerId | undefined
   readonly term: Term
-  /** Whether this member leads. Its state machine may not hold all earlier writes yet: `barrier`. */
+  /**
+   * Whether this member leads. Its state machine may not hold all earlier writes yet: `barrier`.
+   */
   readonly isLeader: boolean
 }
 
@@ -57,15 +61,14 @@ export class Raft<R> implements AsyncDisposable {
   readonly #leadershipListeners = new Set<(leadership: Leadership) => void>()
   readonly #configurationListeners = new Set<(configuration: Configuration) => void>()
   readonly #fatalListeners = new Set<(error: SwarmError) => void>()
-  /** Calls that wait for an index to be applied. */
-  #appliedWaiters: { readonly index: Index; readonly call: PendingCall<void> }[] = []
+  readonly #appliedWaiters: AppliedWaiters
   /** Index of the last configuration change that this member proposed. */
   #changeIndex: Index = 0
   #fatal: SwarmError | undefined
 
   /**
-   * Restores the state machine and starts. Without any configuration (not bootstrapped) it waits to be
-   * added by a leader. @throws STORAGE_CORRUPT, STORAGE_FULL, INVALID_ARGUMENT
+   * Restores the state machine and starts. Without any configuration (not bootstrapped) it waits
+   * to be added by a leader. @throws STORAGE_CORRUPT, STORAGE_FULL, INVALID_ARGUMENT
    */
   static async open<R>(components: RaftComponents<R>, options: RaftOptions): Promise<Raft<R>> {
     const resolved = resolveRaftOptions(options)
@@ -95,10 +98,11 @@ export class Raft<R> implements AsyncDisposable {
       hooks: {
         onLeadership: () => this.#tell(this.#leadershipListeners, this.#leadership()),
         onConfiguration: () => this.#tell(this.#configurationListeners, this.configuration),
-        onApplied: () => this.#onApplied(),
+        onApplied: () => this.#appliedWaiters.onApplied(this.appliedIndex),
         onFatal: (error) => this.#onFatal(error),
       },
     })
+    this.#appliedWaiters = new AppliedWaiters(this.#driver.calls)
   }
 
   get id(): ServerId {
@@ -136,8 +140,9 @@ export class Raft<R> implements AsyncDisposable {
 
   /**
    * Proposes a command; resolves when it is applied here.
-   * @throws NOT_LEADER at once when another leads (see `leader`), TIMED_OUT (it may still take effect),
-   * RESOURCE_EXHAUSTED, INVALID_ARGUMENT, ABORTED, SHUTTING_DOWN, or the code of the node's failure
+   * @throws NOT_LEADER at once when another leads (see `leader`), TIMED_OUT (it may still take
+   * effect), RESOURCE_EXHAUSTED, INVALID_ARGUMENT, ABORTED, SHUTTING_DOWN, or the code of the
+   * node's failure
    */
   async apply(data: Uint8Array, options: CallOptions = {}): Promise<Applied<R>> {
     if (data.length === 0) throw new SwarmError('INVALID_ARGUMENT', 'raft: an empty command')
@@ -146,7 +151,9 @@ export class Raft<R> implements AsyncDisposable {
     return { index, term, response: response as R }
   }
 
-  /** Resolves when everything proposed before is applied here; gives the index. @throws as `apply` */
+  /**
+   * Resolves when everything proposed before is applied here; gives the index. @throws as `apply`
+   */
   async barrier(options: CallOptions = {}): Promise<Index> {
     return (await this.#propose(BARRIER, options)).index
   }
@@ -161,7 +168,8 @@ export class Raft<R> implements AsyncDisposable {
   }
 
   /**
-   * An index such that a local read after `waitApplied(index)` is linearizable. Works on every member.
+   * An index such that a local read after `waitApplied(index)` is linearizable. Works on every
+   * member.
    * @throws TIMED_OUT when no leader confirms it in time
    */
   readIndex(options: CallOptions = {}): Promise<Index> {
@@ -173,10 +181,7 @@ export class Raft<R> implements AsyncDisposable {
   /** Resolves when entry `index` is applied here. @throws TIMED_OUT */
   async waitApplied(index: Index, options: CallOptions = {}): Promise<void> {
     if (this.appliedIndex >= index) return
-    const message = `raft: entry ${index} was not applied within the time`
-    const call = this.#driver.calls.start<void>(options, message)
-    this.#appliedWaiters.push({ index, call })
-    await call.promise
+    await this.#appliedWaiters.add(index, options)
   }
 
   /** Adds a voter, or promotes a learner; also renews the address. */
@@ -199,15 +204,16 @@ export class Raft<R> implements AsyncDisposable {
 
   /**
    * Changes the membership; resolves when the change is in force here, the joint phase included.
-   * @throws NOT_LEADER, FAILED_PRECONDITION (another change is under way, or no voter would be left),
-   * NOT_FOUND, INVALID_ARGUMENT, TIMED_OUT (it may still take effect)
+   * @throws NOT_LEADER, FAILED_PRECONDITION (another change is under way, or no voter would be
+   * left), NOT_FOUND, INVALID_ARGUMENT, TIMED_OUT (it may still take effect)
    */
   async changeMembership(
     changes: readonly MembershipChange[],
     options: CallOptions = {},
   ): Promise<Index> {
     this.#assertLeader()
-    // A new leader's log may end in changes of the old one: those must be applied first (raft.md bug 18).
+    // A new leader's log may end in changes of the old one: those must be applied first (raft.md
+    // bug 18).
     await this.waitApplied(this.#driver.leadershipIndex, options)
     this.#assertLeader()
     this.#assertNoChangePending()
@@ -256,7 +262,9 @@ export class Raft<R> implements AsyncDisposable {
     return { id: this.id, leader: this.leader, ...this.#driver.figures() }
   }
 
-  /** What this leader knows of `id`; `undefined` when it is no member or this member does not lead. */
+  /**
+   * What this leader knows of `id`; `undefined` when it is no member or this member does not lead.
+   */
   progressOf(id: ServerId): MemberProgress | undefined {
     const { progress, lastIndex } = this.#driver.core.status()
     const found = progress.get(memberNumber(id))
@@ -284,13 +292,18 @@ export class Raft<R> implements AsyncDisposable {
     return subscribe(this.#configurationListeners, listener)
   }
 
-  /** Calls `listener` when this member must stop for good (also if it has already); returns the undo. */
+  /**
+   * Calls `listener` when this member must stop for good (also if it has already); returns the
+   * undo.
+   */
   onFatal(listener: (error: SwarmError) => void): () => void {
     if (this.#fatal !== undefined) listener(this.#fatal)
     return subscribe(this.#fatalListeners, listener)
   }
 
-  /** Stops. With `transfer`, a leader first hands over; if nobody takes it in time, it stops anyway. */
+  /**
+   * Stops. With `transfer`, a leader first hands over; if nobody takes it in time, it stops anyway.
+   */
   async shutdown(options: { readonly transfer?: boolean } = {}): Promise<void> {
     if (options.transfer === true && this.role === 'leader' && this.#driver.isRunning) {
       await this.#handOver()
@@ -358,15 +371,6 @@ export class Raft<R> implements AsyncDisposable {
   #leadership(): Leadership {
     const isLeader = this.role === 'leader' && this.#driver.isRunning
     return { leader: this.leader, term: this.term, isLeader }
-  }
-
-  #onApplied(): void {
-    if (this.#appliedWaiters.length === 0) return
-    const { appliedIndex } = this
-    this.#appliedWaiters = this.#appliedWaiters.filter(({ index, call }) => {
-      if (index <= appliedIndex) call.resolve()
-      return !call.settled
-    })
   }
 
   #onFatal(error: SwarmError): void {

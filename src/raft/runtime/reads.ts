@@ -1,9 +1,10 @@
 /**
  * Linearizable reads: the leader names an index and proves with a round of heartbeats that it still
- * leads; a read at that index or later sees everything that was acknowledged before it was asked for.
- * A question or its answer may be lost, so it is asked again, each time under a new number: a number
- * that is used twice lets the answers of an old round confirm a new one (etcd 20418, raft.md bug 23).
- * Numbers begin at a random place, so that those of an earlier life of this node are not used again.
+ * leads; a read at that index or later sees everything that was acknowledged before it was asked
+ * for. A question or its answer may be lost, so it is asked again, each time under a new number: a
+ * number that is used twice lets the answers of an old round confirm a new one (etcd 20418,
+ * raft.md bug 23). Numbers begin at a random place, so that those of an earlier life of this node
+ * are not used again.
  */
 import type { Clock } from '../../base/clock.ts'
 import type { Random } from '../../base/random.ts'

@@ -80,7 +80,7 @@ test('a vote of the same term is kept when a snapshot replaces the log', async (
   t.deepEqual((await stores.recover()).hardState, { term: 3, vote: 1, commit: 9 })
 })
 
-test('an older snapshot stands in for a damaged one only if the log reaches back to it', async (t) => {
+test('an older snapshot stands in for a damaged one if the log reaches back to it', async (t) => {
   const damageNewest = (stores: Stores): void => {
     const { snapshotStore } = stores
     const read = snapshotStore.read.bind(snapshotStore)

@@ -1,10 +1,11 @@
 /**
- * What a starting node does with its durable state: the newest snapshot that can be read is restored,
- * the log is brought in line with it, the rest of the log is applied again by the core.
+ * What a starting node does with its durable state: the newest snapshot that can be read is
+ * restored, the log is brought in line with it, the rest of the log is applied again by the core.
  *
- * A crash may have come between storing a received snapshot and resetting the log to it: then the log
- * ends before the snapshot, or holds another term at its place; it is reset now (raft.md bug 14). A
- * snapshot that is older than the start of the log leaves a gap: the node refuses to start (bug 16).
+ * A crash may have come between storing a received snapshot and resetting the log to it: then the
+ * log ends before the snapshot, or holds another term at its place; it is reset now (raft.md bug
+ * 14). A snapshot that is older than the start of the log leaves a gap: the node refuses to start
+ * (bug 16).
  */
 import { SwarmError, errorText, isSwarmError } from '../../base/errors.ts'
 import type { Logger } from '../../base/log.ts'

@@ -1,4 +1,6 @@
-/** Reads an array from the network field by field; whatever is not as expected is INVALID_ARGUMENT. */
+/**
+ * Reads an array from the network field by field; whatever is not as expected is INVALID_ARGUMENT.
+ */
 import { SwarmError } from '../../base/errors.ts'
 
 /** A cursor over one untrusted array. */

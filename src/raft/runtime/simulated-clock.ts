@@ -1,7 +1,7 @@
 /**
- * A clock that only moves when told to, for tests and simulations: timers fire in order of their due
- * time (then of their making), and everything that a timer set off has run before the next one fires.
- * With a `pace`, simulated time costs that fraction of real time: for tests with real disks.
+ * A clock that only moves when told to, for tests and simulations: timers fire in order of their
+ * due time (then of their making), and everything that a timer set off has run before the next one
+ * fires. With a `pace`, simulated time costs that fraction of real time: for tests with real disks.
  */
 import { setImmediate as turn, setTimeout as rest } from 'node:timers/promises'
 import type { Clock, Timer } from '../../base/clock.ts'

@@ -1,6 +1,6 @@
 /**
- * A log store for simulations: every write takes time on the injected clock, and a crash loses what is
- * not yet written, as a real disk would. What was acknowledged stays in `disk`.
+ * A log store for simulations: every write takes time on the injected clock, and a crash loses
+ * what is not yet written, as a real disk would. What was acknowledged stays in `disk`.
  */
 import { delay, type Clock } from '../../base/clock.ts'
 import { SwarmError } from '../../base/errors.ts'

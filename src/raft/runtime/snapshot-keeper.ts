@@ -1,7 +1,7 @@
 /**
  * Takes snapshots of the state machine and compacts the log behind them.
- * - A snapshot stands at the applied index of the moment it was asked for and is written while later
- *   entries are applied; one at a time.
+ * - A snapshot stands at the applied index of the moment it was asked for and is written while
+ *   later entries are applied; one at a time.
  * - The log is compacted only to a durable snapshot, and never past what a transfer under way still
  *   needs (else the receiver would need the next snapshot at once; NuRaft 118, raft.md bug 15).
  */
@@ -72,8 +72,9 @@ export class SnapshotKeeper {
   }
 
   /**
-   * The newest snapshot if it may be sent to any member: one from before the last configuration change
-   * may not name its receiver, who would refuse it. Then a new one is begun, and there is none yet.
+   * The newest snapshot if it may be sent to any member: one from before the last configuration
+   * change may not name its receiver, who would refuse it. Then a new one is begun, and there is
+   * none yet.
    */
   sendable(): SnapshotMetadata | undefined {
     const newest = this.#newest?.metadata

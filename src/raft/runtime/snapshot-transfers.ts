@@ -1,8 +1,8 @@
 /**
- * Snapshots on their way between members. The core says to whom (`snap` messages); the bytes go over a
- * stream of the transport, and the core is told how it ended. The receiver stores the snapshot durably
- * before its core sees the message, so installing it needs nothing from the network any more.
- * While a transfer runs, the log behind its snapshot is held.
+ * Snapshots on their way between members. The core says to whom (`snap` messages); the bytes go
+ * over a stream of the transport, and the core is told how it ended. The receiver stores the
+ * snapshot durably before its core sees the message, so installing it needs nothing from the
+ * network any more. While a transfer runs, the log behind its snapshot is held.
  */
 import { SwarmError, errorText } from '../../base/errors.ts'
 import type { Logger } from '../../base/log.ts'

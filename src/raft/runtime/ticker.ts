@@ -1,7 +1,7 @@
 /**
  * Ticks of the core from the monotonic clock. However late the timer fires (a stalled event loop, a
- * stopped process), it is ONE tick: several at once would let a follower campaign before it has read
- * the heartbeats that wait in its sockets, and a leader count its lease down unheard.
+ * stopped process), it is ONE tick: several at once would let a follower campaign before it has
+ * read the heartbeats that wait in its sockets, and a leader count its lease down unheard.
  * Lateness of less than a tick is made up, so that the mean interval is right.
  */
 import type { Clock, Timer } from '../../base/clock.ts'

@@ -1,7 +1,8 @@
 /**
  * The victim of the crash tests: appends to the log at `process.argv[2]` for ever, in batches of
- * changing size, and prints the last index of each acknowledged write; a refused write ends it, with
- * the code of the refusal as its last line. With a second argument it only prints what the log holds.
+ * changing size, and prints the last index of each acknowledged write; a refused write ends it,
+ * with the code of the refusal as its last line. With a second argument it only prints what the
+ * log holds.
  */
 import { argv, stdout } from 'node:process'
 import { isSwarmError } from '../../base/errors.ts'

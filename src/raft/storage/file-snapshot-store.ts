@@ -1,8 +1,9 @@
 /**
- * Snapshots as files: `<term>-<index>-<serial>.snap` in one directory. Nothing is visible before it is
- * whole: write `….tmp`, fsync, rename, fsync the directory (hashicorp/raft `file_snapshot.go` does the
- * same). Two generations stay, and those that someone reads (`#readers`), so that a transfer is not
- * cut short by a newer snapshot (`reference/raft.md` bug 15).
+ * Snapshots as files: `<term>-<index>-<serial>.snap` in one directory. Nothing is visible before
+ * it is whole: write `….tmp`, fsync, rename, fsync the directory (hashicorp/raft
+ * `file_snapshot.go` does the same). Two generations stay, and those that someone reads
+ * (`#readers`), so that a transfer is not cut short by a newer snapshot (`reference/raft.md` bug
+ * 15).
  */
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'

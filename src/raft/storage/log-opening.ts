@@ -4,7 +4,8 @@
  *   terms never fall;
  * - what lies beyond the last index of the state record was never acknowledged: it is cut;
  * - anything missing or damaged up to that index may have been acknowledged: STORAGE_CORRUPT.
- * Source: `reference/raft.md` bugs 28, 29; "Protocol-Aware Recovery" (FAST '18) on telling the two apart.
+ * Source: `reference/raft.md` bugs 28, 29; "Protocol-Aware Recovery" (FAST '18) on telling the two
+ * apart.
  */
 import type { Level } from 'level'
 import type { Entry, Index } from '../core/entry.ts'

@@ -7,7 +7,8 @@
  * - state: hard state, last index and the number of the write; key `0 s`; rewritten by every write
  * - base: where the log starts; key `0 b`; rewritten by compaction and reset
  *
- * Values are msgpack arrays. Invariant: `decode(encode(x))` equals `x`; a damaged record never decodes.
+ * Values are msgpack arrays. Invariant: `decode(encode(x))` equals `x`; a damaged record never
+ * decodes.
  */
 import { crc32 } from 'node:zlib'
 import { Packr } from 'msgpackr'

@@ -1,6 +1,7 @@
 /**
- * A log in memory: for tests and simulations. It keeps its contents over `close` and `open`, so that a
- * "restart" finds what was acknowledged. Passes the same conformance suite as the durable one.
+ * A log in memory: for tests and simulations. It keeps its contents over `close` and `open`, so
+ * that a "restart" finds what was acknowledged. Passes the same conformance suite as the durable
+ * one.
  */
 import { assert, at } from '../../base/assert.ts'
 import { SwarmError } from '../../base/errors.ts'

@@ -1,10 +1,14 @@
-/** What all snapshot stores share: how many are kept, what "newest" means, reading from an offset. */
+/**
+ * What all snapshot stores share: how many are kept, what "newest" means, reading from an offset.
+ */
 import type { StoredSnapshot } from './ports.ts'
 
 /** Snapshots that are kept: the newest, and one to fall back to when the newest is damaged. */
 export const SNAPSHOT_GENERATIONS = 2
 
-/** Sorts by position, then by the number in the id: the later made of two at one position is newer. */
+/**
+ * Sorts by position, then by the number in the id: the later made of two at one position is newer.
+ */
 export function newestFirst(a: StoredSnapshot, b: StoredSnapshot): number {
   return b.metadata.index - a.metadata.index || serialOf(b.id) - serialOf(a.id)
 }

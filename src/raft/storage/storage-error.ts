@@ -1,6 +1,7 @@
 /**
  * Errors of the file system and of LevelDB as Skein's codes. LevelDB passes a full disk as a text
- * only (`IO error: …: No space left on device`), so that one text is recognised here, at the border.
+ * only (`IO error: …: No space left on device`), so that one text is recognised here, at the
+ * border.
  */
 import { SwarmError, errorText } from '../../base/errors.ts'
 

@@ -290,7 +290,9 @@ test('SIGKILL in the middle of writing loses nothing that was acknowledged', asy
   }
 })
 
-/** Runs a process that appends and prints each acknowledged index; kills it after `count` of them. */
+/**
+ * Runs a process that appends and prints each acknowledged index; kills it after `count` of them.
+ */
 async function writeUntilKilled(location: string, count: number): Promise<number> {
   const child = spawn(process.execPath, [crashWriter, location], {
     stdio: ['ignore', 'pipe', 'inherit'],

@@ -1,8 +1,8 @@
 /**
  * A small file beside the log that remembers the number of the newest acknowledged write, so that a
- * log whose acknowledged tail vanished is noticed. LevelDB cuts a damaged tail of its own log without
- * a word, whether the tail was torn in flight (harmless) or acknowledged and then lost (a vote or a
- * committed entry is forgotten: the node must not take part any more).
+ * log whose acknowledged tail vanished is noticed. LevelDB cuts a damaged tail of its own log
+ * without a word, whether the tail was torn in flight (harmless) or acknowledged and then lost (a
+ * vote or a committed entry is forgotten: the node must not take part any more).
  *
  * The mark is written after the log's write is durable and is not synced: it may lag behind the log
  * (then less is noticed), never run ahead of it (so it raises no false alarm). Two slots are

@@ -1,0 +1,25 @@
+/**
+ * How the runtime sets up the core: writes overlap, leaders keep proving themselves, windows end.
+ */
+import type { CoreOptions } from '../core/core-options.ts'
+import * as limits from './options.ts'
+
+/** Everything of the core's options but who this member is and where it stands. */
+export function coreOptions(
+  options: Pick<limits.ResolvedRaftOptions, 'electionTicks' | 'heartbeatTicks'>,
+): Omit<CoreOptions, 'id' | 'random' | 'applied'> {
+  const { electionTicks, heartbeatTicks } = options
+  return {
+    electionTicks,
+    heartbeatTicks,
+    asyncStorageWrites: true,
+    preVote: true,
+    checkQuorum: true,
+    maxBytesPerMessage: limits.MESSAGE_BYTES_MAX,
+    maxUncommittedBytes: limits.UNCOMMITTED_BYTES_MAX,
+    maxInflightMessages: limits.INFLIGHT_MESSAGES_MAX,
+    maxInflightBytes: limits.INFLIGHT_BYTES_MAX,
+    disableProposalForwarding: true,
+    stepDownOnRemoval: true,
+  }
+}
