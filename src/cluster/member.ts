@@ -20,7 +20,7 @@ import type { NodeDescription } from '../store/objects.ts'
 import type { StoreView } from '../store/view.ts'
 import type { ClusterKeys } from './cluster-keys.ts'
 import { DataKeyExchange } from './data-key-exchange.ts'
-import { joinAuthority, membersOf } from './join-authority.ts'
+import { joinAuthority } from './join-authority.ts'
 import { LEAVE_METHOD, onLeave } from './retire.ts'
 import { Leadership } from './leadership.ts'
 import { SelfReport } from './self-report.ts'
@@ -126,11 +126,6 @@ export class SwarmMember {
   /** The role that the replica says this node has. */
   get role(): 'manager' | 'worker' | undefined {
     return this.store.get('nodes', this.nodeId)?.spec.Role
-  }
-
-  /** Peers as they are now: hints for the membership file. */
-  members(): ReturnType<typeof membersOf> {
-    return membersOf(this.store)
   }
 
   /** Stops everything and closes the mesh. With `transfer`, hands leadership over first. */
