@@ -25,9 +25,9 @@ export function bridgeName(nodeId: string): string {
   return `sk${nodeId.slice(-BRIDGE_ID_DIGITS)}`
 }
 
-/** Name of a node's nftables table. */
-export function tableName(nodeId: string): string {
-  return `skein_${nodeId.slice(-BRIDGE_ID_DIGITS)}`
+/** Name of the nftables table that belongs to a bridge. */
+export function tableName(bridge: string): string {
+  return `skein_${bridge.slice(-BRIDGE_ID_DIGITS)}`
 }
 
 /** Where the namespace of a task can be opened. */
@@ -48,7 +48,9 @@ export class NodeNetwork {
   readonly #log: Logger
   readonly #options: NodeNetworkOptions
   /** The bridge as it was made, `address/prefix`; the promise is shared by concurrent starts. */
-  #bridge: { readonly gatewayCidr: string; readonly made: Promise<void> } | undefined
+  #bridge:
+    | { readonly name: string; readonly gatewayCidr: string; readonly made: Promise<void> }
+    | undefined
 
   constructor(components: { readonly log: Logger }, options: NodeNetworkOptions) {
     this.#log = components.log
@@ -93,19 +95,20 @@ export class NodeNetwork {
 
   /** Removes bridge and table. */
   async dispose(): Promise<void> {
-    const nodeId = this.#options.nodeId()
+    const bridge = this.#bridge?.name ?? bridgeName(this.#options.nodeId())
+    const table = tableName(bridge)
     this.#bridge = undefined
-    await runCommand(['ip', 'link', 'delete', bridgeName(nodeId)])
-    const script = `add table ip ${tableName(nodeId)}\ndelete table ip ${tableName(nodeId)}\n`
+    await runCommand(['ip', 'link', 'delete', bridge])
+    const script = `add table ip ${table}\ndelete table ip ${table}\n`
     await runCommand(['nft', '-f', '-'], { input: script }).catch((error: unknown) => {
       this.#log.debug({ err: error }, 'no nftables table to remove')
     })
   }
 
   async #ensureBridge(bridge: string, gatewayCidr: string): Promise<void> {
-    if (this.#bridge?.gatewayCidr !== gatewayCidr) {
+    if (this.#bridge?.gatewayCidr !== gatewayCidr || this.#bridge.name !== bridge) {
       const made = this.#makeBridge(bridge, gatewayCidr)
-      const entry = { gatewayCidr, made }
+      const entry = { name: bridge, gatewayCidr, made }
       this.#bridge = entry
       // A failed attempt is not remembered: the cause may be gone at the next task.
       made.catch(() => {
@@ -130,7 +133,7 @@ export class NodeNetwork {
 
   /** Containers work without it, but reach nothing outside: worth a warning, not a failed task. */
   async #makeTable(bridge: string, gatewayCidr: string): Promise<void> {
-    const table = tableName(this.#options.nodeId())
+    const table = tableName(bridge)
     const inside = [...new Set([subnetOf(gatewayCidr), ...this.#options.addressPools()])]
     const conditions = inside.map((pool) => `ip daddr != ${pool}`).join(' ')
     const rule = `ip saddr ${subnetOf(gatewayCidr)} oifname != "${bridge}" ${conditions} masquerade`
