@@ -197,6 +197,14 @@ test('proposals are dropped while too much waits for commit', (t) => {
   t.is(leader.core.propose(big), 'ok')
 })
 
+test('a follower commits no entry that the leader has not confirmed', (t) => {
+  const follower = new TestMember(1, { voters: [1, 2, 3], terms: [1, 1, 1] })
+  follower.answer(append({ term: 2, index: 1, logTerm: 1, commit: 3 }))
+  t.is(follower.commit, 1)
+  follower.answer(append({ term: 2, index: 1, logTerm: 1, entries: [entry(2, 1)], commit: 3 }))
+  t.is(follower.commit, 2)
+})
+
 test('a long divergent tail costs one refusal a term, not one an entry (bug 8)', (t) => {
   const voters = [1, 2, 3]
   const tail = (term: Term): Term[] => Array.from({ length: 500 }, () => term)
@@ -280,7 +288,7 @@ test('a completion of a write that was overtaken makes nothing durable (bug 12)'
 
 test('within a term, too, a completion counts only for the entry that was written', (t) => {
   const { core } = bareCore(1, { asyncStorageWrites: true })
-  core.step(append({ term: 2, entries: [entry(1, 1, 'a')] }))
+  core.step(append({ term: 2, entries: [entry(1, 1, 'a')], commit: 1 }))
   core.ready()
   const stale: Message = {
     type: 'storageAppendResp',
@@ -291,8 +299,16 @@ test('within a term, too, a completion counts only for the entry that was writte
     logTerm: 2,
   }
   core.step(stale)
-  core.step(append({ term: 2, index: 1, logTerm: 1, commit: 1 }))
-  t.deepEqual(core.ready().committed, [])
+  t.false(core.hasReady())
+  t.is(core.status().lastIndex, 1)
+})
+
+test('what replaces entries that are being written is written, too', (t) => {
+  const { core } = bareCore(1, { asyncStorageWrites: true })
+  core.step(append({ term: 1, entries: [entry(1, 1), entry(2, 1), entry(3, 1)] }))
+  core.ready()
+  core.step(append({ term: 2, index: 1, logTerm: 1, entries: [entry(2, 2), entry(3, 2)] }))
+  t.deepEqual(core.ready().entries, [entry(2, 2), entry(3, 2)])
 })
 
 test('entries are applied when they are durable, and more when those are applied', (t) => {
@@ -443,10 +459,15 @@ test('a joint configuration needs both majorities, to commit and to elect', (t) 
     group.tick()
     t.true(leader.commit > commit)
   }
-  group.isolate(4, 5)
-  const candidate = group.elect(2)
-  t.is(candidate.role, 'candidate')
-  group.heal()
+  for (const [id, cut] of [
+    [2, [4, 5]],
+    [4, [2, 3]],
+  ] as const) {
+    group.isolate(...cut)
+    t.is(group.elect(id).role, 'candidate')
+    group.heal()
+  }
+  const candidate = group.member(2)
   group.elect(2)
   t.is(candidate.role, 'leader')
   t.is(candidate.core.proposeConfChange(change('')), 'ok')
