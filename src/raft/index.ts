@@ -1,6 +1,7 @@
 /** raft-ts: consensus as a library of its own. The folder's public face. */
 export { Raft } from './runtime/raft.ts'
-export type { Leadership, MemberProgress, RaftStats } from './runtime/raft.ts'
+export type { Leadership, RaftStats } from './runtime/raft.ts'
+export type { MemberProgress } from './runtime/succession.ts'
 export type { MembershipChange } from './runtime/membership-changes.ts'
 export type { RaftComponents, RaftOptions } from './runtime/options.ts'
 export type { CallOptions } from './runtime/pending-calls.ts'

@@ -84,8 +84,17 @@ class Disorder {
     const id = this.pick(IDS)
     const suffrage = leader.configuration.servers.find((each) => each.id === id)?.suffrage
     const options = { timeoutMs: 2000 }
+    const learner = leader.configuration.servers.find((each) => each.suffrage === 'learner')
     const change = async (): Promise<void> => {
-      if (suffrage === 'voter') await leader.demoteVoter(id, options)
+      if (suffrage === 'voter' && learner !== undefined && this.random.integer(2) === 0) {
+        await leader.changeMembership(
+          [
+            { type: 'demoteVoter', id },
+            { type: 'addVoter', id: learner.id, address: learner.address },
+          ],
+          options,
+        )
+      } else if (suffrage === 'voter') await leader.demoteVoter(id, options)
       else if (this.random.integer(4) > 0) await leader.addVoter(id, `at-${id}`, options)
       else await leader.transferLeadership(undefined, options)
     }

@@ -12,14 +12,7 @@
  */
 import { SwarmError, errorText } from '../../base/errors.ts'
 import { decodeConfChange } from '../core/conf-change-codec.ts'
-import {
-  NO_PEER,
-  type Entry,
-  type HardState,
-  type Index,
-  type PeerId,
-  type Term,
-} from '../core/entry.ts'
+import { NO_PEER, type Entry, type HardState, type Index, type PeerId } from '../core/entry.ts'
 import type { Message, SnapshotRequest } from '../core/message.ts'
 import { RaftCore } from '../core/raft-core.ts'
 import type { Ready, Role, SoftState } from '../core/ready.ts'

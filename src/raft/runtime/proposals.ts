@@ -26,10 +26,7 @@ interface Forming<R> {
   readonly call: PendingCall<Outcome<R>>
 }
 
-interface Waiting<R> {
-  readonly term: Term
-  readonly call: PendingCall<Outcome<R>>
-}
+type Calls<R> = Map<Index, PendingCall<Outcome<R>>>
 
 const TIMED_OUT =
   'raft proposal: not applied within the time; it may still take effect, ' +
@@ -42,8 +39,11 @@ const NO_DATA = new Uint8Array()
 export class Proposals<R> {
   readonly #calls: PendingCalls
   #forming: Forming<R>[] = []
-  /** By index, ascending: proposals enter in order of their index. */
-  readonly #waiting = new Map<Index, Waiting<R>>()
+  /**
+   * By term and index. One index may be waited for in two terms: a deposed and re-elected leader
+   * put a new entry where an old one was, and which of them will be committed is open until then.
+   */
+  readonly #waiting = new Map<Term, Calls<R>>()
 
   constructor(calls: PendingCalls) {
     this.#calls = calls
@@ -66,7 +66,9 @@ export class Proposals<R> {
 
   /** Proposals in the log whose fate is open. */
   get waitingCount(): number {
-    return this.#waiting.size
+    let count = 0
+    for (const calls of this.#waiting.values()) count += calls.size
+    return count
   }
 
   /** Hands what has gathered to the core, in slices of one write. */
@@ -81,9 +83,8 @@ export class Proposals<R> {
       }
       const { lastIndex, hard } = core.status()
       const first = lastIndex - batch.length + 1
-      batch.forEach(({ call }, offset) => {
-        this.#waiting.set(first + offset, { term: hard.term, call })
-      })
+      const calls = this.#callsOf(hard.term)
+      batch.forEach(({ call }, offset) => calls.set(first + offset, call))
     }
   }
 
@@ -101,37 +102,45 @@ export class Proposals<R> {
       return { index: 0, promise: call.promise }
     }
     const { lastIndex, hard } = core.status()
-    this.#waiting.set(lastIndex, { term: hard.term, call })
+    this.#callsOf(hard.term).set(lastIndex, call)
     return { index: lastIndex, promise: call.promise }
   }
 
   /** The entry at `index` was applied, with `response`. */
   onApplied(index: Index, term: Term, response: R | undefined): void {
-    const waiting = this.#waiting.get(index)
-    if (waiting !== undefined) {
-      this.#waiting.delete(index)
-      if (waiting.term === term) waiting.call.resolve({ index, term, response })
-      else waiting.call.reject(new SwarmError('NOT_LEADER', LOST))
-    }
+    const calls = this.#waiting.get(term)
+    calls?.get(index)?.resolve({ index, term, response })
+    calls?.delete(index)
+    if (calls?.size === 0) this.#waiting.delete(term)
     this.#dropOlderTerms(term)
   }
 
   /** Nothing of a lower term can be committed behind an entry of `term`. */
   #dropOlderTerms(term: Term): void {
-    for (const [index, waiting] of this.#waiting) {
-      if (waiting.term >= term) return
-      this.#waiting.delete(index)
-      waiting.call.reject(new SwarmError('NOT_LEADER', LOST))
+    for (const [older, calls] of this.#waiting) {
+      if (older >= term) continue
+      this.#waiting.delete(older)
+      for (const call of calls.values()) call.reject(new SwarmError('NOT_LEADER', LOST))
     }
   }
 
   /** A snapshot replaced the log up to `index`: what became of proposals there is unknown. */
   onRestored(index: Index): void {
-    for (const [at, waiting] of this.#waiting) {
-      if (at > index) continue
-      this.#waiting.delete(at)
-      waiting.call.reject(new SwarmError('TIMED_OUT', TIMED_OUT))
+    for (const calls of this.#waiting.values()) {
+      for (const [at, call] of calls) {
+        if (at > index) continue
+        calls.delete(at)
+        call.reject(new SwarmError('TIMED_OUT', TIMED_OUT))
+      }
     }
+  }
+
+  #callsOf(term: Term): Calls<R> {
+    const known = this.#waiting.get(term)
+    if (known !== undefined) return known
+    const calls: Calls<R> = new Map()
+    this.#waiting.set(term, calls)
+    return calls
   }
 
   /** This node no longer leads: what has not entered the log takes no effect. */

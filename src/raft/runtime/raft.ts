@@ -26,6 +26,7 @@ import type { CallOptions } from './pending-calls.ts'
 import type { Configuration, ServerId } from './ports.ts'
 import { BARRIER, changePending, type Applied } from './proposals.ts'
 import { recover } from './recovery.ts'
+import { bestSuccessor, type MemberProgress } from './succession.ts'
 
 /** Who leads, as this member sees it. */
 export interface Leadership {
@@ -35,17 +36,6 @@ export interface Leadership {
    * Whether this member leads. Its state machine may not hold all earlier writes yet: `barrier`.
    */
   readonly isLeader: boolean
-}
-
-/** What a leader knows of a member. */
-export interface MemberProgress {
-  /** Last index known to be durable there. */
-  readonly match: Index
-  /** Entries it lacks. */
-  readonly behind: number
-  /** Heard from within the last election timeout. */
-  readonly recentActive: boolean
-  readonly mode: 'probe' | 'replicate' | 'snapshot'
 }
 
 /** Figures for people and metrics. */
@@ -62,8 +52,8 @@ export class Raft<R> implements AsyncDisposable {
   readonly #configurationListeners = new Set<(configuration: Configuration) => void>()
   readonly #fatalListeners = new Set<(error: SwarmError) => void>()
   readonly #appliedWaiters: AppliedWaiters
-  /** Index of the last configuration change that this member proposed. */
-  #changeIndex: Index = 0
+  /** The last configuration change that this member proposed, and its term: it dies with that. */
+  #change: { readonly index: Index; readonly term: Term } = { index: 0, term: 0 }
   #fatal: SwarmError | undefined
 
   /**
@@ -219,7 +209,7 @@ export class Raft<R> implements AsyncDisposable {
     this.#assertNoChangePending()
     const change = toConfChange(this.#driver.membership, changes)
     const proposed = this.#driver.proposals.proposeChange(this.#driver.core, change, options)
-    this.#changeIndex = Math.max(this.#changeIndex, proposed.index)
+    if (proposed.index > 0) this.#change = { index: proposed.index, term: this.term }
     this.#driver.schedule()
     const { index } = await proposed.promise
     if (this.configuration.index < index) throw changePending()
@@ -233,7 +223,7 @@ export class Raft<R> implements AsyncDisposable {
    */
   async transferLeadership(to?: ServerId, options: CallOptions = {}): Promise<void> {
     this.#assertLeader()
-    const target = to ?? this.#bestSuccessor()
+    const target = to ?? bestSuccessor(this)
     if (target === this.id) return
     if (this.#driver.membership.suffrageOf(target) !== 'voter') {
       throw new SwarmError('NOT_FOUND', `server ${target}: is no voter`)
@@ -333,16 +323,6 @@ export class Raft<R> implements AsyncDisposable {
     return promise
   }
 
-  #bestSuccessor(): ServerId {
-    const candidates = this.configuration.servers
-      .filter(({ id, suffrage }) => suffrage === 'voter' && id !== this.id)
-      .map(({ id }) => ({ id, progress: this.progressOf(id) }))
-      .toSorted((a, b) => successorRank(b.progress) - successorRank(a.progress))
-    const [best] = candidates
-    if (best !== undefined) return best.id
-    throw new SwarmError('FAILED_PRECONDITION', 'raft: there is no other voter to lead')
-  }
-
   async #whenNotJoint(options: CallOptions): Promise<void> {
     if (!this.configuration.joint) return
     const message =
@@ -365,7 +345,8 @@ export class Raft<R> implements AsyncDisposable {
   }
 
   #assertNoChangePending(): void {
-    if (this.#changeIndex > this.appliedIndex || this.configuration.joint) throw changePending()
+    const isOpen = this.#change.term === this.term && this.#change.index > this.appliedIndex
+    if (isOpen || this.configuration.joint) throw changePending()
   }
 
   #leadership(): Leadership {
@@ -386,12 +367,6 @@ export class Raft<R> implements AsyncDisposable {
 function subscribe<T>(listeners: Set<T>, listener: T): () => void {
   listeners.add(listener)
   return () => listeners.delete(listener)
-}
-
-/** Reachable members before others, then by how far they are. */
-function successorRank(progress: MemberProgress | undefined): number {
-  if (progress === undefined) return -1
-  return progress.recentActive ? progress.match + 1 : 0
 }
 
 function notLeader(): SwarmError {

@@ -95,7 +95,8 @@ export class SnapshotKeeper {
   }
 
   /** Takes a snapshot now, or waits for the one under way. @throws what storing it throws */
-  take(): Promise<StoredSnapshot> {
+  async take(): Promise<StoredSnapshot> {
+    if (this.#stopped) throw new SwarmError('SHUTTING_DOWN', 'raft: is stopping')
     this.#taking ??= this.#take().finally(() => {
       this.#taking = undefined
     })

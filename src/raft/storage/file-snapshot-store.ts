@@ -86,12 +86,12 @@ export class FileSnapshotStore implements SnapshotStore {
     const unfinished = this.#path(id) + UNFINISHED_SUFFIX
     try {
       const file = await open(unfinished, 'wx')
-      const header = encodeHeader(metadata, membership)
-      await file.writeFile(header)
-      return new FileSink(file, {
+      const sink = new FileSink(file, {
         publish: (sizeBytes) => this.#publish({ id, metadata, membership, sizeBytes }),
         discard: () => rm(unfinished, { force: true }),
       })
+      await sink.begin(encodeHeader(metadata, membership))
+      return sink
     } catch (error) {
       throw asStorageError(`snapshot ${id}`, error)
     }
@@ -168,6 +168,16 @@ class FileSink implements SnapshotSink {
   constructor(file: FileHandle, actions: FileSinkActions) {
     this.#file = file
     this.#actions = actions
+  }
+
+  /** Writes what precedes the content; leaves nothing behind when it fails. */
+  async begin(header: Uint8Array): Promise<void> {
+    try {
+      await this.#file.writeFile(header)
+    } catch (error) {
+      await this.cancel()
+      throw error
+    }
   }
 
   async write(chunk: Uint8Array): Promise<void> {
