@@ -52,8 +52,9 @@ export interface CoreOptions {
   /** A leader that is removed or demoted steps down when the change is applied. */
   readonly stepDownOnRemoval?: boolean
   /**
-   * A member that may not campaign, and hears no leader, tells the voters what is committed. Without it
-   * a group can be stuck when its leader demotes or removes itself and crashes at once.
+   * Beyond etcd: members learn of committed configuration changes from votes, and one that may not
+   * campaign and hears no leader tells the voters of them. Without it a group can be stuck for ever when
+   * its leader demotes or removes itself and is gone before the others know that this is committed.
    */
   readonly informVoters?: boolean
   /** Size of an entry against the byte limits. Default: the length of its data. */

@@ -124,8 +124,9 @@ export function onVoteResponse(raft: Raft, { type, from, reject }: VoteResponse)
  * is so for ever, in whatever term it is told. A campaign in the old configuration ends.
  */
 export function learnCommit(raft: Raft, known: EntryId | undefined): void {
-  const { log } = raft
-  if (known === undefined || raft.leader !== undefined || known.index <= log.committed) return
+  const { log, options } = raft
+  if (!options.informVoters || known === undefined || raft.leader !== undefined) return
+  if (known.index <= log.committed) return
   if (!log.matches(known) || !log.changesConf(log.committed, known.index)) return
   log.commitTo(known.index)
   if (raft.role !== 'follower') raft.becomeFollower(raft.term, NO_PEER)
