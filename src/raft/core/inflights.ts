@@ -1,6 +1,6 @@
 /**
- * The window of append messages on their way to one follower, in messages and in bytes. A ring that
- * grows up to the limit. Source: etcd-io/raft `tracker/inflights.go`, in its semantics.
+ * The window of append messages on their way to one follower, in messages and in bytes.
+ * Source: etcd-io/raft `tracker/inflights.go`, in its semantics.
  */
 import { assert } from '../../base/assert.ts'
 import type { Index } from './entry.ts'

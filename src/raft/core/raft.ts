@@ -1,8 +1,9 @@
 /**
  * The state of one member, its role, and its outbox. The rules live in the files that take a `Raft`:
- * `elections.ts`, `replication.ts`, `append-handler.ts`, `membership.ts`, `read-requests.ts`,
- * `leader.ts`, `candidate.ts`, `follower.ts`, `step.ts`. Only this package sees this class; its public
- * face is `raft-core.ts`.
+ * `step.ts` and `ticking.ts` (entry points), `follower.ts`, `candidate.ts`, `leader.ts` (roles),
+ * `elections.ts`, `replication.ts`, `append-handler.ts`, `conf-changes.ts`, `read-requests.ts`,
+ * `transfer.ts`, `applied.ts` (subjects). Only this folder sees this class; its public face is
+ * `raft-core.ts`.
  *
  *                 timeout                won pre-vote               won vote
  *   follower ---------------> preCandidate ---------> candidate ---------------> leader
