@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -95,6 +95,9 @@ async function makeWorld(
   })
   return world
 }
+
+/** An ordinary user; Debian's `nobody`. */
+const NOBODY = 65_534
 
 const NEVER: RestartPolicy = { Condition: 'none' }
 const AT_ONCE: RestartPolicy = { Condition: 'any', Delay: 0 }
@@ -402,6 +405,38 @@ for (const wanted of ['auto', 'process'] as const) {
     t.is(Number(readFileSync(join(exits, id), 'utf8')), 31)
   })
 }
+
+real('a daemon without root runs the image’s program as a process of its user', async (t) => {
+  const home = await mkdtemp(join(tmpdir(), 'skein-agent-user-'))
+  await chown(home, NOBODY, NOBODY)
+  await chmod(base, 0o755)
+  const given: DaemonArguments = {
+    nodeId,
+    dataDirectory: home,
+    rootfs,
+    subnet: SUBNET,
+    address: nextAddress(),
+    wanted: 'auto',
+    spec: { ContainerSpec: { Image: 'busybox:1', Command: ['sleep', '600'] } },
+  }
+  const program = join(import.meta.dirname, 'testing/agent-daemon.ts')
+  const daemon = spawn(process.execPath, [program, JSON.stringify(given)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    uid: NOBODY,
+    gid: NOBODY,
+  })
+  let pid = 0
+  t.teardown(async () => {
+    daemon.kill('SIGKILL')
+    if (markProcess(pid) !== undefined) process.kill(pid, 'SIGKILL')
+    await rm(home, { recursive: true, force: true })
+  })
+  const [line = ''] = await collect(firstLine(daemon.stdout))
+  pid = (JSON.parse(line) as { pid: number }).pid
+  const uids = /^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  t.is(Number(uids?.[1]), NOBODY)
+  t.is(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), ['sleep', '600', ''].join('\0'))
+})
 
 async function* firstLine(stream: NodeJS.ReadableStream): AsyncGenerator<string> {
   for await (const line of createInterface({ input: stream })) {

@@ -163,10 +163,11 @@ export class TaskRunner {
         return this.#watch()
       }
       case 'created':
+        // It never ran, whatever our record planned; it is prepared anew.
+        return this.#stopping.signal.aborted ? this.#observe('shutdown') : this.#prepareAndRun()
       case 'absent':
         if (this.#stopping.signal.aborted) return this.#observe('shutdown')
-        if (this.#wasStarted()) return this.#exitStatus(LOST)
-        return this.#prepareAndRun()
+        return this.#wasStarted() ? this.#exitStatus(LOST) : this.#prepareAndRun()
       default:
         return presence satisfies never
     }

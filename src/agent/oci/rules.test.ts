@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
+import { testPlan } from '../testing/test-plans.ts'
 import { containerCapabilities, decodeCapabilityMask } from './capabilities.ts'
 import { ALL_CAPABILITIES, DEFAULT_CAPABILITIES } from './capabilities.ts'
 import { clampLimits, parseLimits } from './limits-of-host.ts'
@@ -9,9 +10,19 @@ import { specMounts, systemMounts } from './mounts.ts'
 import { cgroupResources, readCgroupFacts } from './resources.ts'
 import { readFileInRoot } from './rootfs-path.ts'
 import { seccompFilter } from './seccomp.ts'
+import { ociSpec } from './spec.ts'
 import { resolveUser } from './user.ts'
 
 const ALL = new Set(ALL_CAPABILITIES)
+
+interface SpecShape {
+  readonly root: { readonly readonly: boolean }
+  readonly process: {
+    readonly noNewPrivileges: boolean
+    readonly capabilities: { readonly ambient: readonly string[] }
+  }
+  readonly linux: { readonly namespaces: readonly { type: string; path?: string }[] }
+}
 
 test('a container gets Docker’s fourteen capabilities', (t) => {
   t.deepEqual(containerCapabilities([], [], ALL), DEFAULT_CAPABILITIES)
@@ -81,6 +92,35 @@ test('containers see cgroups read-only unless the host’s layout forbids it', (
     systemMounts({ mode, limitsSwap: true }).some((mount) => mount.type === 'cgroup'),
   )
   t.deepEqual(seen, ['v1', 'v2'])
+})
+
+test('the namespaces fit the cgroup version, and a given network is joined', async (t) => {
+  const place = { dataDirectory: await mkdtemp(join(tmpdir(), 'skein-agent-')), rootfs: '/none' }
+  t.teardown(() => rm(place.dataDirectory, { recursive: true }))
+  const plan = await testPlan(place, { container: { ReadOnly: true } })
+  const make = (mode: 'v1' | 'v2', networkNamespace: string): SpecShape =>
+    ociSpec({
+      plan,
+      argv: ['sh'],
+      env: [],
+      cwd: '/',
+      user: { uid: 0, gid: 0, additionalGids: [], home: '/root' },
+      rootPath: 'rootfs',
+      mounts: [],
+      networkNamespace,
+      cgroupsPath: '/skein/x',
+      host: { capabilities: ALL, hard: new Map() },
+      cgroups: { mode, limitsSwap: true },
+      seccomp: () => undefined,
+    }) as SpecShape
+  const types = (spec: SpecShape): string[] => spec.linux.namespaces.map(({ type }) => type)
+  const v2 = make('v2', '/run/netns/n')
+  t.deepEqual(types(v2), ['pid', 'ipc', 'uts', 'mount', 'network', 'cgroup'])
+  t.is(v2.linux.namespaces.find(({ type }) => type === 'network')?.path, '/run/netns/n')
+  t.true(v2.root.readonly)
+  t.true(v2.process.noNewPrivileges)
+  t.deepEqual(v2.process.capabilities.ambient, [])
+  t.false(types(make('v1', '/run/netns/n')).includes('cgroup'))
 })
 
 test('users are found by name and number in the image’s own files', (t) => {
