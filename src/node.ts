@@ -11,8 +11,9 @@ import { pino } from 'pino'
 import { chooseExecutor } from './agent/choose-executor.ts'
 import type { Executor } from './agent/ports.ts'
 import { createApiServer } from './api/server.ts'
-import type { ApiComponents } from './api/ports.ts'
+import type { ApiComponents, LogReader } from './api/ports.ts'
 import { systemClock } from './base/clock.ts'
+import { SwarmError } from './base/errors.ts'
 import type { Logger } from './base/log.ts'
 import { systemRandom } from './base/random.ts'
 import type { DaemonOptions } from './cli/daemon-options.ts'
@@ -22,6 +23,7 @@ import { BALANCER_REASON, NodeAttachment } from './node/attachment.ts'
 import type { AttachmentComponents } from './node/attachment.ts'
 import { lockDataDirectory } from './node/data-lock.ts'
 import { describeNode } from './node/describe.ts'
+import { assertFreeSpace } from './node/free-space.ts'
 import { textLogStream } from './node/log-text.ts'
 import { MeshImagePeers } from './node/mesh-image-peers.ts'
 import { purgeNode } from './node/purge.ts'
@@ -62,6 +64,7 @@ async function startNode(options: DaemonOptions, log: Logger): Promise<AsyncDisp
   await using started = new AsyncDisposableStack()
   const lock = await lockDataDirectory(dataDirectory)
   started.defer(() => lock.release())
+  await assertFreeSpace(dataDirectory)
   const imagePeers = new MeshImagePeers()
   const facts = new LateSwarmFacts()
   const [executor, images] = await Promise.all([
@@ -123,7 +126,13 @@ function apiComponents(parts: Parts, swarm: NodeSwarm, dataDirectory: string): A
     images: parts.images,
     dataDirectory,
     describe: describer(parts.executor),
+    logs: { read: (target, options) => memberLogs(swarm).read(target, options) },
     context: () => swarm.member,
     containerCounts: () => swarm.attachment?.agent.containerCounts() ?? { running: 0, total: 0 },
   }
+}
+
+function memberLogs(swarm: NodeSwarm): LogReader {
+  if (swarm.attachment !== undefined) return swarm.attachment.logs
+  throw new SwarmError('NOT_SWARM_MEMBER', 'logs: this node is in no swarm')
 }

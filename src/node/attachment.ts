@@ -1,5 +1,6 @@
 /**
- * What a member does besides being one: runs its tasks, answers published ports, and shares images.
+ * What a member does besides being one: runs its tasks, gives out their
+ * logs, answers published ports, and shares images.
  * Started when the node is in the swarm, stopped before it leaves or the daemon ends.
  */
 import type { Clock } from '../base/clock.ts'
@@ -14,6 +15,9 @@ import type { Images } from '../image/ports.ts'
 import { NetworkReconciler } from '../network/network.ts'
 import { DIAL_METHOD, DialServer, StreamDialer } from '../network/remote-dial.ts'
 import { UserspaceBalancer } from '../network/userspace/balancer.ts'
+import { LOGS_METHOD } from './log-protocol.ts'
+import { SwarmLogReader } from './log-reader.ts'
+import { LogServer } from './log-server.ts'
 import type { MeshImagePeers } from './mesh-image-peers.ts'
 
 /** Why the userspace driver is used; the kernel drivers will change this. */
@@ -29,9 +33,11 @@ export interface AttachmentComponents {
   readonly log: Logger
 }
 
-/** Agent, network and image exchange of one membership. */
+/** Agent, network, logs and image exchange of one membership. */
 export class NodeAttachment implements Attachment {
   readonly agent: Agent
+  readonly logs: SwarmLogReader
+  readonly #logServer: LogServer
   readonly #imagePeers: MeshImagePeers
   readonly #balancer: UserspaceBalancer
   readonly #network: NetworkReconciler
@@ -49,6 +55,9 @@ export class NodeAttachment implements Attachment {
       { ...shared, executor: components.executor, images: components.images },
       { nodeId, dataDirectory: options.dataDirectory },
     )
+    this.logs = new SwarmLogReader({ store, agent: this.agent, mesh, clock }, { nodeId })
+    this.#logServer = new LogServer({ store, agent: this.agent })
+    mesh.handleStream(LOGS_METHOD, (header, stream) => this.#logServer.serve(header, stream))
     this.#imagePeers = components.imagePeers
     const dialer = new StreamDialer((to, request, { signal }) =>
       mesh.openStream(to, DIAL_METHOD, request, { signal }),
@@ -75,6 +84,7 @@ export class NodeAttachment implements Attachment {
   }
 
   async stop(options: { readonly purge: boolean }): Promise<void> {
+    this.#logServer.close()
     await this.#network.stop()
     await this.#balancer.close()
     this.#dialServer.close()

@@ -1,8 +1,9 @@
 /**
- * One daemon a data directory. The lock file names the process that holds the directory and when that
- * process began, so that a recycled process id after a power cut is not mistaken for a daemon.
+ * One daemon a data directory. The lock names the process that holds the directory and when that
+ * process began, so that a recycled process id after a power cut is not mistaken for a daemon. It is
+ * a symbolic link that points nowhere: made in one step, whole or not at all, also on a full disk.
  */
-import { mkdir, open, readFile, rm } from 'node:fs/promises'
+import { mkdir, readFile, readlink, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { SwarmError } from '../base/errors.ts'
 
@@ -24,11 +25,11 @@ export interface DataLock {
 export async function lockHolder(directory: string): Promise<LockHolder | undefined> {
   let text: string
   try {
-    text = await readFile(join(directory, FILE), 'utf8')
+    text = await readlink(join(directory, FILE))
   } catch {
     return undefined
   }
-  const [pid, startTime = ''] = text.trim().split(' ')
+  const [pid, startTime = ''] = text.split('.')
   const holder = { pid: Number(pid), startTime }
   return (await startTimeOf(holder.pid)) === startTime ? holder : undefined
 }
@@ -43,8 +44,7 @@ export async function lockDataDirectory(directory: string): Promise<DataLock> {
   }
   const path = join(directory, FILE)
   await rm(path, { force: true })
-  await using file = await open(path, 'wx', 0o600)
-  await file.writeFile(`${process.pid} ${(await startTimeOf(process.pid)) ?? ''}\n`)
+  await symlink(`${process.pid}.${(await startTimeOf(process.pid)) ?? ''}`, path)
   return { release: () => rm(path, { force: true }) }
 }
 

@@ -3,12 +3,12 @@
  * containers, mounts, interfaces, firewall table, and the directory. For the end of a trial, and for a
  * node whose durable data is damaged beyond use.
  */
-import { mkdir, readFile, readdir, rm } from 'node:fs/promises'
+import { mkdir, readFile, readdir, realpath, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { chooseExecutor } from '../agent/choose-executor.ts'
 import { delay } from '../base/clock.ts'
 import type { Clock } from '../base/clock.ts'
-import { SwarmError } from '../base/errors.ts'
+import { SwarmError, isSwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import { readMembership } from '../cluster/membership-file.ts'
@@ -30,8 +30,10 @@ export async function purgeNode(components: Components, dataDirectory: string): 
   await endDaemon(components.clock, dataDirectory)
   const lock = await lockDataDirectory(dataDirectory)
   try {
-    const record = await readMembership(join(dataDirectory, 'swarm'))
-    const swarm = { nodeId: () => record?.nodeId ?? '', addressPools: () => [] }
+    const nodeId = await nodeIdOf(join(dataDirectory, 'swarm'))
+    const swarm = { nodeId: () => nodeId, addressPools: () => [] }
+    // On a full disk no executor works: first what no container stands on.
+    for (const name of ['swarm', 'images/blobs']) await remove(join(dataDirectory, name))
     const executor = await chooseExecutor(components, { dataDirectory, swarm })
     for (const directory of await taskDirectories(dataDirectory)) await executor.remove(directory)
     await executor.dispose()
@@ -39,7 +41,21 @@ export async function purgeNode(components: Components, dataDirectory: string): 
   } finally {
     await lock.release()
   }
-  await rm(dataDirectory, { recursive: true, force: true })
+  await remove(dataDirectory)
+}
+
+function remove(path: string): Promise<void> {
+  return rm(path, { recursive: true, force: true })
+}
+
+/** Empty when the membership cannot be read any more: that may be why somebody purges. */
+async function nodeIdOf(swarmDirectory: string): Promise<string> {
+  try {
+    return (await readMembership(swarmDirectory))?.nodeId ?? ''
+  } catch (error) {
+    if (isSwarmError(error, 'STORAGE_CORRUPT')) return ''
+    throw error
+  }
 }
 
 async function endDaemon(clock: Clock, dataDirectory: string): Promise<void> {
@@ -64,11 +80,12 @@ async function taskDirectories(dataDirectory: string): Promise<string[]> {
 
 /** Removing a directory with a mount in it would reach into the mounted files. */
 async function assertNothingMounted(dataDirectory: string): Promise<void> {
+  const root = await realpath(dataDirectory)
   const mounts = await readFile('/proc/self/mounts', 'utf8')
   const inside = mounts
     .split('\n')
     .map((line) => line.split(' ')[1] ?? '')
-    .find((path) => path.startsWith(`${dataDirectory}/`))
+    .find((path) => path.startsWith(`${root}/`))
   if (inside === undefined) return
   const hint = `end what uses it, \`umount ${inside}\`, and purge again`
   throw new SwarmError('FAILED_PRECONDITION', `${inside}: is still mounted; ${hint}`)

@@ -3,7 +3,7 @@
  * each record; with a terminal, the bytes alone. The details stand after the timestamp.
  * Source: Docker Engine API, "Stream format"; recorded exchanges 267-269, 276.
  */
-import { SwarmError } from '../../base/errors.ts'
+import { SwarmError, errorText, isSwarmError } from '../../base/errors.ts'
 import type { TaskSpec } from '../../store/spec.ts'
 import { findService, findTask } from '../lookup.ts'
 import { requireManager } from '../manager.ts'
@@ -79,6 +79,9 @@ function sinceMs(text: string): number {
   return ms
 }
 
+/** First byte of a frame. What went wrong has its own: the status is sent already. */
+const STREAM_NUMBER = { stdout: 1, stderr: 2, error: 3 } as const
+
 interface EncodeOptions {
   readonly terminal: boolean
   readonly timestamps: boolean
@@ -89,9 +92,15 @@ async function* encode(
   records: AsyncIterable<LogRecord>,
   options: EncodeOptions,
 ): AsyncGenerator<Uint8Array> {
-  for await (const record of records) {
-    const payload = Buffer.concat([Buffer.from(prefix(record, options)), record.line])
-    yield options.terminal ? payload : frame(record.stream, payload)
+  try {
+    for await (const record of records) {
+      const payload = Buffer.concat([Buffer.from(prefix(record, options)), record.line])
+      yield options.terminal ? payload : frame(STREAM_NUMBER[record.stream], payload)
+    }
+  } catch (error) {
+    if (!isSwarmError(error)) throw error
+    const payload = Buffer.from(`Error grabbing logs: ${errorText(error)}\n`)
+    yield options.terminal ? payload : frame(STREAM_NUMBER.error, payload)
   }
 }
 
@@ -104,9 +113,9 @@ function prefix(record: LogRecord, { timestamps, details }: EncodeOptions): stri
   return time + origin
 }
 
-function frame(stream: LogRecord['stream'], payload: Uint8Array): Uint8Array {
+function frame(stream: number, payload: Uint8Array): Uint8Array {
   const header = Buffer.alloc(8)
-  header.writeUInt8(stream === 'stdout' ? 1 : 2, 0)
+  header.writeUInt8(stream, 0)
   header.writeUInt32BE(payload.byteLength, 4)
   return Buffer.concat([header, payload])
 }
