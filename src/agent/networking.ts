@@ -82,15 +82,26 @@ export class NodeNetwork {
 
   /** Disconnects a task. Nothing to do is no error. */
   async detach(taskId: string): Promise<void> {
-    const lines = [`link delete ${vethName(taskId)}`, `netns delete ${namespaceName(taskId)}`]
-    const result = await runCommand(['ip', '-force', '-batch', '-'], { input: lines.join('\n') })
-    const faults = result.stderr
-      .split('\n')
-      .filter(
-        (line) => line !== '' && !/Cannot find device|No such file|^Command failed/.test(line),
-      )
-    if (faults.length === 0) return
-    throw new SwarmError('RUNTIME_FAILED', `network of task ${taskId}: ${faults.join('; ')}`)
+    await undo(detachLines(taskId), `network of task ${taskId}`)
+  }
+
+  /**
+   * Makes a bridge, a namespace and a veth pair under the names of `id`, and removes them: whether
+   * this host can network containers at all.
+   * @throws UNAVAILABLE (no `ip`), RUNTIME_FAILED with its words
+   */
+  async probe(id: string): Promise<void> {
+    const bridge = `skb${id.slice(-VETH_ID_DIGITS)}`
+    const peer = `peer name eth0 netns ${namespaceName(id)}`
+    try {
+      await ip([
+        `link add ${bridge} type bridge`,
+        `netns add ${namespaceName(id)}`,
+        `link add ${vethName(id)} master ${bridge} type veth ${peer}`,
+      ])
+    } finally {
+      await undo([`link delete ${bridge}`, ...detachLines(id)], `network probe ${id}`)
+    }
   }
 
   /** Removes bridge and table. */
@@ -157,6 +168,21 @@ table ip ${table} {
 async function ip(lines: readonly string[], namespace?: string): Promise<void> {
   const where = namespace === undefined ? [] : ['-n', namespace]
   await runTool(['ip', ...where, '-batch', '-'], { input: `${lines.join('\n')}\n` })
+}
+
+/** Runs deletions; what is not there is no error. */
+async function undo(lines: readonly string[], subject: string): Promise<void> {
+  const result = await runCommand(['ip', '-force', '-batch', '-'], { input: lines.join('\n') })
+  const faults = result.stderr
+    .split('\n')
+    .filter((line) => line !== '' && !/Cannot find device|No such file|^Command failed/.test(line))
+  if (faults.length === 0) return
+  throw new SwarmError('RUNTIME_FAILED', `${subject}: ${faults.join('; ')}`)
+}
+
+/** The veth first: it vanishes at once. */
+function detachLines(taskId: string): string[] {
+  return [`link delete ${vethName(taskId)}`, `netns delete ${namespaceName(taskId)}`]
 }
 
 async function enableForwarding(): Promise<void> {

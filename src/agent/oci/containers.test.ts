@@ -84,6 +84,16 @@ withContainers('probing finds the best runtime and says why', async (t) => {
   t.regex(executor?.reason ?? '', /ran a test container/)
 })
 
+withContainers('a host that cannot network containers is told so, with the reason', async (t) => {
+  const crippled = new NodeNetwork({ log }, { nodeId: () => nodeId, addressPools: () => [] })
+  // A name that no device can have makes the real tool refuse for real.
+  crippled.probe = (id) => NodeNetwork.prototype.probe.call(crippled, `${id.slice(0, -1)}/`)
+  const options = { dataDirectory }
+  const { executor, refusals } = await probeRuntimes({ ...components, network: crippled }, options)
+  t.is(executor, undefined)
+  t.regex(refusals.join(), /cannot be networked here .*ip/)
+})
+
 withContainers('a container has its hostname, working directory, user and files', async (t) => {
   const script =
     'hostname; pwd; id -u; id -g; id -G; cat /etc/hostname; echo $HOME; head -1 /etc/hosts'

@@ -8,6 +8,7 @@ import { accessSync, constants, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.ts'
 import { errorText } from '../../base/errors.ts'
+import { newIdentifier } from '../../base/identifiers.ts'
 import type { Logger } from '../../base/log.ts'
 import type { Random } from '../../base/random.ts'
 import { hasErrno } from '../json-file.ts'
@@ -74,6 +75,12 @@ export async function probeRuntimes(
   const refusals: string[] = []
   if (process.getuid?.() !== 0) {
     return { executor: undefined, refusals: ['containers need root: this process is not root'] }
+  }
+  try {
+    await components.network.probe(newIdentifier(components.random))
+  } catch (error) {
+    const refusal = `containers cannot be networked here: ${errorText(error)}`
+    return { executor: undefined, refusals: [refusal] }
   }
   const shared = await sharedParts(components)
   for (const candidate of options.candidates ?? RUNTIME_CANDIDATES) {
