@@ -91,7 +91,7 @@ withContainers('a host that cannot network containers is told so, with the reaso
   const options = { dataDirectory }
   const { executor, refusals } = await probeRuntimes({ ...components, network: crippled }, options)
   t.is(executor, undefined)
-  t.regex(refusals.join(), /cannot be networked here .*ip/)
+  t.regex(refusals.join(), /cannot be networked here: .*not a valid ifname/)
 })
 
 withContainers('a container has its hostname, working directory, user and files', async (t) => {
