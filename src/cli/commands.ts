@@ -84,6 +84,10 @@ const service: Group = {
       short: 'Display detailed information on one or more services',
       load: async () => (await import('./commands/service-list.ts')).inspect,
     },
+    logs: {
+      short: 'Fetch the logs of a service or task',
+      load: async () => (await import('./commands/service-logs.ts')).logs,
+    },
     ls: {
       short: 'List services',
       aliases: ['list'],

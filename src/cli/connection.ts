@@ -80,6 +80,20 @@ export class ApiClient {
     }
   }
 
+  /**
+   * Reads bytes for as long as the daemon sends some.
+   * @yields them as they come
+   * @throws ApiError, ConnectionError also when the daemon goes away in between
+   */
+  async *download(path: string, query: Query = {}): AsyncGenerator<Uint8Array> {
+    const message = await this.#send('GET', path, { query }, (request) => request.end())
+    try {
+      yield* message as AsyncIterable<Uint8Array>
+    } catch (error) {
+      throw this.#unreachable(error as NodeJS.ErrnoException)
+    }
+  }
+
   async #send(
     method: string,
     path: string,

@@ -144,6 +144,10 @@ export class SwarmApi {
     return this.#get(`/services/${encodeURIComponent(reference)}`, query)
   }
 
+  task(reference: string): Promise<TaskJson> {
+    return this.#get(`/tasks/${encodeURIComponent(reference)}`)
+  }
+
   tasks(query: Query = {}): Promise<TaskJson[]> {
     return this.#get('/tasks', query)
   }

@@ -117,7 +117,9 @@ export class SwarmLogReader implements LogReader {
   #followAll(merge: LogMerge<LogRecord>, target: LogTarget, options: LogOptions): () => void {
     const { store } = this.#components
     let followed = new Set<string>()
-    const look = (): void => {
+    // Of a task that comes later, nothing has been written yet that would have to be cut.
+    const { tail: _tail, ...later } = options
+    const look = (wanted: LogOptions): void => {
       const tasks = this.#tasks(target)
       followed = new Set(tasks.map((task) => task.id).filter((id) => followed.has(id)))
       for (const task of tasks) {
@@ -127,13 +129,13 @@ export class SwarmLogReader implements LogReader {
           return
         }
         followed.add(task.id)
-        merge.add(this.#follow(task, options))
+        merge.add(this.#follow(task, wanted))
       }
       if (this.#isComplete(target, followed)) merge.seal()
     }
-    look()
+    look(options)
     return store.onCommit((commit) => {
-      if (concerns(commit, target)) look()
+      if (concerns(commit, target)) look(later)
     })
   }
 
