@@ -1,16 +1,25 @@
 /** The last words of a node that leaves, and whom others may call in its place. */
 import { hostPortOf, hostPortText } from '../mesh/addresses.ts'
-import type { SwarmMember } from './member.ts'
 import type { Node } from '../store/objects.ts'
-import type { Action } from '../store/transaction.ts'
+import type { Mesh } from '../mesh/ports.ts'
+import type { Action, Proposer } from '../store/transaction.ts'
 import type { StoreView } from '../store/view.ts'
+
+/** A member, as far as leaving concerns it. */
+export interface Leaver {
+  readonly nodeId: string
+  readonly store: StoreView
+  readonly proposer: Proposer
+  readonly mesh: Mesh
+  readonly raft: { readonly leader: string | undefined }
+}
 
 /**
  * Tells the swarm that this node leaves: down at once instead of after the grace period, and a manager
  * no longer a voter, so that the quorum shrinks with it (Swarm leaves a dead voter behind, moby#26491).
  * Best effort: without a leader the node leaves all the same.
  */
-export async function retire(member: SwarmMember, signal: AbortSignal): Promise<void> {
+export async function retire(member: Leaver, signal: AbortSignal): Promise<void> {
   const node = member.store.get('nodes', member.nodeId)
   if (node === undefined) return
   const managers = member.store.list('nodes').filter((one) => one.spec.Role === 'manager')
@@ -42,7 +51,7 @@ export const LEAVE_METHOD = 'cluster.leave'
 
 /** Marks `nodeId` as gone, for {@link LEAVE_METHOD}. */
 export async function onLeave(
-  member: Pick<SwarmMember, 'store' | 'proposer'>,
+  member: Pick<Leaver, 'store' | 'proposer'>,
   nodeId: string,
 ): Promise<void> {
   const node = member.store.get('nodes', nodeId)
