@@ -144,7 +144,9 @@ export class Driver<R> implements TransportHandler {
           membership: this.#membership,
         }),
         exclusive: (run) => this.#writer.exclusive(run),
-        heldIndex: () => this.#transfers.heldIndex,
+        heldIndex: () => {
+          return this.#transfers.heldIndex(this.core.status(), options.trailingEntries)
+        },
       },
     })
   }

@@ -3,7 +3,7 @@
  * both, messages dropped and delayed. Every batch goes through the codec, so nothing is shared by
  * accident. Order is kept per link; delivery is never synchronous.
  */
-import type { Clock } from '../../base/clock.ts'
+import { delay, type Clock } from '../../base/clock.ts'
 import { SwarmError } from '../../base/errors.ts'
 import type { Message } from '../core/message.ts'
 import { decodeMessages, encodeMessages } from './codec.ts'
@@ -21,6 +21,8 @@ export class MemoryNetwork {
   #snapshotsToBreak = 0
   /** Time on the wire, milliseconds. */
   latencyMs = 1
+  /** Time that each chunk of a snapshot takes, milliseconds. */
+  snapshotChunkMs = 0
   /** Messages delivered so far. */
   delivered = 0
 
@@ -76,6 +78,10 @@ export class MemoryNetwork {
   /** The next `count` snapshot transfers break after their first bytes. */
   breakSnapshots(count: number): void {
     this.#snapshotsToBreak = count
+  }
+
+  async carryChunk(): Promise<void> {
+    if (this.snapshotChunkMs > 0) await delay(this.#clock, this.snapshotChunkMs)
   }
 
   /** Whether the transfer that begins now is to break. */
@@ -158,6 +164,7 @@ class MemoryTransport implements Transport {
     const breaks = this.#network.takeBreak()
     for await (const chunk of source) {
       signal.throwIfAborted()
+      await this.#network.carryChunk()
       if (breaks || this.#network.reach(this.#id, to) === undefined) {
         throw new SwarmError('UNAVAILABLE', `server ${to}: is unreachable`)
       }

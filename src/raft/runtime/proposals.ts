@@ -26,6 +26,8 @@ interface Forming<R> {
   readonly call: PendingCall<Outcome<R>>
 }
 
+/** What proposals need of the core. */
+type ProposalCore = Pick<RaftCore, 'propose' | 'proposeConfChange' | 'status'>
 type Calls<R> = Map<Index, PendingCall<Outcome<R>>>
 
 const TIMED_OUT =
@@ -72,7 +74,7 @@ export class Proposals<R> {
   }
 
   /** Hands what has gathered to the core, in slices of one write. */
-  flush(core: RaftCore): void {
+  flush(core: ProposalCore): void {
     while (this.#forming.length > 0) {
       const batch = this.#takeBatch()
       const result = core.propose(batch.map(({ data }) => ({ type: 'normal', data })))
@@ -90,7 +92,7 @@ export class Proposals<R> {
 
   /** Proposes a configuration change; resolves when it, or what the core made of it, is applied. */
   proposeChange(
-    core: RaftCore,
+    core: ProposalCore,
     change: ConfChange,
     options: CallOptions,
   ): { readonly index: Index; readonly promise: Promise<Outcome<R>> } {
@@ -174,7 +176,7 @@ export function changePending(): SwarmError {
   return new SwarmError('FAILED_PRECONDITION', message)
 }
 
-function refusal(core: RaftCore): SwarmError {
+function refusal(core: ProposalCore): SwarmError {
   const { role, transferee } = core.status()
   if (role !== 'leader')
     return new SwarmError('NOT_LEADER', 'raft proposal: this node leads no more')

@@ -4,11 +4,14 @@ import { join } from 'node:path'
 import test from 'ava'
 import { at } from '../../base/assert.ts'
 import { SwarmError, isSwarmError } from '../../base/errors.ts'
+import { seededRandom } from '../../base/random.ts'
 import { FileSnapshotStore } from '../storage/file-snapshot-store.ts'
 import { LevelLogStore } from '../storage/level-log-store.ts'
 import { MemoryLogStore } from '../storage/memory-log-store.ts'
+import { MemorySnapshotStore } from '../storage/memory-snapshot-store.ts'
 import { MemoryCluster } from './memory-cluster.ts'
 import { Raft } from './raft.ts'
+import { SlowLogStore } from './slow-log-store.ts'
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
 
@@ -374,6 +377,50 @@ test('a follower and a new learner that are far behind get a snapshot', async (t
   await cluster.up('n4')
   await cluster.converged()
   t.deepEqual(cluster.commands('n4'), [...numbered(0, 200), 'last'])
+})
+
+test('a slow transfer is not overtaken by newer snapshots: one is enough', async (t) => {
+  await using cluster = await MemoryCluster.start(3, { raft: small })
+  const leader = await cluster.leader()
+  const behind = at(others(cluster, leader.id), 0)
+  await cluster.down(behind)
+  for (let turn = 0; turn < 10; turn += 1) await cluster.apply(leader, numbered(turn * 20, 20))
+  const before = leader.stats().snapshotIndex
+  cluster.network.snapshotChunkMs = 10
+  await cluster.up(behind)
+  for (let turn = 10; turn < 40; turn += 1) {
+    await cluster.apply(leader, numbered(turn * 20, 20))
+    await cluster.clock.advance(50)
+  }
+  t.true(leader.stats().snapshotIndex > before + 300, 'newer ones were taken meanwhile')
+  await cluster.converged()
+  t.is(cluster.place(behind).machine.restores, 1)
+  t.deepEqual(cluster.commands(behind), numbered(0, 800))
+  await cluster.apply(leader, numbered(800, 100))
+  t.true(leader.stats().firstIndex > 700, 'the log is no longer held')
+})
+
+test('after a cold boot alone a member applies all that it knew to be committed', async (t) => {
+  await using cluster = await MemoryCluster.start(3, {
+    stores: (_id, clock) => ({
+      logStore: new SlowLogStore({ disk: new MemoryLogStore(), clock, random: seededRandom(1) }, 5),
+      snapshotStore: new MemorySnapshotStore(),
+    }),
+  })
+  const leader = await cluster.leader()
+  await cluster.apply(leader, ['a', 'b'])
+  await cluster.converged()
+  await cluster.clock.advance(1000)
+  for (const id of cluster.places.keys()) {
+    const { logStore } = cluster.place(id)
+    if (logStore instanceof SlowLogStore) logStore.crash()
+  }
+  for (const id of [...cluster.places.keys()]) await cluster.settled(cluster.down(id))
+  const lonely = await cluster.settled(cluster.up('n2'))
+  await cluster.clock.advance(5000)
+  t.deepEqual(cluster.commands('n2'), ['a', 'b'])
+  t.is(lonely.configuration.servers.length, 3)
+  t.is(lonely.leader, undefined)
 })
 
 test('a snapshot transfer that breaks is tried again', async (t) => {

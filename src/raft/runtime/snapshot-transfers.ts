@@ -5,13 +5,17 @@
  * network any more. While a transfer runs, the log behind its snapshot is held.
  */
 import { SwarmError, errorText } from '../../base/errors.ts'
+import type { Clock } from '../../base/clock.ts'
 import type { Logger } from '../../base/log.ts'
 import type { Index, PeerId, SnapshotMetadata } from '../core/entry.ts'
 import type { SnapshotRequest } from '../core/message.ts'
 import type { SnapshotSink, SnapshotStore, StoredSnapshot } from '../storage/ports.ts'
+import type { CoreStatus } from '../core/status.ts'
+import { LogHolds } from './log-holds.ts'
 import type { ServerId, SnapshotTransfer, Transport } from './ports.ts'
 
 interface TransferComponents {
+  readonly clock: Clock
   readonly snapshotStore: SnapshotStore
   readonly transport: Transport
   readonly log: Logger
@@ -24,8 +28,9 @@ export type TransferEnd = (peer: PeerId, ok: boolean) => void
 export class SnapshotTransfers {
   readonly #components: TransferComponents
   readonly #onEnd: TransferEnd
-  /** Index that each running transfer's receiver will have. */
-  readonly #sending = new Map<PeerId, Index>()
+  /** Receivers of running transfers. */
+  readonly #sending = new Set<PeerId>()
+  readonly #holds: LogHolds
   readonly #running = new Set<Promise<void>>()
   readonly #abort = new AbortController()
   /** Whether a snapshot is being received; one at a time. */
@@ -34,10 +39,15 @@ export class SnapshotTransfers {
   constructor(components: TransferComponents, onEnd: TransferEnd) {
     this.#components = components
     this.#onEnd = onEnd
+    this.#holds = new LogHolds(components.clock)
   }
 
-  get heldIndex(): Index | undefined {
-    return this.#sending.size === 0 ? undefined : Math.min(...this.#sending.values())
+  /** The lowest index that a receiver needs the log from; `undefined` when none does. */
+  heldIndex(
+    status: Pick<CoreStatus, 'progress' | 'lastIndex'>,
+    trailing: number,
+  ): Index | undefined {
+    return this.#holds.lowest(status, trailing)
   }
 
   /** Starts a transfer; a second one to the same member is refused. */
@@ -45,7 +55,8 @@ export class SnapshotTransfers {
     const peer = message.to
     if (this.#abort.signal.aborted || this.#sending.has(peer)) return
     const { metadata } = message.snapshot
-    this.#sending.set(peer, metadata.index)
+    this.#sending.add(peer)
+    this.#holds.begin(peer, metadata.index)
     const transfer = this.#send(to, message).then(
       () => this.#ended(peer, true),
       (error: unknown) => {
@@ -126,6 +137,8 @@ export class SnapshotTransfers {
 
   #ended(peer: PeerId, ok: boolean): void {
     this.#sending.delete(peer)
+    if (ok) this.#holds.transferred(peer)
+    else this.#holds.release(peer)
     if (!this.#abort.signal.aborted) this.#onEnd(peer, ok)
   }
 }
