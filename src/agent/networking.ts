@@ -11,7 +11,7 @@
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { createHash } from 'node:crypto'
-import { SwarmError } from '../base/errors.ts'
+import { SwarmError, isSwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
 import type { TaskNetworking } from './ports.ts'
 import { runCommand, runTool } from './run-command.ts'
@@ -111,8 +111,10 @@ export class NodeNetwork {
     this.#bridge = undefined
     await runCommand(['ip', 'link', 'delete', bridge])
     const script = `add table ip ${table}\ndelete table ip ${table}\n`
-    await runCommand(['nft', '-f', '-'], { input: script }).catch((error: unknown) => {
-      this.#log.debug({ err: error }, 'no nftables table to remove')
+    await runNft(script).catch((error: unknown) => {
+      // Without nft there is no table either.
+      if (isSwarmError(error, 'UNAVAILABLE')) return
+      this.#log.warn({ err: error, table }, 'cannot remove an nftables table')
     })
   }
 
@@ -158,7 +160,7 @@ table ip ${table} {
 }
 `
     try {
-      await runTool(['nft', '-f', '-'], { input: script })
+      await runNft(script)
     } catch (error) {
       this.#log.warn({ err: error, bridge }, 'containers cannot reach outside addresses')
     }
@@ -183,6 +185,11 @@ async function undo(lines: readonly string[], subject: string): Promise<void> {
 /** The veth first: it vanishes at once. */
 function detachLines(taskId: string): string[] {
   return [`link delete ${vethName(taskId)}`, `netns delete ${namespaceName(taskId)}`]
+}
+
+/** Runs a script, which is one transaction. */
+async function runNft(script: string): Promise<void> {
+  await runTool(['nft', '-f', '-'], { input: script })
 }
 
 async function enableForwarding(): Promise<void> {
