@@ -294,6 +294,31 @@ withContainers('containers reach each other and the node over the bridge', async
   t.is(await response.text(), 'from-two\n')
 })
 
+withContainers('a container reaches outside hosts, which need no route back to it', async (t) => {
+  const suffix = nodeId.slice(-8)
+  const outside = `skout-${suffix}`
+  const device = `sko${suffix}`
+  const ip = (...args: readonly string[]): Buffer => execFileSync('ip', args)
+  t.teardown(() => {
+    ip('link', 'delete', device)
+    ip('netns', 'delete', outside)
+  })
+  ip('netns', 'add', outside)
+  ip('link', 'add', device, 'up', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', outside)
+  ip('address', 'add', '198.51.100.1/30', 'dev', device)
+  ip('-n', outside, 'address', 'add', '198.51.100.2/30', 'dev', 'eth0')
+  ip('-n', outside, 'link', 'set', 'eth0', 'up')
+  const networking = {
+    cidr: `${SUBNET}.20/24`,
+    gateway: `${SUBNET}.1`,
+    bridge: bridgeName(nodeId),
+    nameservers: [],
+  }
+  const script = 'ping -c 1 -W 5 198.51.100.2 >/dev/null && echo reached'
+  const { output } = await runTask(t, place(), { script, networking })
+  t.deepEqual(output, ['stdout:reached'])
+})
+
 withContainers('an address can be used again at once after its holder was released', async (t) => {
   const networking = {
     cidr: `${SUBNET}.9/24`,
