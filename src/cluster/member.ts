@@ -9,7 +9,7 @@
  */
 import { join } from 'node:path'
 import type { Clock } from '../base/clock.ts'
-import { errorText } from '../base/errors.ts'
+import { ERROR_CODES, SwarmError, errorText } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import type { MeshHost } from '../mesh/mesh.ts'
@@ -61,6 +61,9 @@ export class SwarmMember {
   readonly mesh: MeshHost
   readonly keys: ClusterKeys
   readonly #leadership: Leadership
+  #failure: SwarmError | undefined
+  /** Resolves when a failed member has hung up. */
+  #withdrawn: Promise<void> | undefined
   readonly #followers: readonly { stop(): Promise<void> }[]
   readonly #connect: () => MemberLinks
   #links: MemberLinks | undefined
@@ -93,6 +96,9 @@ export class SwarmMember {
     mesh.handle(LEAVE_METHOD, (_body, from) => onLeave(this, from))
     mesh.serveJoins(joinAuthority({ store, keys, proposer: this.proposer }, nodeId))
     this.#leadership.start()
+    // Nobody decides on a replica that still reads its own log.
+    await raft.waitApplied(raft.commitIndex)
+    raft.onFatal((error) => this.#onFatal(error, log))
   }
 
   /** Opens the stores and joins the group's traffic. @throws STORAGE_CORRUPT, STORAGE_FULL */
@@ -112,15 +118,17 @@ export class SwarmMember {
       { logStore, snapshotStore, transport, stateMachine, clock, random, log },
       { id: nodeId, address },
     )
-    raft.onFatal((error) => {
-      log.error({ err: errorText(error) }, 'raft stopped; this node takes no part in the swarm')
-    })
     return new SwarmMember(components, options, raft, stateMachine.store)
   }
 
   /** Opens the links to the other members; called when everything that answers them is in place. */
   connect(): void {
     this.#links ??= this.#connect()
+  }
+
+  /** Why this node takes no part in the swarm until its daemon starts anew; undefined: it does. */
+  get failure(): SwarmError | undefined {
+    return this.#failure
   }
 
   /** The role that the replica says this node has. */
@@ -136,6 +144,22 @@ export class SwarmMember {
     await this.#leadership.stop()
     await this.raft.shutdown({ transfer: options.transfer })
     await this.mesh.close()
+    await this.#withdrawn
+  }
+
+  /**
+   * A member that can keep nothing any more must not look alive: its replica stands still, it would
+   * never start what it is given. So it hangs up, the others see it down at once, and go on without
+   * it. Its containers run on, as in a partition.
+   */
+  #onFatal(cause: SwarmError, log: Logger): void {
+    const message = `this node takes no part in the swarm any more: ${ERROR_CODES[cause.code]}`
+    this.#failure = new SwarmError(cause.code, message, { cause })
+    log.error({ code: cause.code, err: errorText(cause) }, 'this node takes no part in the swarm')
+    this.proposer.fail(this.#failure)
+    this.#withdrawn = this.mesh.close().catch((error: unknown) => {
+      log.error({ err: errorText(error) }, 'mesh was not closed')
+    })
   }
 }
 
