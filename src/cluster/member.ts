@@ -96,8 +96,6 @@ export class SwarmMember {
     mesh.handle(LEAVE_METHOD, (_body, from) => onLeave(this, from))
     mesh.serveJoins(joinAuthority({ store, keys, proposer: this.proposer }, nodeId))
     this.#leadership.start()
-    // Nobody decides on a replica that still reads its own log.
-    await raft.waitApplied(raft.commitIndex)
     raft.onFatal((error) => this.#onFatal(error, log))
   }
 
@@ -118,6 +116,8 @@ export class SwarmMember {
       { logStore, snapshotStore, transport, stateMachine, clock, random, log },
       { id: nodeId, address },
     )
+    // Nobody decides on a replica that still reads its own log.
+    await raft.waitApplied(raft.commitIndex)
     return new SwarmMember(components, options, raft, stateMachine.store)
   }
 
