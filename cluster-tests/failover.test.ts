@@ -1,29 +1,9 @@
 /** Daemons die, singly and all at once; services and what was promised stay. */
 import test from 'ava'
-import type { Daemon } from './harness/daemon.ts'
-import { api, skein, skeinOk, until } from './harness/daemon.ts'
+import { skein, skeinOk, until } from './harness/daemon.ts'
 import { answers, fetchText } from './harness/http.ts'
-import { IMAGE, TestSwarm } from './harness/swarm.ts'
-import type { TaskJson } from './harness/swarm.ts'
-
-async function createWeb(swarm: TestSwarm, replicas: number, port: number): Promise<TaskJson[]> {
-  await swarm.loadImage()
-  await skeinOk(
-    swarm.node(0),
-    ...['service', 'create', '--detach', '--name', 'web', '--replicas', String(replicas)],
-    ...['--publish', `${port}:80`, '--restart-delay', '0s', IMAGE],
-  )
-  return swarm.untilRunning(swarm.node(0), replicas)
-}
-
-async function nodeIdOf(daemon: Daemon): Promise<string> {
-  const info = (await api(daemon.socket, 'GET', '/info')) as { Swarm: { NodeID: string } }
-  return info.Swarm.NodeID
-}
-
-function pids(tasks: readonly TaskJson[]): number[] {
-  return tasks.map((task) => task.Status.ContainerStatus?.PID ?? 0).toSorted((a, b) => a - b)
-}
+import { TestSwarm } from './harness/swarm.ts'
+import { createWeb, nodeIdOf, pids } from './harness/web.ts'
 
 test.serial('a published port answers on every node and spreads over all replicas', async (t) => {
   await using swarm = new TestSwarm(3, 21)

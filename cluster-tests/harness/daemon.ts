@@ -24,6 +24,8 @@ export interface DaemonOptions {
   /** Put before the command, e.g. `['ip', 'netns', 'exec', 'a']`. */
   readonly wrapper?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
+  /** Default: `<directory>/<name>`. */
+  readonly dataDirectory?: string
 }
 
 /** One daemon process. */
@@ -35,7 +37,7 @@ export class Daemon {
 
   constructor(options: DaemonOptions) {
     this.options = options
-    this.dataDirectory = join(options.directory, options.name)
+    this.dataDirectory = options.dataDirectory ?? join(options.directory, options.name)
     this.socket = join(this.dataDirectory, 'skein.sock')
   }
 

@@ -1,10 +1,11 @@
 /** A swarm of real daemons on loopback addresses, made for one test and removed with all it left. */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, readdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makeDemoImage } from '../../scripts/make-image.ts'
 import { Daemon, SKEIN, api, run, skeinOk, until } from './daemon.ts'
+import type { DaemonOptions } from './daemon.ts'
 
 const PORT = 2377
 
@@ -55,21 +56,23 @@ export function demoImage(): Promise<string> {
   return cachedImage
 }
 
+/** What a test may choose of a daemon. */
+export type DaemonSettings = Pick<DaemonOptions, 'wrapper' | 'env' | 'dataDirectory'>
+
 /** Daemons on 127.`subnet`.0.1, .2, … */
 export class TestSwarm {
   readonly daemons: readonly Daemon[]
   readonly directory: string
 
-  constructor(size: number, subnet: number, wrappers: readonly (readonly string[])[] = []) {
+  /** `settings` are of the daemon with the same index. */
+  constructor(size: number, subnet: number, settings: readonly DaemonSettings[] = []) {
     this.directory = mkdtempSync(join(tmpdir(), 'skein-test-'))
-    mkdirSync(this.directory, { recursive: true })
     this.daemons = Array.from({ length: size }, (_, index) => {
-      const wrapper = wrappers[index]
       return new Daemon({
         name: `n${index + 1}`,
         directory: this.directory,
         listenAddress: `127.${subnet}.0.${index + 1}:${PORT}`,
-        ...(wrapper === undefined ? {} : { wrapper }),
+        ...settings[index],
       })
     })
   }

@@ -3,6 +3,7 @@
  * Implemented by `cluster/` and `node.ts`.
  */
 import type { Clock } from '../base/clock.ts'
+import type { SwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import type { Images } from '../image/ports.ts'
@@ -67,6 +68,8 @@ export interface SwarmControl {
 
 /** The replica and the way to write to it; absent when this node is in no swarm. */
 export interface SwarmContext {
+  /** Why this node has stopped taking part: its replica stands still and must not be shown. */
+  readonly failure?: SwarmError | undefined
   readonly nodeId: string
   readonly store: StoreView
   readonly proposer: Proposer

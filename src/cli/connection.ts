@@ -102,14 +102,21 @@ export class ApiClient {
   ): Promise<IncomingMessage> {
     const headers = await requestHeaders(method, options)
     const message = await new Promise<IncomingMessage>((resolve, reject) => {
-      const request = httpRequest(this.#requestOptions(method, path, options, headers), resolve)
+      const request = httpRequest(
+        this.#requestOptions(method, path, options, headers),
+        (answer) => {
+          // A daemon that refuses reads no further: what is still being sent must not keep us alive.
+          if (isRefusal(answer)) answer.once('close', () => request.destroy())
+          resolve(answer)
+        },
+      )
       request.once('error', (error) => {
         reject(options.signal?.aborted === true ? error : this.#unreachable(error))
       })
       finish(request)
     })
+    if (!isRefusal(message)) return message
     const status = message.statusCode ?? 0
-    if (status < 400) return message
     throw new ApiError(status, errorMessage(await readAll(message), status))
   }
 
@@ -143,6 +150,10 @@ export class ApiClient {
     }
     return new ConnectionError(`error during connect to ${this.host}: ${error.message}`, options)
   }
+}
+
+function isRefusal(answer: IncomingMessage): boolean {
+  return (answer.statusCode ?? 0) >= 400
 }
 
 /** `?a=1&b=2`, or nothing. */

@@ -67,7 +67,12 @@ export class RaftProposer implements Proposer {
 
   /** Fails all waiting proposals with SHUTTING_DOWN. */
   close(): void {
-    this.#closed.abort(new SwarmError('SHUTTING_DOWN', 'node: is stopping'))
+    this.fail(new SwarmError('SHUTTING_DOWN', 'node: is stopping'))
+  }
+
+  /** Fails all waiting proposals, and every later one, with `reason`. */
+  fail(reason: SwarmError): void {
+    this.#closed.abort(reason)
   }
 
   #signal(caller: AbortSignal | undefined): AbortSignal {
@@ -134,9 +139,10 @@ export class RaftProposer implements Proposer {
     try {
       await store.waitForIndex(index, { signal: AbortSignal.any([signal, limit]) })
     } catch (error) {
-      if (!limit.aborted || signal.aborted) throw error
+      const failed = this.#closed.signal.aborted && isSwarmError(error)
+      if (!failed && (!limit.aborted || signal.aborted)) throw error
       const message = 'proposal: took effect, but this node has not caught up with it yet'
-      throw new SwarmError('TIMED_OUT', message, { cause: error })
+      throw new SwarmError(failed ? error.code : 'TIMED_OUT', message, { cause: error })
     }
   }
 }

@@ -45,6 +45,8 @@ export function nextRoleStep(
   servers: readonly Server[],
   self: string,
 ): RoleStep | undefined {
+  // Of a swarm that is just being founded nothing is written yet.
+  if (nodes.length === 0) return undefined
   const byId = new Map(servers.map((server) => [server.id, server]))
   const wanted = new Map(nodes.map((node) => [node.id, node]))
   for (const node of nodes) {

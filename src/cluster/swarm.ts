@@ -101,12 +101,13 @@ export class Swarm<A extends Attachment> implements SwarmControl {
 
   status(): SwarmStatus {
     const { member, addresses } = this
+    const failure = member?.failure
     return {
-      state: this.#state.type,
+      state: failure === undefined ? this.#state.type : 'error',
       nodeId: member?.nodeId ?? '',
       nodeAddress: addresses?.advertised.host ?? '',
-      controlAvailable: member?.role === 'manager',
-      error: this.#state.type === 'error' ? this.#state.message : '',
+      controlAvailable: failure === undefined && member?.role === 'manager',
+      error: this.#state.type === 'error' ? this.#state.message : textOf(failure),
       remoteManagers: member === undefined ? [] : remoteManagers(member.store),
     }
   }
@@ -192,6 +193,7 @@ export class Swarm<A extends Attachment> implements SwarmControl {
   #manager(): SwarmMember {
     const { member } = this
     if (member === undefined) throw notInSwarm()
+    if (member.failure !== undefined) throw member.failure
     if (member.role !== 'manager') {
       throw new SwarmError('NOT_MANAGER', 'This node is not a swarm manager.')
     }
@@ -263,6 +265,10 @@ export class Swarm<A extends Attachment> implements SwarmControl {
     const advertise = request.advertiseAddress || this.#options.advertiseAddress
     return { listen, advertised: chooseAdvertised(advertise, listen) }
   }
+}
+
+function textOf(failure: SwarmError | undefined): string {
+  return failure === undefined ? '' : errorText(failure)
 }
 
 function notInSwarm(): SwarmError {

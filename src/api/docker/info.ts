@@ -129,6 +129,6 @@ function managerInfo(components: ApiComponents): object {
 
 function warnings(components: ApiComponents): string[] | null {
   const { executor } = components.describe()
-  if (executor.isolation !== 'process') return null
+  if (executor.name !== 'process') return null
   return [`WARNING: tasks run as plain processes of this host: ${executor.reason}`]
 }
