@@ -26,7 +26,7 @@ import { describeNode } from './node/describe.ts'
 import { assertFreeSpace } from './node/free-space.ts'
 import { textLogStream } from './node/log-text.ts'
 import { MeshImagePeers } from './node/mesh-image-peers.ts'
-import { purgeNode } from './node/purge.ts'
+import { purgeNode, removeTasks } from './node/purge.ts'
 import { LateSwarmFacts } from './node/swarm-facts.ts'
 import type { NodeDescription } from './store/objects.ts'
 
@@ -102,6 +102,10 @@ function openSwarm(
       attach: (member, addresses) => {
         facts.member = member
         return NodeAttachment.start(parts, member, { dataDirectory, addresses })
+      },
+      abandonTasks: (nodeId) => {
+        facts.formerNodeId = nodeId
+        return removeTasks(parts.executor, dataDirectory)
       },
     },
     options,

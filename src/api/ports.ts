@@ -22,6 +22,8 @@ export interface SwarmStatus {
   /** This node is a manager. */
   readonly controlAvailable: boolean
   readonly error: string
+  /** State `error`: why this node takes no part; its replica stands still and must not be shown. */
+  readonly failure?: SwarmError | undefined
   readonly remoteManagers: readonly { readonly nodeId: string; readonly address: string }[]
 }
 
@@ -68,8 +70,6 @@ export interface SwarmControl {
 
 /** The replica and the way to write to it; absent when this node is in no swarm. */
 export interface SwarmContext {
-  /** Why this node has stopped taking part: its replica stands still and must not be shown. */
-  readonly failure?: SwarmError | undefined
   readonly nodeId: string
   readonly store: StoreView
   readonly proposer: Proposer

@@ -14,7 +14,7 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { InitRequest, JoinRequest, SwarmControl, SwarmStatus } from '../api/ports.ts'
-import { SwarmError, errorText } from '../base/errors.ts'
+import { ERROR_CODES, SwarmError, errorText } from '../base/errors.ts'
 import { parseHostPort } from '../mesh/addresses.ts'
 import { chooseAdvertised } from './advertise.ts'
 import type { NodeAddresses } from './advertise.ts'
@@ -36,6 +36,8 @@ export interface Attachment {
 /** What the swarm is built from. */
 export interface SwarmComponents<A extends Attachment> extends StartComponents {
   readonly attach: (member: SwarmMember, addresses: NodeAddresses) => Promise<A>
+  /** Removes all tasks of a membership that could not be taken up and is given up now. */
+  readonly abandonTasks: (nodeId: string) => Promise<void>
 }
 
 /** What the swarm is built with. */
@@ -56,7 +58,7 @@ type State<A extends Attachment> =
   | { readonly type: 'inactive' }
   | { readonly type: 'pending' }
   | ({ readonly type: 'active' } & Active<A>)
-  | { readonly type: 'error'; readonly message: string }
+  | { readonly type: 'error'; readonly nodeId: string; readonly failure: SwarmError }
 
 interface AddressRequest {
   readonly listenAddress: string
@@ -101,13 +103,16 @@ export class Swarm<A extends Attachment> implements SwarmControl {
 
   status(): SwarmStatus {
     const { member, addresses } = this
-    const failure = member?.failure
+    const state = this.#state
+    const failure = state.type === 'error' ? state.failure : member?.failure
+    const formerId = state.type === 'error' ? state.nodeId : ''
     return {
-      state: failure === undefined ? this.#state.type : 'error',
-      nodeId: member?.nodeId ?? '',
+      state: failure === undefined ? state.type : 'error',
+      nodeId: member?.nodeId ?? formerId,
       nodeAddress: addresses?.advertised.host ?? '',
       controlAvailable: failure === undefined && member?.role === 'manager',
-      error: this.#state.type === 'error' ? this.#state.message : textOf(failure),
+      error: failure === undefined ? '' : errorText(failure),
+      failure,
       remoteManagers: member === undefined ? [] : remoteManagers(member.store),
     }
   }
@@ -133,8 +138,10 @@ export class Swarm<A extends Attachment> implements SwarmControl {
       throw new SwarmError('UNAVAILABLE', 'swarm: this node is just joining; try again shortly')
     }
     if (state.type === 'error' && !options.force) {
-      throw new SwarmError('FAILED_PRECONDITION', `swarm: ${state.message}; use --force to leave`)
+      const reason = errorText(state.failure)
+      throw new SwarmError('FAILED_PRECONDITION', `swarm: ${reason}; use --force to leave`)
     }
+    if (state.type === 'error') await this.#components.abandonTasks(state.nodeId)
     if (state.type === 'active') {
       if (state.member.role === 'manager' && !options.force) throw managerLeaves(state.member)
       this.#state = { type: 'pending' }
@@ -251,9 +258,10 @@ export class Swarm<A extends Attachment> implements SwarmControl {
     try {
       await this.#activate(addresses, (start) => openMember(start, record, { bootstrap: false }))
     } catch (error) {
-      const message = errorText(error)
-      this.#state = { type: 'error', message }
-      this.#components.log.error({ err: message }, 'the swarm could not be taken up again')
+      const failure = notTakenUp(error)
+      this.#state = { type: 'error', nodeId: record.nodeId, failure }
+      const fields = { code: failure.code, err: errorText(failure) }
+      this.#components.log.error(fields, 'the swarm could not be taken up again')
     }
   }
 
@@ -267,8 +275,10 @@ export class Swarm<A extends Attachment> implements SwarmControl {
   }
 }
 
-function textOf(failure: SwarmError | undefined): string {
-  return failure === undefined ? '' : errorText(failure)
+function notTakenUp(cause: unknown): SwarmError {
+  const code = cause instanceof SwarmError ? cause.code : 'INTERNAL'
+  const message = `the swarm could not be taken up again: ${ERROR_CODES[code]}`
+  return new SwarmError(code, message, { cause })
 }
 
 function notInSwarm(): SwarmError {

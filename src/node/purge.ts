@@ -6,6 +6,7 @@
 import { mkdir, readFile, readdir, realpath, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { chooseExecutor } from '../agent/choose-executor.ts'
+import type { Executor } from '../agent/ports.ts'
 import { delay } from '../base/clock.ts'
 import type { Clock } from '../base/clock.ts'
 import { SwarmError, isSwarmError } from '../base/errors.ts'
@@ -35,13 +36,21 @@ export async function purgeNode(components: Components, dataDirectory: string): 
     // On a full disk no executor works: first what no container stands on.
     for (const name of ['swarm', 'images/blobs']) await remove(join(dataDirectory, name))
     const executor = await chooseExecutor(components, { dataDirectory, swarm })
-    for (const directory of await taskDirectories(dataDirectory)) await executor.remove(directory)
-    await executor.dispose()
+    await removeTasks(executor, dataDirectory)
     await assertNothingMounted(dataDirectory)
   } finally {
     await lock.release()
   }
   await remove(dataDirectory)
+}
+
+/** Removes all tasks, whatever is known of them, and what they shared. @throws RUNTIME_FAILED */
+export async function removeTasks(executor: Executor, dataDirectory: string): Promise<void> {
+  for (const directory of await taskDirectories(dataDirectory)) {
+    await executor.remove(directory)
+    await remove(directory)
+  }
+  await executor.dispose()
 }
 
 function remove(path: string): Promise<void> {

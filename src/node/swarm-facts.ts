@@ -6,9 +6,12 @@ import type { SwarmMember } from '../cluster/member.ts'
 export class LateSwarmFacts implements SwarmFacts {
   member: SwarmMember | undefined
 
+  /** The id of a membership that could not be taken up; what it left still has its name. */
+  formerNodeId = ''
+
   /** This node's id; empty outside a swarm. */
   nodeId(): string {
-    return this.member?.nodeId ?? ''
+    return this.member?.nodeId ?? this.formerNodeId
   }
 
   /** Pools that container subnets are cut from. */
