@@ -191,13 +191,19 @@ test('node ls, inspect, ps, update, promote, demote and rm', async (t) => {
     Hostname: 'gosling',
     ID: worker,
     ManagerStatus: '',
-    Self: 'false',
+    Self: false,
     Status: 'Down',
+    TLSStatus: 'Ready',
   })
   const inspect = await skein(fixture, 'node', 'inspect', 'self', 'nosuch')
   t.is(inspect.exitCode, 1)
   t.is((JSON.parse(inspect.out) as unknown[]).length, 1)
   t.is(inspect.err, 'Error response from daemon: node nosuch not found\n')
+  const pretty = await skein(fixture, 'node', 'inspect', '--pretty', 'self')
+  t.regex(
+    pretty.out,
+    /\nExecutor: +process \(process\)\n Reason: +test\nBalancer: +userspace\n Reason: +test\n/,
+  )
   t.is((await skein(fixture, 'node', 'ps')).exitCode, 0)
   const update = ['node', 'update', '--availability', 'pause', '--label-add', 'a=b', 'gosling']
   t.is((await skein(fixture, ...update)).out, 'gosling\n')
@@ -272,7 +278,9 @@ test('service ls, ps, inspect, scale and rm', async (t) => {
   t.regex(ps.out, /web\.1 +web:1 +goose +Running +Running (less than a|\d+) seconds? ago/)
   t.is(ps.err, 'no such service: nosuch\n')
   const inspect = await skein(fixture, 'service', 'inspect', '--format', 'json', 'web')
-  t.is((JSON.parse(inspect.out) as { Spec: { Name: string } }).Spec.Name, 'web')
+  t.is((JSON.parse(inspect.out) as { Spec: { Name: string } }[])[0]?.Spec.Name, 'web')
+  const missing = await skein(fixture, 'service', 'inspect', 'nosuch')
+  t.is(missing.err, 'Error: no such service: nosuch\n')
   t.is((await skein(fixture, 'service', 'scale', '-d', 'web=3')).out, 'web scaled to 3\n')
   t.regex((await skein(fixture, 'service', 'ls')).out, /3\/3/)
   const rm = await skein(fixture, 'service', 'rm', 'nosuch', 'web')
@@ -333,7 +341,10 @@ test('image load, ls and rm', async (t) => {
   const archive = join(dirname(fixture.socketPath), 'image.tar')
   await writeFile(archive, 'app:7')
   t.is((await skein(fixture, 'image', 'load', '-i', archive)).out, 'Loaded image: app:7\n')
-  t.regex((await skein(fixture, 'image', 'load', '-i', '/no/such')).err, /^ENOENT/)
+  t.regex(
+    (await skein(fixture, 'image', 'load', '-i', '/no/such')).err,
+    /^open \/no\/such: no such file or directory\n/,
+  )
   const ls = await skein(fixture, 'image', 'ls')
   t.regex(ls.out, /^REPOSITORY {3}TAG {7}IMAGE ID {7}CREATED +SIZE\n/)
   t.regex(ls.out, /app {10}7 {9}bbbbbbbbbbbb {3}.* ago +1\.98MB\n/)
@@ -346,13 +357,20 @@ test('info and version', async (t) => {
   const fixture = await manager()
   t.teardown(() => fixture.close())
   const info = await skein(fixture, 'info')
-  t.regex(info.out, /\nExecutor: process \(process\)\n/)
-  t.regex(info.out, /\nSwarm: active\n NodeID: [0-9a-z]{25}\n Is Manager: true\n/)
+  t.regex(info.out, /\n Executor: process \(process\)\n {2}Reason: test\n/)
+  t.regex(info.out, /\n Swarm: active\n {2}NodeID: [0-9a-z]{25}\n {2}Is Manager: true\n/)
   t.regex(info.err, /^WARNING: tasks run as plain processes/)
   const json = await skein(fixture, 'info', '--format', 'json')
   t.is((JSON.parse(json.out) as { Name: string }).Name, 'goose')
   const version = await skein(fixture, 'version')
-  t.regex(version.out, /^Client:\n Version: +0\.1\.0\n[\s\S]*\nServer:\n Version: +0\.1\.0\n/)
+  t.regex(
+    version.out,
+    /^Client:\n Version: +0\.1\.0\n[\s\S]*\nServer: Skein\n Engine:\n {2}Version: +0\.1\.0\n/,
+  )
+  t.regex(
+    version.out,
+    /\n executor:\n {2}Version: +process\n[\s\S]* {2}Reason: +test\n balancer:\n/,
+  )
 })
 
 test.serial('a request takes as long as this', async (t) => {

@@ -138,9 +138,21 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     short: 'Run a node',
     load: async () => (await import('./daemon.ts')).daemon,
   },
+  images: {
+    short: 'List images',
+    load: async () => (await import('./commands/image.ts')).list,
+  },
   info: {
     short: 'Display system-wide information',
     load: async () => (await import('./commands/info.ts')).info,
+  },
+  load: {
+    short: 'Load an image from a tar archive or STDIN',
+    load: async () => (await import('./commands/image.ts')).load,
+  },
+  rmi: {
+    short: 'Remove one or more images',
+    load: async () => (await import('./commands/image.ts')).remove,
   },
   version: {
     short: 'Show the Skein version information',

@@ -1,6 +1,6 @@
 /** `--filter key=value`, as many times as wanted. */
 import type { Arguments } from './arguments.ts'
-import { CommandError } from './command.ts'
+import { CommandError, EXIT_WRONG_FLAG } from './command.ts'
 
 /** Values by key. @throws CommandError in docker's words */
 export function filtersOf(given: Arguments): Record<string, string[]> {
@@ -10,6 +10,7 @@ export function filtersOf(given: Arguments): Record<string, string[]> {
     if (separator < 1) {
       throw new CommandError(
         `invalid argument "${text}" for "-f, --filter" flag: bad format of filter (expected name=value)`,
+        { exitCode: EXIT_WRONG_FLAG, showUsage: true },
       )
     }
     const key = text.slice(0, separator).trim().toLowerCase()

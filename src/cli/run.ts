@@ -112,9 +112,11 @@ function globalFlags(args: readonly string[]): GlobalFlags {
   const rest = args.slice(index)
   const next = rest[0] ?? ''
   if (next.startsWith('-') && !['-h', '--help', '-v', '--version'].includes(next)) {
-    throw new CommandError(`unknown flag: ${next}\nSee 'skein --help'.`, {
-      exitCode: EXIT_WRONG_FLAG,
-    })
+    throw new CommandError(
+      `unknown flag: ${next}\n\nUsage:  skein [OPTIONS] COMMAND [ARG...]\n\n` +
+        "Run 'skein --help' for more information",
+      { exitCode: EXIT_WRONG_FLAG },
+    )
   }
   return {
     host,
@@ -148,7 +150,7 @@ function unknownCommand(path: string, parent: string): CommandError {
 function withUsage(error: unknown, path: string, command: Command): unknown {
   if (!(error instanceof CommandError) || !error.showUsage) return error
   return new CommandError(
-    `${error.message}\n\n${usageLine(path, command)}\n\nSee '${path} --help'.`,
+    `${error.message}\n\n${usageLine(path, command)}\n\nRun '${path} --help' for more information`,
     { exitCode: error.exitCode },
   )
 }

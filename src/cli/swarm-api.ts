@@ -17,9 +17,15 @@ export interface NodeJson extends ObjectJson {
   readonly Spec: NodeSpec
   readonly Description: {
     readonly Hostname: string
-    readonly Engine: { readonly EngineVersion: string }
+    readonly Engine: {
+      readonly EngineVersion: string
+      readonly Labels?: Readonly<Record<string, string>>
+    }
+    readonly Platform: { readonly OS: string; readonly Architecture: string }
+    readonly Resources: { readonly NanoCPUs: number; readonly MemoryBytes: number }
+    readonly TLSInfo?: { readonly TrustRoot?: string }
   }
-  readonly Status: { readonly State: string; readonly Addr: string }
+  readonly Status: { readonly State: string; readonly Addr: string; readonly Message?: string }
   readonly ManagerStatus?: {
     readonly Leader?: boolean
     readonly Reachability: string
@@ -96,7 +102,7 @@ export interface InfoJson {
     readonly RemoteManagers: readonly { readonly Addr: string }[] | null
     readonly Nodes?: number
     readonly Managers?: number
-    readonly Cluster?: ObjectJson
+    readonly Cluster?: ObjectJson & { readonly TLSInfo: { readonly TrustRoot?: string } }
   }
 }
 

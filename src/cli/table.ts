@@ -11,7 +11,7 @@ const COLUMN_WIDTH_MIN = 10
 const COLUMN_GAP = 3
 
 /** One object of a listing, by docker's member names. */
-export type Row = Readonly<Record<string, string>>
+export type Row = Readonly<Record<string, string | boolean>>
 
 /** A column: its head, and the member it shows, or how it is made of several. */
 export type Column = readonly [head: string, member: string | ((row: Row) => string)]
@@ -39,7 +39,7 @@ export function printRows(
 ): void {
   const format = formatOf(options.given)
   if (options.given.flag('quiet')) {
-    for (const row of rows) console.write(`${row[options.identifier] ?? ''}\n`)
+    for (const row of rows) console.write(`${String(row[options.identifier] ?? '')}\n`)
   } else if (format === 'json') {
     for (const row of rows) console.write(`${JSON.stringify(row)}\n`)
   } else {
@@ -60,7 +60,7 @@ export function tableText(rows: readonly Row[], columns: readonly Column[]): str
 }
 
 function cellText(row: Row, member: Column[1]): string {
-  return typeof member === 'string' ? (row[member] ?? '') : member(row)
+  return typeof member === 'string' ? String(row[member] ?? '') : member(row)
 }
 
 function lineText(cells: readonly string[], widths: readonly number[]): string {

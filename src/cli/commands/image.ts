@@ -101,7 +101,7 @@ async function archive(path: string | undefined): Promise<Readable> {
   const stream = createReadStream(path)
   await new Promise<void>((resolve, reject) => {
     stream.once('open', () => resolve())
-    stream.once('error', (error) => reject(new CommandError(error.message)))
+    stream.once('error', (error) => reject(new CommandError(openError(path, error))))
   })
   return stream
 }
@@ -117,13 +117,25 @@ function imageRows(
     const repository = reference.slice(0, separator)
     const digest = image.RepoDigests.find((one) => one.startsWith(`${repository}@`))
     return {
-      CreatedAt: new Date(image.Created * 1000).toISOString(),
+      Containers: 'N/A',
+      CreatedAt: `${createdText(image)} +0000 UTC`,
       CreatedSince: agoText(image.Created * 1000, show.nowMs),
       Digest: digest?.split('@')[1] ?? '<none>',
       ID: show.whole ? image.Id : shortId(image.Id),
       Repository: repository,
+      SharedSize: 'N/A',
       Size: sizeText(image.Size),
       Tag: reference.slice(separator + 1),
+      UniqueSize: 'N/A',
     }
   })
+}
+
+function createdText(image: ImageJson): string {
+  return new Date(image.Created * 1000).toISOString().slice(0, 19).replace('T', ' ')
+}
+
+/** In the words of docker: `open web.tar: no such file or directory`. */
+function openError(path: string, error: NodeJS.ErrnoException): string {
+  return error.code === 'ENOENT' ? `open ${path}: no such file or directory` : error.message
 }

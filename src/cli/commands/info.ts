@@ -2,6 +2,7 @@
 import { CommandError, FORMAT_FLAG } from '../command.ts'
 import type { Command } from '../command.ts'
 import { memoryText } from '../human.ts'
+import { packageVersion } from '../package-version.ts'
 import { SwarmApi } from '../swarm-api.ts'
 import type { InfoJson } from '../swarm-api.ts'
 
@@ -28,25 +29,35 @@ export const info: Command = {
   },
 }
 
+/** Docker's layout, with what Skein has: how it runs tasks and balances, and why so. */
 function infoLines(answer: InfoJson): string[] {
   return [
-    `Name: ${answer.Name}`,
-    `Server Version: ${answer.ServerVersion}`,
-    `Containers: ${answer.Containers}`,
-    ` Running: ${answer.ContainersRunning}`,
-    ` Stopped: ${answer.ContainersStopped}`,
-    `Images: ${answer.Images}`,
-    ...answer.DriverStatus.map(([name, value]) => `${name}: ${value}`),
-    ...swarmLines(answer.Swarm),
-    `Cgroup Version: ${answer.CgroupVersion}`,
-    `Kernel Version: ${answer.KernelVersion}`,
-    `Operating System: ${answer.OperatingSystem}`,
-    `OSType: ${answer.OSType}`,
-    `Architecture: ${answer.Architecture}`,
-    `CPUs: ${answer.NCPU}`,
-    `Total Memory: ${memoryText(answer.MemTotal)}`,
-    `Data Directory: ${answer.DockerRootDir}`,
+    'Client:',
+    ` Version:    ${packageVersion()}`,
+    '',
+    'Server:',
+    ` Containers: ${answer.Containers}`,
+    `  Running: ${answer.ContainersRunning}`,
+    `  Stopped: ${answer.ContainersStopped}`,
+    ` Images: ${answer.Images}`,
+    ` Server Version: ${answer.ServerVersion}`,
+    ...answer.DriverStatus.map(driverLine),
+    ` Cgroup Version: ${answer.CgroupVersion}`,
+    ...swarmLines(answer.Swarm).map((line) => ` ${line}`),
+    ` Kernel Version: ${answer.KernelVersion}`,
+    ` Operating System: ${answer.OperatingSystem}`,
+    ` OSType: ${answer.OSType}`,
+    ` Architecture: ${answer.Architecture}`,
+    ` CPUs: ${answer.NCPU}`,
+    ` Total Memory: ${memoryText(answer.MemTotal)}`,
+    ` Name: ${answer.Name}`,
+    ` Data Directory: ${answer.DockerRootDir}`,
   ]
+}
+
+/** A driver, and indented under it the reason for it. */
+function driverLine([name, value]: readonly [string, string]): string {
+  return name.endsWith(' Reason') ? `  Reason: ${value}` : ` ${name}: ${value}`
 }
 
 function swarmLines(swarm: InfoJson['Swarm']): string[] {

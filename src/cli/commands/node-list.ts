@@ -3,8 +3,9 @@ import { FILTER_FLAG, FORMAT_FLAG, QUIET_FLAG } from '../command.ts'
 import type { Command } from '../command.ts'
 import { filtersOf } from '../filters.ts'
 import { byName, capitalized } from '../human.ts'
+import { nodeText } from '../node-text.ts'
 import { SwarmApi, filterQuery } from '../swarm-api.ts'
-import type { NodeJson } from '../swarm-api.ts'
+import type { InfoJson, NodeJson } from '../swarm-api.ts'
 import { printRows } from '../table.ts'
 import type { Row } from '../table.ts'
 import { INSPECT_FLAGS, inspectAll } from './inspect.ts'
@@ -23,15 +24,14 @@ export const list: Command = {
       given.flag('quiet') ? undefined : api.info(),
     ])
     const sorted = nodes.toSorted((a, b) => byName(a.Description.Hostname, b.Description.Hostname))
-    const self = info?.Swarm.NodeID
     printRows(
       context,
-      sorted.map((node) => nodeRow(node, { self: node.ID === self })),
+      sorted.map((node) => nodeRow(node, info)),
       {
         given,
         identifier: 'ID',
         columns: [
-          ['ID', (row) => (row['Self'] === 'true' ? `${row['ID']} *` : (row['ID'] ?? ''))],
+          ['ID', (row) => `${row['ID']}${row['Self'] === true ? ' *' : ''}`],
           ['HOSTNAME', 'Hostname'],
           ['STATUS', 'Status'],
           ['AVAILABILITY', 'Availability'],
@@ -49,16 +49,24 @@ export const inspect: Command = {
   usage: '[OPTIONS] self|NODE [NODE...]',
   short: 'Display detailed information on one or more nodes',
   minimum: 1,
-  flags: INSPECT_FLAGS,
+  flags: [
+    ...INSPECT_FLAGS,
+    {
+      name: 'pretty',
+      kind: 'boolean',
+      help: 'Print the information in a human friendly format',
+    },
+  ],
   async run(context, given) {
     const api = new SwarmApi(context.client)
-    return inspectAll(context, given, async (reference) =>
-      api.node(await api.nodeReference(reference)),
-    )
+    return inspectAll<NodeJson>(context, given, {
+      load: async (reference) => api.node(await api.nodeReference(reference)),
+      text: nodeText,
+    })
   },
 }
 
-function nodeRow(node: NodeJson, { self }: { readonly self: boolean }): Row {
+function nodeRow(node: NodeJson, info: InfoJson | undefined): Row {
   const manager = node.ManagerStatus
   return {
     Availability: capitalized(node.Spec.Availability),
@@ -66,7 +74,15 @@ function nodeRow(node: NodeJson, { self }: { readonly self: boolean }): Row {
     Hostname: node.Description.Hostname,
     ID: node.ID,
     ManagerStatus: manager?.Leader === true ? 'Leader' : capitalized(manager?.Reachability ?? ''),
-    Self: String(self),
+    Self: node.ID === info?.Swarm.NodeID,
     Status: capitalized(node.Status.State),
+    TLSStatus: trustText(node, info),
   }
+}
+
+/** Whether the node trusts the root key that the swarm has now, in docker's words. */
+function trustText(node: NodeJson, info: InfoJson | undefined): string {
+  const trusted = node.Description.TLSInfo?.TrustRoot
+  if (trusted === undefined || info?.Swarm.Cluster === undefined) return 'Unknown'
+  return trusted === info.Swarm.Cluster.TLSInfo.TrustRoot ? 'Ready' : 'Needs Rotation'
 }

@@ -43,7 +43,8 @@ export const scale: Command = {
         context.console.write(`${name} scaled to ${replicas}\n`)
       } catch (error) {
         if (!(error instanceof ApiError) && !(error instanceof CommandError)) throw error
-        context.console.writeError(`${name}: ${error.message}\n`)
+        const who = error instanceof ApiError ? 'Error response from daemon: ' : ''
+        context.console.writeError(`${name}: ${who}${error.message}\n`)
         exitCode = 1
       }
     }

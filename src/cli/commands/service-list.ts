@@ -20,12 +20,11 @@ export const list: Command = {
   async run(context, given) {
     const query = { ...filterQuery(filtersOf(given)), status: 'true' }
     const services = await new SwarmApi(context.client).services(query)
-    const full = given.flag('no-trunc')
     const sorted = services.toSorted((a, b) => byName(a.Spec.Name, b.Spec.Name))
-    const whole = full || given.text('format') === 'json' || given.flag('quiet')
+    const full = given.flag('no-trunc')
     printRows(
       context,
-      sorted.map((service) => serviceRow(service, { full: full || whole })),
+      sorted.map((service) => serviceRow(service, { full })),
       {
         given,
         identifier: 'ID',
@@ -51,9 +50,10 @@ export const inspect: Command = {
   flags: INSPECT_FLAGS,
   run(context, given) {
     const api = new SwarmApi(context.client)
-    return inspectAll(context, given, (reference) =>
-      api.service(reference, { insertDefaults: 'true' }),
-    )
+    return inspectAll(context, given, {
+      load: (reference) => api.service(reference, { insertDefaults: 'true' }),
+      missing: (reference) => `Error: no such service: ${reference}`,
+    })
   },
 }
 

@@ -39,7 +39,7 @@ export const serviceTasks: Command = {
     }
     if (chosen.length > 0) {
       const filters = { ...filtersOf(given), service: chosen.map((service) => service.ID) }
-      await printTasks(context, given, { filters, services })
+      await printTasks(context, given, { filters, services, fullIds: true })
     }
     if (missing.length > 0) throw new CommandError(missing.join('\n'))
     return 0
@@ -60,7 +60,8 @@ export const nodeTasks: Command = {
       ids.push((await api.node(await api.nodeReference(reference))).ID)
     }
     const filters = { ...filtersOf(given), node: ids }
-    await printTasks(context, given, { filters, services: await api.services() })
+    const services = await api.services()
+    await printTasks(context, given, { filters, services, fullIds: false })
     return 0
   },
 }
@@ -75,12 +76,14 @@ function findService(services: readonly ServiceJson[], reference: string): Servi
 interface TaskQuery {
   readonly filters: Readonly<Record<string, readonly string[]>>
   readonly services: readonly ServiceJson[]
+  /** Docker's `service ps --quiet` prints whole ids, its `node ps --quiet` does not. */
+  readonly fullIds: boolean
 }
 
 async function printTasks(
   context: CommandContext,
   given: Arguments,
-  { filters, services }: TaskQuery,
+  { filters, services, fullIds }: TaskQuery,
 ): Promise<void> {
   const api = new SwarmApi(context.client)
   const [tasks, nodes] = await Promise.all([api.tasks(filterQuery(filters)), api.nodes()])
@@ -91,12 +94,12 @@ async function printTasks(
       (a, b) =>
         byName(a.names.task, b.names.task) || b.task.CreatedAt.localeCompare(a.task.CreatedAt),
     )
-  const whole = given.flag('no-trunc')
-  const quietOrJson = given.flag('quiet') || given.text('format') === 'json'
+  const whole = given.flag('no-trunc') || (given.flag('quiet') && fullIds)
+  const isTable = !given.flag('quiet') && given.text('format') !== 'json'
   const rows = named.map(({ task, names }, index) =>
     taskRow(task, names, {
-      older: named[index - 1]?.names.task === names.task && !quietOrJson,
-      whole: whole || quietOrJson,
+      older: named[index - 1]?.names.task === names.task && isTable,
+      whole,
       nowMs: context.now(),
     }),
   )
