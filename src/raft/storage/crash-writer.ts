@@ -1,16 +1,23 @@
 /**
  * The victim of the crash tests: appends to the log at `process.argv[2]` for ever, in batches of
  * changing size, and prints the last index of each acknowledged write; a refused write ends it,
- * with the code of the refusal as its last line. With a second argument it only prints what the
- * log holds.
+ * with the code of the refusal as its last line. The second argument `look` only prints what the
+ * log holds; the third, `file`, takes the log on files.
  */
 import { argv, stdout } from 'node:process'
 import { isSwarmError } from '../../base/errors.ts'
+import { systemRandom } from '../../base/random.ts'
 import type { Entry } from '../core/entry.ts'
+import { FileLogStore } from './file-log-store.ts'
 import { LevelLogStore } from './level-log-store.ts'
 
-const [, , location = '', mode = 'write'] = argv
-const store = new LevelLogStore({ location })
+const FILE_SEGMENT_BYTES = 64 * 1024
+
+const [, , location = '', mode = 'write', kind = 'level'] = argv
+const store =
+  kind === 'file'
+    ? new FileLogStore({ location, random: systemRandom, segmentBytes: FILE_SEGMENT_BYTES })
+    : new LevelLogStore({ location })
 const print = (line: number | string): boolean => stdout.write(`${line}\n`)
 
 async function appendForever(from: number): Promise<never> {
