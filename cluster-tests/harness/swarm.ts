@@ -167,9 +167,9 @@ export class TestSwarm {
     await rm(this.directory, { recursive: true, force: true })
   }
 
-  /** Main processes of all containers, as every daemon knows of its own. */
-  containerPids(): number[] {
-    return this.daemons.flatMap((daemon) => taskPids(join(daemon.dataDirectory, 'tasks')))
+  /** Main processes of all containers, as each of these daemons knows of its own. */
+  containerPids(daemons = this.daemons): number[] {
+    return daemons.flatMap((daemon) => taskPids(join(daemon.dataDirectory, 'tasks')))
   }
 
   /** The daemons' logs; for the message of a failed test. */
