@@ -60,7 +60,15 @@ export interface SwarmControl {
   leave(options: { readonly force: boolean }): Promise<void>
   /** Managers only. @throws NOT_MANAGER */
   joinTokens(): Promise<{ readonly worker: string; readonly manager: string }>
-  /** Replaces secrets; the old tokens are refused from then on. */
+  /**
+   * A new token that admits one node. Managers only.
+   * @throws NOT_MANAGER, RESOURCE_EXHAUSTED too many of them are unused
+   */
+  onceToken(role: 'worker' | 'manager'): Promise<string>
+  /**
+   * Replaces secrets; the old tokens are refused from then on, and unused one-time tokens of the
+   * same role.
+   */
   rotateJoinTokens(which: { readonly worker: boolean; readonly manager: boolean }): Promise<void>
   /** The leader that this node knows, if any. */
   leaderId(): string | undefined

@@ -11,6 +11,8 @@ import type { Random } from '../base/random.ts'
 import { issueCertificate } from '../identity/certificate.ts'
 import { signingKey } from '../identity/ed25519.ts'
 import { formatJoinToken, newJoinSecret } from '../identity/join-token.ts'
+import { withOnceSecret, withUsedOnceSecret, withoutUnused } from '../identity/once-secrets.ts'
+import type { OnceSecret } from '../identity/once-secrets.ts'
 import {
   newDataKey,
   openClusterSecrets,
@@ -69,6 +71,7 @@ export class ClusterKeys {
       rootPrivateKey: seed,
       workerSecret: newJoinSecret(this.#random),
       managerSecret: newJoinSecret(this.#random),
+      once: [],
     }
     const dataKey = newDataKey(this.#random)
     await this.adopt(dataKey)
@@ -122,16 +125,43 @@ export class ClusterKeys {
     return issueCertificate(root, { peerId, role: 'manager', serial: store.index })
   }
 
-  /** The action that replaces join secrets. @throws NOT_MANAGER */
+  /** A one-time token that is good for nothing until {@link onceMade} has taken effect. */
+  newOnceToken(store: StoreView): { readonly secret: string; readonly token: string } {
+    const secret = newJoinSecret(this.#random)
+    return { secret, token: formatJoinToken(currentCluster(store).rootPublicKey, secret) }
+  }
+
+  /** The action that adds a one-time secret. @throws NOT_MANAGER, RESOURCE_EXHAUSTED too many */
+  onceMade(store: StoreView, made: Pick<OnceSecret, 'role' | 'secret'>): UpdateAction {
+    return this.#change(store, ({ once }) => ({ once: withOnceSecret(once, made) }))
+  }
+
+  /** The action that uses up a one-time secret. @throws NOT_MANAGER, UNAUTHENTICATED used or void */
+  onceUsed(store: StoreView, secret: string, peerId: string): UpdateAction {
+    return this.#change(store, ({ once }) => ({ once: withUsedOnceSecret(once, secret, peerId) }))
+  }
+
+  /** The action that replaces join secrets and voids unused one-time ones. @throws NOT_MANAGER */
   rotation(store: StoreView, which: Rotation): UpdateAction {
+    return this.#change(store, ({ once }) => ({
+      ...(which.worker ? { workerSecret: newJoinSecret(this.#random) } : {}),
+      ...(which.manager ? { managerSecret: newJoinSecret(this.#random) } : {}),
+      once: withoutUnused(once, which),
+    }))
+  }
+
+  /** Refused with OUT_OF_SEQUENCE when somebody else changed the cluster object before. */
+  #change(
+    store: StoreView,
+    change: (secrets: ClusterSecrets) => Partial<ClusterSecrets>,
+  ): UpdateAction {
     const { meta, ...cluster } = currentCluster(store)
     const secrets = this.secrets(store)
     const dataKey = this.#dataKey
     assert(dataKey !== undefined, 'secrets were opened without a data key')
     const sealedSecrets = sealClusterSecrets({ random: this.#random }, dataKey, {
       ...secrets,
-      ...(which.worker ? { workerSecret: newJoinSecret(this.#random) } : {}),
-      ...(which.manager ? { managerSecret: newJoinSecret(this.#random) } : {}),
+      ...change(secrets),
     })
     const object = { ...cluster, sealedSecrets }
     return { type: 'update', table: 'cluster', object, version: meta.version }

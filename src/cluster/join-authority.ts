@@ -5,14 +5,15 @@
  */
 import { SwarmError, isSwarmError } from '../base/errors.ts'
 import type { JoinSecrets } from '../identity/join-proof.ts'
+import { isUsedBy } from '../identity/once-secrets.ts'
 import type { Member } from '../mesh/ports.ts'
 import type { JoinAuthority, Joiner } from '../mesh/join-server.ts'
-import type { Draft } from '../store/transaction.ts'
 import type { Node, NodeDescription } from '../store/objects.ts'
-import type { Proposer } from '../store/transaction.ts'
+import type { Action, Draft, Proposer } from '../store/transaction.ts'
 import type { StoreView } from '../store/view.ts'
 import { currentCluster } from './cluster-keys.ts'
 import type { ClusterKeys } from './cluster-keys.ts'
+import { isOutOfSequence, proposeContended } from './contended-proposal.ts'
 
 /** What a new member is given; travels encrypted to the joiner that proved the secret. */
 export interface Admission {
@@ -54,8 +55,8 @@ export function joinAuthority(components: Components, nodeId: string): JoinAutho
     rootPublicKey: () => currentCluster(store).rootPublicKey,
     certificate: () => store.get('nodes', nodeId)?.certificate,
     secrets: (): JoinSecrets => {
-      const { workerSecret, managerSecret } = keys.secrets(store)
-      return { worker: workerSecret, manager: managerSecret }
+      const { workerSecret, managerSecret, once } = keys.secrets(store)
+      return { worker: workerSecret, manager: managerSecret, once }
     },
     admit: (joiner) => admit(components, joiner),
   }
@@ -71,26 +72,46 @@ async function admit(components: Components, joiner: Joiner): Promise<Admission>
   return keys.dataKey === undefined ? base : { ...base, dataKey: keys.dataKey }
 }
 
+/** The record and the use of a one-time token take effect together, or not at all. */
 async function recordJoiner(components: Components, joiner: Joiner): Promise<void> {
   const { store, proposer } = components
+  await proposeContended(
+    proposer,
+    () => [recordOf(store, joiner), ...useOf(components, joiner)],
+    (error) => isOutOfSequence(error) || recordChanged(error, store, joiner),
+  )
+}
+
+function recordOf(store: StoreView, joiner: Joiner): Action {
   const details = joiner.details as JoinerDetails
   const known = store.get('nodes', joiner.nodeId)
-  if (known !== undefined) {
-    if (known.spec.Role !== joiner.role) {
-      const what = `node ${joiner.nodeId}: is a member already, as ${known.spec.Role}`
-      throw new SwarmError('ALREADY_EXISTS', `${what}; promote or demote it instead`)
-    }
-    const { addresses, advertiseHost, description } = details
-    const id = joiner.nodeId
-    await proposer.propose([{ type: 'observeNode', id, addresses, advertiseHost, description }])
-    return
+  if (known === undefined) {
+    return { type: 'create', table: 'nodes', object: nodeOf(joiner, details) }
   }
-  try {
-    await proposer.propose([{ type: 'create', table: 'nodes', object: nodeOf(joiner, details) }])
-  } catch (error) {
-    const raced = isSwarmError(error, 'ALREADY_EXISTS') && store.get('nodes', joiner.nodeId)
-    if (raced === false || raced === undefined) throw error
+  if (known.spec.Role !== joiner.role) {
+    const what = `node ${joiner.nodeId}: is a member already, as ${known.spec.Role}`
+    throw new SwarmError('ALREADY_EXISTS', `${what}; promote or demote it instead`)
   }
+  const { addresses, advertiseHost, description } = details
+  return { type: 'observeNode', id: joiner.nodeId, addresses, advertiseHost, description }
+}
+
+/**
+ * A member may come again with the token that it used. A node that was removed may not: its token
+ * admitted it once.
+ */
+function useOf({ store, keys }: Components, joiner: Joiner): readonly Action[] {
+  const { once, nodeId, peerId } = joiner
+  if (once === undefined) return []
+  const isMember = store.get('nodes', nodeId) !== undefined
+  if (isMember && isUsedBy(keys.secrets(store).once, once, peerId)) return []
+  return [keys.onceUsed(store, once, peerId)]
+}
+
+/** The same node came twice at a time, or was removed meanwhile: then its record decides anew. */
+function recordChanged(error: unknown, store: StoreView, { nodeId }: Joiner): boolean {
+  const exists = store.get('nodes', nodeId) !== undefined
+  return isSwarmError(error, exists ? 'ALREADY_EXISTS' : 'NOT_FOUND')
 }
 
 /** The record of a new member. */

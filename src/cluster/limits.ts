@@ -18,6 +18,12 @@ export const JOIN_CATCH_UP_TIMEOUT_MS = 20_000
 /** Longest wait of `swarm leave` for the leader's answer; the node leaves all the same. */
 export const LEAVE_NOTICE_TIMEOUT_MS = 4_000
 
+/**
+ * Rounds of a proposal that others get ahead of. One of the rivals wins each round: enough for seven
+ * managers that each admit as many nodes at once as they take (16), all with one-time tokens.
+ */
+export const CONTENDED_ATTEMPTS_MAX = 128
+
 /** Pause before the leader tries a failed membership change again. */
 export const ROLE_RETRY_MS = 500
 

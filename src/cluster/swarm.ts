@@ -18,6 +18,7 @@ import { ERROR_CODES, SwarmError, errorText } from '../base/errors.ts'
 import { parseHostPort } from '../mesh/addresses.ts'
 import { chooseAdvertised } from './advertise.ts'
 import type { NodeAddresses } from './advertise.ts'
+import { proposeContended } from './contended-proposal.ts'
 import { foundCluster } from './found-cluster.ts'
 import { joinCluster, untilCaughtUp } from './join-cluster.ts'
 import { LEAVE_NOTICE_TIMEOUT_MS } from './limits.ts'
@@ -168,7 +169,14 @@ export class Swarm<A extends Attachment> implements SwarmControl {
     readonly manager: boolean
   }): Promise<void> {
     const { store, keys, proposer } = this.#manager()
-    await proposer.propose([keys.rotation(store, which)])
+    await proposeContended(proposer, () => [keys.rotation(store, which)])
+  }
+
+  async onceToken(role: 'worker' | 'manager'): Promise<string> {
+    const { store, keys, proposer } = this.#manager()
+    const { secret, token } = keys.newOnceToken(store)
+    await proposeContended(proposer, () => [keys.onceMade(store, { role, secret })])
+    return token
   }
 
   leaderId(): string | undefined {

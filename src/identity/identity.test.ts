@@ -4,14 +4,23 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import * as fc from 'fast-check'
+import { encode } from 'msgpackr'
 import { isSwarmError } from '../base/errors.ts'
 import { seededRandom, systemRandom } from '../base/random.ts'
 import { issueCertificate, verifyCertificate } from './certificate.ts'
 import { newClusterRoot, rootDigest } from './cluster-root.ts'
 import { signingKey, verifySignature } from './ed25519.ts'
-import { isJoinProof, joinProof, provenRole, type JoinExchange } from './join-proof.ts'
+import { isJoinProof, joinProof, provenSecret, type JoinExchange } from './join-proof.ts'
 import { formatJoinToken, newJoinSecret, parseJoinToken } from './join-token.ts'
 import { loadOrCreateNodeKey, nodeKey } from './node-key.ts'
+import {
+  isUsedBy,
+  ONCE_TOKENS_MAX,
+  withOnceSecret,
+  withoutUnused,
+  withUsedOnceSecret,
+  type OnceSecret,
+} from './once-secrets.ts'
 import {
   newDataKey,
   openClusterSecrets,
@@ -169,11 +178,67 @@ test('the secret that was proven decides the role', (t) => {
     managerNonce: new Uint8Array(32),
     joinerNonce: new Uint8Array(32),
   }
-  const secrets = { worker: 'w', manager: 'm' }
-  t.is(provenRole(joinProof('w', 'joiner', exchange), secrets, exchange), 'worker')
-  t.is(provenRole(joinProof('m', 'joiner', exchange), secrets, exchange), 'manager')
-  t.is(provenRole(joinProof('m', 'manager', exchange), secrets, exchange), undefined)
-  t.is(provenRole(new Uint8Array(0), secrets, exchange), undefined)
+  const once: readonly OnceSecret[] = [
+    { role: 'manager', secret: 'a', usedBy: 'p' },
+    { role: 'worker', secret: 'b' },
+  ]
+  const secrets = { worker: 'w', manager: 'm', once }
+  const proven = (secret: string) => {
+    return provenSecret(joinProof(secret, 'joiner', exchange), secrets, exchange)
+  }
+  t.deepEqual(proven('w'), { role: 'worker' })
+  t.deepEqual(proven('m'), { role: 'manager' })
+  t.deepEqual(proven('a'), { role: 'manager', once: 'a' })
+  t.deepEqual(proven('b'), { role: 'worker', once: 'b' })
+  t.is(proven('c'), undefined)
+  t.is(provenSecret(joinProof('m', 'manager', exchange), secrets, exchange), undefined)
+  t.is(provenSecret(new Uint8Array(0), secrets, exchange), undefined)
+})
+
+test('a one-time secret is used once, and who used it is remembered', (t) => {
+  const made = withOnceSecret([], { role: 'worker', secret: 'a' })
+  const used = withUsedOnceSecret(made, 'a', 'first')
+  t.deepEqual(made, [{ role: 'worker', secret: 'a' }])
+  t.deepEqual(used, [{ role: 'worker', secret: 'a', usedBy: 'first' }])
+  t.true(isUsedBy(used, 'a', 'first'))
+  t.false(isUsedBy(used, 'a', 'second'))
+  t.false(isUsedBy(made, 'a', 'first'))
+  for (const peerId of ['first', 'second']) {
+    t.throws(() => withUsedOnceSecret(used, 'a', peerId), {
+      code: 'UNAUTHENTICATED',
+      message: 'join token: was used already; ask a manager for a new one',
+    })
+  }
+  t.throws(() => withUsedOnceSecret(used, 'b', 'first'), { message: /wrong or was rotated/ })
+})
+
+test('rotation voids what is unused of that role, and nothing else', (t) => {
+  const list: readonly OnceSecret[] = [
+    { role: 'worker', secret: 'a' },
+    { role: 'worker', secret: 'b', usedBy: 'p' },
+    { role: 'manager', secret: 'c' },
+  ]
+  const secretsOf = (left: readonly OnceSecret[]) => left.map(({ secret }) => secret).join('')
+  t.is(secretsOf(withoutUnused(list, { worker: true, manager: false })), 'bc')
+  t.is(secretsOf(withoutUnused(list, { worker: false, manager: true })), 'ab')
+  t.is(secretsOf(withoutUnused(list, { worker: false, manager: false })), 'abc')
+})
+
+test('the oldest used one-time secret makes room; unused ones never do', (t) => {
+  let list: readonly OnceSecret[] = []
+  for (let n = 0; n < ONCE_TOKENS_MAX; n += 1) {
+    list = withOnceSecret(list, { role: 'worker', secret: `s${n}` })
+  }
+  t.throws(() => withOnceSecret(list, { role: 'worker', secret: 'x' }), {
+    code: 'RESOURCE_EXHAUSTED',
+    message: /^join token: 256 one-time tokens are unused/,
+  })
+  list = withUsedOnceSecret(withUsedOnceSecret(list, 's9', 'p'), 's3', 'q')
+  list = withOnceSecret(list, { role: 'worker', secret: 'x' })
+  t.is(list.length, ONCE_TOKENS_MAX)
+  t.deepEqual(list.at(-1), { role: 'worker', secret: 'x' })
+  t.false(isUsedBy(list, 's3', 'q'))
+  t.true(isUsedBy(list, 's9', 'p'))
 })
 
 test('what is sealed opens under the same key and purpose, and no changed byte passes', (t) => {
@@ -203,11 +268,29 @@ test('cluster secrets survive sealing, and two boxes of the same are different',
     rootPrivateKey: systemRandom.bytes(32),
     workerSecret: newJoinSecret(systemRandom),
     managerSecret: newJoinSecret(systemRandom),
-  }
+    once: [
+      { role: 'worker', secret: newJoinSecret(systemRandom) },
+      { role: 'manager', secret: newJoinSecret(systemRandom), usedBy: 'peer' },
+    ],
+  } as const
   const box = sealClusterSecrets(components, key, secrets)
   t.deepEqual(openClusterSecrets(key, box), secrets)
   t.notDeepEqual(sealClusterSecrets(components, key, secrets), box)
   t.false(Buffer.from(box).includes(secrets.workerSecret))
+  t.false(Buffer.from(box).includes(secrets.once[0].secret))
+})
+
+test('a box from before there were one-time tokens opens, and a malformed one does not', (t) => {
+  const key = newDataKey(systemRandom)
+  const old = { rootPrivateKey: systemRandom.bytes(32), workerSecret: 'w', managerSecret: 'm' }
+  const boxOf = (value: unknown) => seal(components, key, 'skein cluster secrets', encode(value))
+  t.deepEqual(openClusterSecrets(key, boxOf(old)), { ...old, once: [] })
+  for (const once of [null, {}, ['a'], [{ role: 'x', secret: 'a' }], [{ role: 'worker' }]]) {
+    t.is(
+      codeOf(() => openClusterSecrets(key, boxOf({ ...old, once }))),
+      'STORAGE_CORRUPT',
+    )
+  }
 })
 
 test('the data key is kept in a private file, alone', async (t) => {

@@ -2,12 +2,14 @@
  * How both ends prove that they know a join secret without sending it. The proof is an HMAC under
  * the secret over direction, both peer ids (which Noise has proven) and both nonces; so it is good
  * for one exchange between these two keys, and a proof of one direction is none for the other. The
- * manager sends one proof per role and the joiner finds the one that its secret gives; so a token
- * does not tell its role, and the role never travels before it is proven. Source:
- * `reference/libp2p.md` §2.5.
+ * manager sends one proof per role, and one per one-time token, and the joiner finds the one that
+ * its secret gives; so a token does not tell its role, and the role never travels before it is
+ * proven. Source: `reference/libp2p.md` §2.5.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { lengthPrefixed } from './fields.ts'
+import type { JoinRole } from './join-token.ts'
+import type { OnceSecret } from './once-secrets.ts'
 
 /** Bytes of each side's nonce. */
 export const JOIN_NONCE_BYTES = 32
@@ -23,14 +25,20 @@ export interface JoinExchange {
   readonly joinerNonce: Uint8Array
 }
 
-/** What the manager's secrets are, by role. */
+/** What the manager's secrets are: one a role, and those of one-time tokens. */
 export interface JoinSecrets {
   readonly worker: string
   readonly manager: string
+  /** Used ones too: who comes with one of them is told so. */
+  readonly once: readonly OnceSecret[]
 }
 
-/** A role in the swarm. */
-export type JoinRole = keyof JoinSecrets
+/** What a joiner's proof stands for. */
+export interface ProvenSecret {
+  readonly role: JoinRole
+  /** The one-time secret that was proven; absent for a role's own. Never logged. */
+  readonly once?: string
+}
 
 const PURPOSE = 'skein join 1'
 
@@ -56,14 +64,21 @@ export function isJoinProof(
   return proof.length === expected.length && timingSafeEqual(proof, expected)
 }
 
-/** The role whose secret made the joiner's `proof`; undefined when none did. Tries both always. */
-export function provenRole(
+/** What the joiner's `proof` proves; undefined when no secret made it. Tries all of them always. */
+export function provenSecret(
   proof: Uint8Array,
   secrets: JoinSecrets,
   exchange: JoinExchange,
-): JoinRole | undefined {
-  const worker = isJoinProof(proof, secrets.worker, 'joiner', exchange)
-  const manager = isJoinProof(proof, secrets.manager, 'joiner', exchange)
-  if (manager) return 'manager'
-  return worker ? 'worker' : undefined
+): ProvenSecret | undefined {
+  const candidates: readonly (ProvenSecret & { readonly secret: string })[] = [
+    { role: 'worker', secret: secrets.worker },
+    { role: 'manager', secret: secrets.manager },
+    ...secrets.once.map(({ role, secret }) => ({ role, secret, once: secret })),
+  ]
+  const [proven] = candidates.filter(({ secret }) => {
+    return isJoinProof(proof, secret, 'joiner', exchange)
+  })
+  if (proven === undefined) return undefined
+  const { role, once } = proven
+  return once === undefined ? { role } : { role, once }
 }

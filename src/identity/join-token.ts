@@ -13,6 +13,9 @@ const PREFIX = 'SWMTKN'
 const VERSION = '1'
 const BASE36 = /^[0-9a-z]+$/
 
+/** What a token admits as. */
+export type JoinRole = 'worker' | 'manager'
+
 /** The two halves of a token. */
 export interface JoinToken {
   /** `rootDigest` of the cluster to join. */

@@ -13,6 +13,8 @@ import { SwarmError } from '../base/errors.ts'
 import type { Random } from '../base/random.ts'
 import { isRecord } from './fields.ts'
 import { readKeyFile, writePrivateFile } from './key-file.ts'
+import { decodeOnceSecrets } from './once-secrets.ts'
+import type { OnceSecret } from './once-secrets.ts'
 
 /** Length of a data key. */
 export const DATA_KEY_BYTES = 32
@@ -31,6 +33,8 @@ export interface ClusterSecrets {
   /** Secrets of the two join tokens, 25 base-36 digits each. */
   readonly workerSecret: string
   readonly managerSecret: string
+  /** Secrets of one-time tokens, oldest first; at most `ONCE_TOKENS_MAX`. */
+  readonly once: readonly OnceSecret[]
 }
 
 /** A new data key. */
@@ -95,8 +99,10 @@ export function sealClusterSecrets(
 /** Reverses {@link sealClusterSecrets}. @throws STORAGE_CORRUPT */
 export function openClusterSecrets(dataKey: Uint8Array, box: Uint8Array): ClusterSecrets {
   const value: unknown = decode(openSealed(dataKey, CLUSTER_SECRETS, box))
+  const once = isRecord(value) ? decodeOnceSecrets(value['once']) : undefined
   if (
     !isRecord(value) ||
+    once === undefined ||
     !(value['rootPrivateKey'] instanceof Uint8Array) ||
     typeof value['workerSecret'] !== 'string' ||
     typeof value['managerSecret'] !== 'string'
@@ -107,6 +113,7 @@ export function openClusterSecrets(dataKey: Uint8Array, box: Uint8Array): Cluste
     rootPrivateKey: Uint8Array.from(value['rootPrivateKey']),
     workerSecret: value['workerSecret'],
     managerSecret: value['managerSecret'],
+    once,
   }
 }
 

@@ -193,7 +193,8 @@ class Joining {
       throw new SwarmError('UNAUTHENTICATED', 'manager certificate: belongs to another node')
     }
     const { secret } = this.#token
-    const proofs = [challenge.workerProof, challenge.managerProof]
+    const { workerProof, managerProof, onceProofs } = challenge
+    const proofs = [workerProof, managerProof, ...onceProofs]
     if (!proofs.some((proof) => isJoinProof(proof, secret, 'manager', context))) {
       throw new SwarmError('UNAUTHENTICATED', 'join token: the secret is wrong or was rotated')
     }

@@ -2,8 +2,7 @@
  * The join protocol's messages:
  *
  *   joiner → manager  hello      version, nonce
- *   manager → joiner  challenge  root public key, certificate, nonce, a proof for each role's
- *   secret
+ *   manager → joiner  challenge  root public key, certificate, nonce, a proof for each secret
  *   joiner → manager  proof      proof, what the joiner says of itself
  *   manager → joiner  admitted   what a member must know
  *   at any time the manager may answer `refused` and end.
@@ -13,6 +12,7 @@
  */
 import { decode, encode } from 'msgpackr'
 import { errorText, isSwarmError, SwarmError } from '../base/errors.ts'
+import { ONCE_TOKENS_MAX } from '../identity/once-secrets.ts'
 import { asFields, binary, integer, text } from './control-message.ts'
 
 /** Strangers reach this protocol and no other. */
@@ -40,6 +40,8 @@ export interface JoinChallenge {
   readonly nonce: Uint8Array
   readonly workerProof: Uint8Array
   readonly managerProof: Uint8Array
+  /** For the one-time tokens' secrets; at most `ONCE_TOKENS_MAX`. */
+  readonly onceProofs: readonly Uint8Array[]
 }
 
 /** The bytes of `message`. */
@@ -75,6 +77,7 @@ function decodeFields(fields: Readonly<Record<string, unknown>>): JoinMessage {
         nonce: binary(fields, 'nonce'),
         workerProof: binary(fields, 'workerProof'),
         managerProof: binary(fields, 'managerProof'),
+        onceProofs: onceProofs(fields['onceProofs']),
       }
     case 'proof':
       return { type: 'proof', proof: binary(fields, 'proof'), details: fields['details'] }
@@ -85,4 +88,13 @@ function decodeFields(fields: Readonly<Record<string, unknown>>): JoinMessage {
     default:
       throw new SwarmError('UNAUTHENTICATED', 'unknown type')
   }
+}
+
+/** A manager that knows of no one-time tokens sends none. */
+function onceProofs(value: unknown): readonly Uint8Array[] {
+  if (value === undefined) return []
+  if (!Array.isArray(value) || value.length > ONCE_TOKENS_MAX) {
+    throw new SwarmError('UNAUTHENTICATED', 'field onceProofs is no list, or too long')
+  }
+  return value.map((proof: unknown) => binary({ proof }, 'proof'))
 }

@@ -11,11 +11,12 @@ import type { Logger } from '../base/log.ts'
 import {
   JOIN_NONCE_BYTES,
   joinProof,
-  provenRole,
+  provenSecret,
   type JoinExchange as ProofContext,
-  type JoinRole,
   type JoinSecrets,
+  type ProvenSecret,
 } from '../identity/join-proof.ts'
+import type { JoinRole } from '../identity/join-token.ts'
 import { nodeIdOf } from '../identity/peer-id.ts'
 import { hostPortOf } from './addresses.ts'
 import { deadline } from './deadline.ts'
@@ -38,9 +39,14 @@ export interface Joiner {
   readonly peerId: string
   /** What its secret stands for. */
   readonly role: JoinRole
+  /** The one-time secret that it proved; absent when it proved the role's own. */
+  readonly once?: string
   /** What it says of itself; not checked. */
   readonly details: unknown
 }
+
+/** What came of the proofs. */
+type Proven = ProvenSecret & { readonly details: unknown }
 
 /** What joining means to the cluster. Each call may be answered differently than the one before. */
 export interface JoinAuthority {
@@ -118,10 +124,7 @@ export class JoinServer {
   }
 
   /** Both proofs. @throws UNAUTHENTICATED, FAILED_PRECONDITION, TIMED_OUT, UNAVAILABLE */
-  async #prove(
-    exchange: JoinExchange,
-    joinerPeerId: string,
-  ): Promise<{ readonly role: JoinRole; readonly details: unknown }> {
+  async #prove(exchange: JoinExchange, joinerPeerId: string): Promise<Proven> {
     using limit = deadline(this.#clock, JOIN_PROOF_TIMEOUT_MS, 'join')
     const hello = expectType(await exchange.receive(limit.signal), 'hello')
     if (hello.version !== JOIN_VERSION) {
@@ -141,11 +144,11 @@ export class JoinServer {
     }
     await exchange.send(this.#challenge(context))
     const { proof, details } = expectType(await exchange.receive(limit.signal), 'proof')
-    const role = provenRole(proof, this.#authority.secrets(), context)
-    if (role === undefined) {
+    const proven = provenSecret(proof, this.#authority.secrets(), context)
+    if (proven === undefined) {
       throw new SwarmError('UNAUTHENTICATED', 'join token: the secret is wrong or was rotated')
     }
-    return { role, details }
+    return { ...proven, details }
   }
 
   #challenge(context: ProofContext): JoinMessage {
@@ -154,21 +157,19 @@ export class JoinServer {
       throw new SwarmError('FAILED_PRECONDITION', 'join: this node is no manager; ask a manager')
     }
     const secrets = this.#authority.secrets()
+    const proofOf = (secret: string): Uint8Array => joinProof(secret, 'manager', context)
     return {
       type: 'challenge',
       rootPublicKey: this.#authority.rootPublicKey(),
       certificate,
       nonce: context.managerNonce,
-      workerProof: joinProof(secrets.worker, 'manager', context),
-      managerProof: joinProof(secrets.manager, 'manager', context),
+      workerProof: proofOf(secrets.worker),
+      managerProof: proofOf(secrets.manager),
+      onceProofs: secrets.once.map(({ secret }) => proofOf(secret)),
     }
   }
 
-  async #admit(
-    exchange: JoinExchange,
-    connection: Connection,
-    proven: { readonly role: JoinRole; readonly details: unknown },
-  ): Promise<void> {
+  async #admit(exchange: JoinExchange, connection: Connection, proven: Proven): Promise<void> {
     using limit = deadline(this.#clock, JOIN_ADMIT_TIMEOUT_MS, 'join')
     const publicKey = connection.remotePeer.publicKey?.raw
     if (publicKey === undefined) {

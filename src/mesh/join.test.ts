@@ -9,12 +9,20 @@ import { systemRandom } from '../base/random.ts'
 import { issueCertificate } from '../identity/certificate.ts'
 import { newClusterRoot, rootDigest } from '../identity/cluster-root.ts'
 import type { SigningKey } from '../identity/ed25519.ts'
+import type { JoinSecrets } from '../identity/join-proof.ts'
 import { formatJoinToken, newJoinSecret } from '../identity/join-token.ts'
 import { nodeKey } from '../identity/node-key.ts'
+import { ONCE_TOKENS_MAX, type OnceSecret } from '../identity/once-secrets.ts'
 import { hostPortOf } from './addresses.ts'
 import { startHost } from './host.ts'
 import { join } from './join-client.ts'
-import { JOIN_PROTOCOL } from './join-message.ts'
+import {
+  decodeJoin,
+  encodeJoin,
+  JOIN_MESSAGE_BYTES_MAX,
+  JOIN_PROTOCOL,
+  type JoinChallenge,
+} from './join-message.ts'
 import { type JoinAuthority, JoinServer, type Joiner } from './join-server.ts'
 import type { MeshHost } from './mesh.ts'
 import type { MuxedStream } from './muxed-stream.ts'
@@ -23,11 +31,15 @@ import { components, connectAll, connected, failure, loopbackMesh } from './test
 interface Cluster {
   readonly root: SigningKey
   readonly joiners: Joiner[]
-  secrets: { worker: string; manager: string }
+  secrets: JoinSecrets
 }
 
 function newCluster(): Cluster {
-  const secrets = { worker: newJoinSecret(systemRandom), manager: newJoinSecret(systemRandom) }
+  const secrets = {
+    worker: newJoinSecret(systemRandom),
+    manager: newJoinSecret(systemRandom),
+    once: [],
+  }
   return { root: newClusterRoot(systemRandom), joiners: [], secrets }
 }
 
@@ -134,6 +146,50 @@ test('a wrong or rotated secret is refused and nobody is admitted', async (t) =>
   t.deepEqual(cluster.joiners, [])
   await attempt(mesh, token(cluster))
   t.is(cluster.joiners.length, 1)
+})
+
+test('a one-time token is proven as such, among as many as there may be', async (t) => {
+  const cluster = newCluster()
+  await using mesh = await manager(cluster)
+  const once = Array.from({ length: ONCE_TOKENS_MAX }, (_, n): OnceSecret => {
+    return { role: n === 200 ? 'manager' : 'worker', secret: newJoinSecret(systemRandom) }
+  })
+  cluster.secrets = { ...cluster.secrets, once }
+  const secret = once[200]?.secret ?? ''
+  const seed = systemRandom.bytes(32)
+  const joined = await attempt(mesh, formatJoinToken(cluster.root.publicKey, secret), seed)
+  t.deepEqual(joined.admission, { clusterId: 'c', role: 'manager' })
+  const { nodeId, peerId } = nodeKey(seed)
+  const expected = { nodeId, peerId, role: 'manager', once: secret, details: { port: 1 } } as const
+  t.deepEqual(cluster.joiners, [expected])
+  cluster.secrets = { ...cluster.secrets, once: [] }
+  const late = await failure(
+    attempt(mesh, formatJoinToken(cluster.root.publicKey, once[0]?.secret ?? '')),
+  )
+  t.is(late.code, 'UNAUTHENTICATED')
+  t.regex(late.message, /^join token: the secret is wrong or was rotated/)
+})
+
+test('a challenge is bounded, and may come from a manager that knows no one-time tokens', (t) => {
+  const proof = systemRandom.bytes(32)
+  const { onceProofs: _, ...plain }: JoinChallenge = {
+    type: 'challenge',
+    rootPublicKey: proof,
+    certificate: systemRandom.bytes(1024),
+    nonce: proof,
+    workerProof: proof,
+    managerProof: proof,
+    onceProofs: [],
+  }
+  const challenge = (proofs: unknown) => {
+    return encodeJoin({ ...plain, onceProofs: proofs } as JoinChallenge)
+  }
+  const largest = challenge(Array.from({ length: ONCE_TOKENS_MAX }, () => proof))
+  t.true(largest.length < JOIN_MESSAGE_BYTES_MAX)
+  t.deepEqual(decodeJoin(encodeJoin(plain as JoinChallenge)), { ...plain, onceProofs: [] })
+  for (const wrong of [7, ['x'], Array.from({ length: ONCE_TOKENS_MAX + 1 }, () => proof)]) {
+    t.throws(() => decodeJoin(challenge(wrong)), { code: 'UNAUTHENTICATED' })
+  }
 })
 
 test('a token of another cluster is refused by the joiner, who names both digests', async (t) => {

@@ -145,7 +145,7 @@ test('with the join lane open, a stranger reaches the join protocol alone', asyn
   member.serveJoins({
     rootPublicKey: () => new Uint8Array(32),
     certificate: () => undefined,
-    secrets: () => ({ worker: 'w', manager: 'm' }),
+    secrets: () => ({ worker: 'w', manager: 'm', once: [] }),
     admit: () => Promise.resolve(null),
   })
   const stranger = await startHost(
@@ -172,7 +172,7 @@ test('a stranger has one join stream at a time', async (t) => {
   member.serveJoins({
     rootPublicKey: () => new Uint8Array(32),
     certificate: () => undefined,
-    secrets: () => ({ worker: 'w', manager: 'm' }),
+    secrets: () => ({ worker: 'w', manager: 'm', once: [] }),
     admit: () => Promise.resolve(null),
   })
   const stranger = await startHost(

@@ -9,7 +9,12 @@ import { flag, jsonBody, versionParameter } from '../request.ts'
 import type { ApiRequest } from '../request.ts'
 import { route } from '../router.ts'
 import type { Route } from '../router.ts'
-import { decodeClusterSpec, decodeInit, decodeJoin } from '../schemas/swarm.ts'
+import {
+  decodeClusterSpec,
+  decodeInit,
+  decodeJoin,
+  decodeJoinTokenRequest,
+} from '../schemas/swarm.ts'
 import type { InitBody } from '../schemas/swarm.ts'
 
 /**
@@ -29,6 +34,7 @@ export function swarmRoutes(components: ApiComponents): readonly Route[] {
     route('POST', '/swarm/join', (request) => join(components, request)),
     route('POST', '/swarm/leave', (request) => leave(components, request)),
     route('POST', '/swarm/update', (request) => update(components, request)),
+    route('POST', '/skein/swarm/join-tokens', (request) => onceToken(components, request)),
     route('GET', '/swarm/unlockkey', () => {
       requireManager(components)
       return json({ UnlockKey: '' })
@@ -113,4 +119,11 @@ async function update(components: ApiComponents, request: ApiRequest): Promise<R
   }
   if (rotate.worker || rotate.manager) await components.swarm.rotateJoinTokens(rotate)
   return empty()
+}
+
+/** Not Docker's: a token that admits one node. */
+async function onceToken(components: ApiComponents, request: ApiRequest): Promise<Reply> {
+  requireManager(components)
+  const { Role: role } = decodeJoinTokenRequest(await jsonBody(request))
+  return json({ Token: await components.swarm.onceToken(role) }, 201)
 }

@@ -1,4 +1,7 @@
-/** Bodies of `/swarm/*` and `/nodes/{id}/update`. Source: Docker Engine API 1.50. */
+/**
+ * Bodies of `/swarm/*` and `/nodes/{id}/update`, and of Skein's own `/skein/swarm/join-tokens`.
+ * Source: Docker Engine API 1.50.
+ */
 import { z } from 'zod'
 import type { ClusterSpec, NodeSpec } from '../../store/spec.ts'
 import { decode } from './decode.ts'
@@ -49,10 +52,14 @@ const joinBody = z.looseObject({
   Availability: availability,
 })
 
+const role = z.enum(['manager', 'worker'], { error: 'Role: must be "worker" or "manager"' })
+
+const joinTokenRequest = z.looseObject({ Role: role })
+
 const nodeSpec = z.looseObject({
   Name: z.string().exactOptional(),
   Labels: labels.exactOptional(),
-  Role: z.enum(['manager', 'worker'], { error: 'Role: must be "worker" or "manager"' }),
+  Role: role,
   Availability: z.enum(['active', 'pause', 'drain'], {
     error: 'Availability: must be "active", "pause" or "drain"',
   }),
@@ -87,6 +94,16 @@ export function decodeInit(body: unknown): InitBody {
 /** @throws INVALID_ARGUMENT */
 export function decodeJoin(body: unknown): JoinBody {
   return decode(joinBody, body)
+}
+
+/** `POST /skein/swarm/join-tokens`. */
+export interface JoinTokenRequest {
+  readonly Role: 'manager' | 'worker'
+}
+
+/** @throws INVALID_ARGUMENT */
+export function decodeJoinTokenRequest(body: unknown): JoinTokenRequest {
+  return decode(joinTokenRequest, body)
 }
 
 /** @throws INVALID_ARGUMENT */

@@ -75,6 +75,8 @@ export class LocalSwarm implements SwarmControl {
   readonly proposer = new LocalProposer(this.store, this.random)
   #status = INACTIVE
   #secrets = { worker: 1, manager: 1 }
+  /** Roles of the one-time tokens that were made. */
+  readonly onceTokens: string[] = []
 
   status(): SwarmStatus {
     return this.#status
@@ -179,6 +181,12 @@ export class LocalSwarm implements SwarmControl {
     const token = (kind: 'worker' | 'manager'): string =>
       `SWMTKN-1-${TOKEN_DIGEST}-${`${kind}${this.#secrets[kind]}`.padEnd(25, '0')}`
     return Promise.resolve({ worker: token('worker'), manager: token('manager') })
+  }
+
+  onceToken(role: 'worker' | 'manager'): Promise<string> {
+    const secret = newIdentifier(this.random)
+    this.onceTokens.push(role)
+    return Promise.resolve(`SWMTKN-1-${TOKEN_DIGEST}-${secret}`)
   }
 
   rotateJoinTokens(which: { readonly worker: boolean; readonly manager: boolean }): Promise<void> {

@@ -132,23 +132,37 @@ export const joinToken: Command = {
   flags: [
     { name: 'quiet', short: 'q', kind: 'boolean', help: 'Only display token' },
     { name: 'rotate', kind: 'boolean', help: 'Rotate join token' },
+    { name: 'once', kind: 'boolean', help: 'Make a token that admits only one node' },
   ],
   async run(context, given) {
     const [role] = given.positionals
     if (role !== 'worker' && role !== 'manager')
       throw new CommandError(`unknown role ${role ?? ''}`)
     const api = new SwarmApi(context.client)
+    if (given.flag('once') && given.flag('rotate')) {
+      throw new CommandError('--once and --rotate cannot be used together')
+    }
     if (given.flag('rotate')) await rotate(context, api, { role, quiet: given.flag('quiet') })
-    const { JoinTokens: tokens } = await api.swarm()
-    const token = role === 'worker' ? tokens.Worker : tokens.Manager
+    const token = given.flag('once') ? await onceToken(context, role) : await roleToken(api, role)
     if (given.flag('quiet')) {
       context.console.write(`${token}\n`)
       return 0
     }
     const node = await api.node(await api.nodeReference('self'))
     context.console.write(joinText(role, token, node.ManagerStatus?.Addr ?? node.Status.Addr))
+    if (given.flag('once')) context.console.write('The token admits one node.\n\n')
     return 0
   },
+}
+
+async function roleToken(api: SwarmApi, role: 'worker' | 'manager'): Promise<string> {
+  const { JoinTokens: tokens } = await api.swarm()
+  return role === 'worker' ? tokens.Worker : tokens.Manager
+}
+
+async function onceToken({ client }: CommandContext, role: string): Promise<string> {
+  const answer = await client.call('POST', '/skein/swarm/join-tokens', { body: { Role: role } })
+  return (answer as { readonly Token: string }).Token
 }
 
 async function rotate(
