@@ -66,7 +66,8 @@ export async function* readTaskLog(
   const since = query.since === undefined ? undefined : timeKey(query.since)
   const wanted = (line: LogLine): boolean => since === undefined || timeKey(line.time) >= since
   try {
-    yield* await firstLines(cursors, query.tail, wanted)
+    if (query.tail === undefined) for (const cursor of cursors) yield* filter(cursor.read(), wanted)
+    else yield* await lastLines(cursors, query.tail, wanted)
     while (query.follow === true && query.signal?.aborted !== true) {
       const finished = await components.isFinished()
       const before = lineCount(cursors)
@@ -79,12 +80,12 @@ export async function* readTaskLog(
   }
 }
 
-async function firstLines(
+async function lastLines(
   cursors: readonly LogCursor[],
-  tail: number | undefined,
+  tail: number,
   wanted: (line: LogLine) => boolean,
 ): Promise<LogLine[]> {
-  const most = Math.min(tail ?? TAIL_LINES_MAX, TAIL_LINES_MAX)
+  const most = Math.min(tail, TAIL_LINES_MAX)
   const lines: LogLine[] = []
   for (const cursor of cursors) {
     for await (const line of cursor.read()) {
@@ -173,8 +174,10 @@ class LogCursor {
     if (size < this.#position) this.#restart()
     const modified = new Date(mtimeMs).toISOString()
     const buffer = Buffer.alloc(READ_BYTES)
-    for (;;) {
-      const { bytesRead } = await this.#file.read(buffer, 0, buffer.length, this.#position)
+    // Up to the size at the beginning: a task that writes faster than its reader reads has an end, too.
+    while (this.#position < size) {
+      const length = Math.min(buffer.length, size - this.#position)
+      const { bytesRead } = await this.#file.read(buffer, 0, length, this.#position)
       if (bytesRead === 0) return
       this.#position += bytesRead
       yield* this.#lines(buffer.subarray(0, bytesRead), modified)

@@ -23,6 +23,12 @@ import type { MeshImagePeers } from './mesh-image-peers.ts'
 /** Why the userspace driver is used; the kernel drivers will change this. */
 export const BALANCER_REASON = 'the kernel drivers (IPVS, nftables) are not built yet'
 
+/**
+ * Milliseconds that other nodes' requests to tasks of this node may take to end when it stops: an
+ * upgrade breaks no short one, and a long one does not hold it up.
+ */
+const DRAIN_MS = 1_000
+
 /** What an attachment is built from. */
 export interface AttachmentComponents {
   readonly executor: Executor
@@ -86,8 +92,7 @@ export class NodeAttachment implements Attachment {
   async stop(options: { readonly purge: boolean }): Promise<void> {
     this.#logServer.close()
     await this.#network.stop()
-    await this.#balancer.close()
-    this.#dialServer.close()
+    await Promise.all([this.#balancer.close(), this.#dialServer.drain(DRAIN_MS)])
     if (options.purge) await this.agent.removeAll()
     else await this.agent.stop()
     this.#imagePeers.detach()

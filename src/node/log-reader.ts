@@ -13,6 +13,7 @@ import type { LogOptions, LogReader, LogRecord, LogTarget } from '../api/ports.t
 import { delay, wallTimeText } from '../base/clock.ts'
 import type { Clock } from '../base/clock.ts'
 import { SwarmError, errorText, isSwarmError } from '../base/errors.ts'
+import type { ErrorCode } from '../base/errors.ts'
 import type { Mesh } from '../mesh/ports.ts'
 import { FrameReader } from '../mesh/frames.ts'
 import { isTerminal } from '../store/objects.ts'
@@ -279,6 +280,9 @@ function missingLine(reason: string, wallMs: number): LogLine {
   const line = `skein: lines are missing here: ${reason}`
   return { stream: 'stderr', time: wallTimeText(wallMs), line }
 }
+
+/** The node, or the way to it, is not there now. */
+const AWAY: ReadonlySet<ErrorCode> = new Set(['UNAVAILABLE', 'TIMED_OUT', 'SHUTTING_DOWN'])
 
 /** In Docker's words where it has some. */
 function reasonText(task: Task, error: SwarmError): string {

@@ -7,6 +7,7 @@ import type { LogLine } from '../agent/task-log.ts'
 import { SwarmError } from '../base/errors.ts'
 import type { Duplex } from '../mesh/ports.ts'
 import type { StoreView } from '../store/view.ts'
+import { BatchWriter } from './batch-writer.ts'
 import { decodeQuestion, encodeLine } from './log-protocol.ts'
 import type { LogQuestion } from './log-protocol.ts'
 
@@ -63,10 +64,12 @@ export class LogServer {
     const withdrawn = new AbortController()
     void abortAtEnd(stream, withdrawn)
     const signal = AbortSignal.any([withdrawn.signal, this.#closing.signal])
+    const writer = new BatchWriter(stream)
     try {
       for await (const line of readLocalLog(this.#agent, question, signal)) {
-        await stream.write(encodeLine(line))
+        await writer.write(encodeLine(line))
       }
+      await writer.flush()
       if (this.#closing.signal.aborted) throw this.#closing.signal.reason as Error
     } finally {
       this.#served -= 1
