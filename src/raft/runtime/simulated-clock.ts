@@ -12,6 +12,9 @@ interface Pending {
   readonly callback: () => void
 }
 
+/** A condition is looked at least so often while no timer is due, simulated milliseconds. */
+const LOOK_EVERY_MS = 100
+
 /** `Clock` under the control of a test. */
 export class SimulatedClock implements Clock {
   #nowMs = 0
@@ -67,7 +70,8 @@ export class SimulatedClock implements Clock {
     await turn()
     while (!condition() && this.#nowMs < endMs) {
       const next = this.#next(endMs)
-      await this.advance(next === undefined ? endMs - this.#nowMs : next.dueMs - this.#nowMs)
+      const dueMs = Math.min(next?.dueMs ?? endMs, endMs, this.#nowMs + LOOK_EVERY_MS)
+      await this.advance(dueMs - this.#nowMs)
     }
     return condition()
   }
