@@ -286,8 +286,8 @@ const AWAY: ReadonlySet<ErrorCode> = new Set(['UNAVAILABLE', 'TIMED_OUT', 'SHUTT
 
 /** In Docker's words where it has some. */
 function reasonText(task: Task, error: SwarmError): string {
-  const away = error.code === 'UNAVAILABLE' || error.code === 'TIMED_OUT'
-  return away ? `node ${task.nodeId} is not available` : `node ${task.nodeId}: ${errorText(error)}`
+  const node = `node ${task.nodeId}`
+  return AWAY.has(error.code) ? `${node} is not available` : `${node}: ${errorText(error)}`
 }
 
 function incomplete(failures: ReadonlyMap<string, string>): SwarmError {
