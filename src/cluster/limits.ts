@@ -24,8 +24,17 @@ export const LEAVE_NOTICE_TIMEOUT_MS = 4_000
  */
 export const CONTENDED_ATTEMPTS_MAX = 128
 
-/** Pause before the leader tries a failed membership change again. */
+/**
+ * Pause before the leader tries a failed membership change again, and longest pause before it looks
+ * whether a node that waits for its promotion has caught up.
+ */
 export const ROLE_RETRY_MS = 500
+
+/** First pause before what waits is looked at again; doubles up to `ROLE_RETRY_MS`. */
+export const ROLE_RETRY_MIN_MS = 25
+
+/** Entries that a learner may lack to be promoted: on a busy leader some are always on their way. */
+export const PROMOTION_BEHIND_MAX = 100
 
 /** Longest wait for one membership change. */
 export const ROLE_CHANGE_TIMEOUT_MS = 10_000

@@ -1,27 +1,37 @@
 /**
- * Makes Raft's membership follow the nodes' desired roles; runs on the leader. A manager is a voter, a
- * worker a learner of the same group (DESIGN.md). One change at a time, each through the log, so the
- * order below is the order of events:
+ * Makes Raft's membership follow the nodes' desired roles; runs on the leader. One step at a time, each
+ * through the log; which ones, in which order, and which have to wait is `role-steps.ts`. A step that
+ * fails is held back for a while, so that a node in trouble does not keep the others waiting.
  *
- *   new node ──► learner ──► (manager: certificate, caught up) ──► voter
- *   demoted voter ──► learner          removed node ──► removed from the group
- *
- * A leader that is itself demoted or removed hands leadership over first.
- * Source: swarmkit `manager/role_manager.go` for the order; reference/raft.md bugs 18–21.
+ *   nodes changed ──► take what may be taken ──► nothing wanted: wait for the next change
+ *        ▲                                 └──► some wait or are held: look again soon ─┐
+ *        └──────────────────────────────────────────────────────────────────────────────┘
  */
-import { delay } from '../base/clock.ts'
 import type { Clock } from '../base/clock.ts'
 import { errorText, isSwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
-import type { Server } from '../raft/index.ts'
 import type { Node } from '../store/objects.ts'
-import type { Proposer } from '../store/transaction.ts'
+import type { Draft, Proposer } from '../store/transaction.ts'
 import type { StoreView } from '../store/view.ts'
-import { ROLE_CHANGE_TIMEOUT_MS, ROLE_RETRY_MS } from './limits.ts'
+import { ROLE_CHANGE_TIMEOUT_MS, ROLE_RETRY_MIN_MS, ROLE_RETRY_MS } from './limits.ts'
 import type { SwarmRaft } from './raft-face.ts'
+import { nextRoleStep, roleSteps, subjectOf } from './role-steps.ts'
+import type { Group, RoleStep } from './role-steps.ts'
+
+/** What of Raft changes membership. */
+export type RoleRaft = Pick<
+  SwarmRaft,
+  | 'configuration'
+  | 'progressOf'
+  | 'addLearner'
+  | 'addVoter'
+  | 'demoteVoter'
+  | 'removeServer'
+  | 'transferLeadership'
+>
 
 interface Components {
-  readonly raft: SwarmRaft
+  readonly raft: RoleRaft
   readonly store: StoreView
   readonly proposer: Proposer
   /** Signs a manager's certificate with the cluster's root key. */
@@ -30,41 +40,12 @@ interface Components {
   readonly log: Logger
 }
 
-/** One step towards the wanted membership. */
-export type RoleStep =
-  | { readonly type: 'certify'; readonly node: Node }
-  | { readonly type: 'addLearner'; readonly node: Node }
-  | { readonly type: 'addVoter'; readonly node: Node }
-  | { readonly type: 'demoteVoter'; readonly id: string }
-  | { readonly type: 'removeServer'; readonly id: string }
-  | { readonly type: 'transfer' }
-
-/** The next step, or undefined when membership is as wanted. Pure. */
-export function nextRoleStep(
-  nodes: readonly Node[],
-  servers: readonly Server[],
-  self: string,
-): RoleStep | undefined {
-  // Of a swarm that is just being founded nothing is written yet.
-  if (nodes.length === 0) return undefined
-  const byId = new Map(servers.map((server) => [server.id, server]))
-  const wanted = new Map(nodes.map((node) => [node.id, node]))
-  for (const node of nodes) {
-    if (node.spec.Role === 'manager' && node.certificate === undefined) {
-      return { type: 'certify', node }
-    }
-    const server = byId.get(node.id)
-    if (server === undefined) return { type: 'addLearner', node }
-    if (node.spec.Role === 'manager' && server.suffrage === 'learner') {
-      return { type: 'addVoter', node }
-    }
-    if (node.spec.Role === 'worker' && server.suffrage === 'voter') {
-      return node.id === self ? { type: 'transfer' } : { type: 'demoteVoter', id: node.id }
-    }
-  }
-  const extra = servers.find((server) => !wanted.has(server.id))
-  if (extra === undefined) return undefined
-  return extra.id === self ? { type: 'transfer' } : { type: 'removeServer', id: extra.id }
+/** A step that failed. */
+interface Hold {
+  /** Monotonic milliseconds; not tried before. */
+  readonly untilMs: number
+  /** Why, so that the same failure is logged once. */
+  readonly reason: string
 }
 
 /** Runs while this node leads. */
@@ -72,9 +53,14 @@ export class RoleReconciler {
   readonly #components: Components
   readonly #self: string
   readonly #stop = new AbortController()
+  /** Of steps that are still wanted, by {@link keyOf}. */
+  readonly #held = new Map<string, Hold>()
   #running: Promise<void> | undefined
   #wake: (() => void) | undefined
+  /** The nodes changed since they were looked at. */
   #dirty = true
+  /** Time until what waits is looked at again; grows while nothing changes. */
+  #pauseMs = ROLE_RETRY_MIN_MS
 
   constructor(components: Components, self: string) {
     this.#components = components
@@ -99,8 +85,10 @@ export class RoleReconciler {
     })
     try {
       while (!this.#stopped()) {
-        await this.#whenDirty()
-        await this.#settle()
+        this.#dirty = false
+        const { step, isPending } = this.#look()
+        if (step === undefined) await this.#rest(isPending)
+        else await this.#attempt(step)
       }
     } finally {
       undo()
@@ -113,32 +101,64 @@ export class RoleReconciler {
 
   #mark(): void {
     this.#dirty = true
+    this.#pauseMs = ROLE_RETRY_MIN_MS
     this.#wake?.()
   }
 
-  async #whenDirty(): Promise<void> {
-    if (this.#dirty || this.#stop.signal.aborted) return
+  /** The step to take, and whether there are others that wait or are held. */
+  #look(): { readonly step: RoleStep | undefined; readonly isPending: boolean } {
+    const { raft, store, clock } = this.#components
+    const nodes = store.list('nodes')
+    const group: Group = {
+      servers: raft.configuration.servers,
+      self: this.#self,
+      progressOf: (id) => raft.progressOf(id),
+    }
+    const wanted = new Set(roleSteps(nodes, group).map(keyOf))
+    for (const key of this.#held.keys()) if (!wanted.has(key)) this.#held.delete(key)
+    const nowMs = clock.monotonicMs()
+    const step = nextRoleStep(nodes, group, (one) => {
+      return (this.#held.get(keyOf(one))?.untilMs ?? nowMs) > nowMs
+    })
+    return { step, isPending: wanted.size > 0 }
+  }
+
+  /** Until the nodes change; if something is pending, only for a while. */
+  async #rest(isPending: boolean): Promise<void> {
+    if (this.#dirty || this.#stopped()) return
     const woken = Promise.withResolvers<void>()
     this.#wake = woken.resolve
+    const lookAgain = (): void => {
+      this.#pauseMs = Math.min(ROLE_RETRY_MS, 2 * this.#pauseMs)
+      woken.resolve()
+    }
+    const timer = isPending ? this.#components.clock.after(this.#pauseMs, lookAgain) : undefined
     await woken.promise
+    timer?.cancel()
     this.#wake = undefined
   }
 
-  async #settle(): Promise<void> {
-    this.#dirty = false
-    const { raft, store, clock, log } = this.#components
-    while (!this.#stopped()) {
-      const step = nextRoleStep(store.list('nodes'), raft.configuration.servers, this.#self)
-      if (step === undefined) return
-      try {
-        await this.#take(step)
-      } catch (error) {
-        if (this.#stopped()) return
-        if (!isSwarmError(error)) throw error
-        log.warn({ step: step.type, err: errorText(error) }, 'membership change failed, will retry')
-        await delay(clock, ROLE_RETRY_MS, this.#stop.signal).catch(() => {})
-      }
+  async #attempt(step: RoleStep): Promise<void> {
+    try {
+      await this.#take(step)
+      this.#held.delete(keyOf(step))
+      this.#pauseMs = ROLE_RETRY_MIN_MS
+    } catch (error) {
+      if (this.#stopped()) return
+      if (!isSwarmError(error)) throw error
+      // Somebody else wrote the node's record: its next version is here already.
+      if (!isSwarmError(error, 'OUT_OF_SEQUENCE')) this.#hold(step, errorText(error))
     }
+  }
+
+  #hold(step: RoleStep, reason: string): void {
+    const { clock, log } = this.#components
+    const key = keyOf(step)
+    if (this.#held.get(key)?.reason !== reason) {
+      const fields = { step: step.type, node: subjectOf(step), err: reason }
+      log.warn(fields, 'membership change failed, will retry')
+    }
+    this.#held.set(key, { untilMs: clock.monotonicMs() + ROLE_RETRY_MS, reason })
   }
 
   async #take(step: RoleStep): Promise<void> {
@@ -146,7 +166,8 @@ export class RoleReconciler {
     const options = { signal: this.#stop.signal, timeoutMs: ROLE_CHANGE_TIMEOUT_MS }
     switch (step.type) {
       case 'certify':
-        await this.#certify(step.node)
+      case 'uncertify':
+        await this.#writeCertificate(step)
         return
       case 'addLearner':
         await raft.addLearner(step.node.id, step.node.peerId, options)
@@ -166,16 +187,22 @@ export class RoleReconciler {
       default:
         step satisfies never
     }
-    log.info(
-      { step: step.type, node: 'node' in step ? step.node.id : undefined },
-      'membership changed',
-    )
+    log.info({ step: step.type, node: subjectOf(step) }, 'membership changed')
   }
 
-  async #certify(node: Node): Promise<void> {
+  async #writeCertificate(step: {
+    readonly type: 'certify' | 'uncertify'
+    readonly node: Node
+  }): Promise<void> {
     const { certify, proposer } = this.#components
-    const object = { ...node, certificate: certify(node.peerId) }
-    const action = { type: 'update', table: 'nodes', object, version: node.meta.version } as const
+    const { meta, certificate: _old, ...bare } = step.node
+    const object: Draft<Node> =
+      step.type === 'certify' ? { ...bare, certificate: certify(bare.peerId) } : bare
+    const action = { type: 'update', table: 'nodes', object, version: meta.version } as const
     await proposer.propose([action], { signal: this.#stop.signal })
   }
+}
+
+function keyOf(step: RoleStep): string {
+  return `${step.type} ${subjectOf(step) ?? ''}`
 }
