@@ -3,8 +3,8 @@
  *
  *   lock ─► log ─► executor probe ─► images ─► swarm (mesh, raft, agent, network) ─► API
  *
- * Stopped in reverse by SIGTERM or SIGINT; a second signal ends the process at once. Containers outlive
- * all of it. The only place that names the system's clock and random numbers.
+ * Stopped in reverse by SIGTERM or SIGINT; a second signal ends the process at once. Containers
+ * outlive all of it. The only place that names the system's clock and random numbers.
  */
 import { join } from 'node:path'
 import { pino } from 'pino'

@@ -174,7 +174,8 @@ class LogCursor {
     if (size < this.#position) this.#restart()
     const modified = new Date(mtimeMs).toISOString()
     const buffer = Buffer.alloc(READ_BYTES)
-    // Up to the size at the beginning: a task that writes faster than its reader reads has an end, too.
+    // Up to the size at the beginning: a task that writes faster than its reader reads has an end,
+    // too.
     while (this.#position < size) {
       const length = Math.min(buffer.length, size - this.#position)
       const { bytesRead } = await this.#file.read(buffer, 0, length, this.#position)

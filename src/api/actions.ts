@@ -1,7 +1,8 @@
 /**
- * From what a client asks to the actions of one transaction: what is special to the API stands here (ids
- * that derive from the request id, names and images as texts), the rest is `control/commands.ts`. What
- * could change meanwhile (names, versions) is checked again when the transaction applies.
+ * From what a client asks to the actions of one transaction: what is special to the API stands here
+ * (ids that derive from the request id, names and images as texts), the rest is
+ * `control/commands.ts`. What could change meanwhile (names, versions) is checked again when the
+ * transaction applies.
  */
 import { createHash } from 'node:crypto'
 import { SwarmError } from '../base/errors.ts'
@@ -18,8 +19,8 @@ const SERVICE_NAME = /^[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*$/
 const SERVICE_NAME_MAX = 63
 
 /**
- * The service that `requestId` creates. The same request again means the same service: it is proposed
- * again under its request id and has its first result.
+ * The service that `requestId` creates. The same request again means the same service: it is
+ * proposed again under its request id and has its first result.
  * @throws INVALID_ARGUMENT, ALREADY_EXISTS, UNIMPLEMENTED
  */
 export function createServiceActions(

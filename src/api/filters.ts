@@ -1,7 +1,7 @@
 /**
  * Docker's `filters` query parameter in both encodings: `{"role":{"manager":true}}` and the older
- * `{"role":["manager"]}`. Values of one key are alternatives; keys are conditions that all must hold.
- * Source: Docker Engine API, `filters`; recorded requests 230, 257, 613, 614.
+ * `{"role":["manager"]}`. Values of one key are alternatives; keys are conditions that all must
+ * hold. Source: Docker Engine API, `filters`; recorded requests 230, 257, 613, 614.
  */
 import { SwarmError } from '../base/errors.ts'
 
@@ -16,7 +16,9 @@ export class Filters {
     this.#values = values
   }
 
-  /** @throws INVALID_ARGUMENT for malformed JSON and for a key outside `accepted`, in Docker's words */
+  /**
+   * @throws INVALID_ARGUMENT for malformed JSON and for a key outside `accepted`, in Docker's words
+   */
   static parse(query: URLSearchParams, accepted: readonly string[]): Filters {
     const text = query.get('filters') ?? ''
     const values = text === '' ? new Map<string, string[]>() : parseText(text)

@@ -1,8 +1,9 @@
 /**
- * Pins a service's image to the digest that its tag means now, so that all replicas run the same bytes
- * wherever and whenever they start. The docker CLI does this itself (it asks `/distribution`); what
- * arrives unpinned is pinned here. An image that nobody has yet is no refusal: its tasks wait for it.
- * Source: moby `daemon/cluster/services.go`; recorded exchanges 250, 253.
+ * Pins a service's image to the digest that its tag means now, so that all replicas run the same
+ * bytes wherever and whenever they start. The docker CLI does this itself (it asks
+ * `/distribution`); what arrives unpinned is pinned here. An image that nobody has yet is no
+ * refusal: its tasks wait for it. Source: moby `daemon/cluster/services.go`; recorded exchanges
+ * 250, 253.
  */
 import { SwarmError, errorText, isSwarmError } from '../base/errors.ts'
 import type { Images } from '../image/ports.ts'
@@ -51,7 +52,9 @@ export async function pinImage(
   return { spec: pinned, warnings: [] }
 }
 
-/** Asks the swarm for a reference, for a bounded time. Undefined: nobody who can be reached has it. */
+/**
+ * Asks the swarm for a reference, for a bounded time. Undefined: nobody who can be reached has it.
+ */
 export async function resolveImage(
   components: ApiComponents,
   reference: string,

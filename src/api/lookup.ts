@@ -1,6 +1,6 @@
 /**
- * Finds objects by what people type: the whole id, then the name, then a unique beginning of the id, in
- * Docker's order and with Docker's refusals (recorded answers 240, 241, 272).
+ * Finds objects by what people type: the whole id, then the name, then a unique beginning of the
+ * id, in Docker's order and with Docker's refusals (recorded answers 240, 241, 272).
  */
 import { at } from '../base/assert.ts'
 import { SwarmError } from '../base/errors.ts'

@@ -1,6 +1,6 @@
 /**
- * What the API needs of the node beyond store and images: swarm membership, and facts about the node.
- * Implemented by `cluster/` and `node.ts`.
+ * What the API needs of the node beyond store and images: swarm membership, and facts about the
+ * node. Implemented by `cluster/` and `node.ts`.
  */
 import type { Clock } from '../base/clock.ts'
 import type { SwarmError } from '../base/errors.ts'
@@ -54,7 +54,10 @@ export interface SwarmControl {
   status(): SwarmStatus
   /** @returns this node's id. @throws ALREADY_SWARM_MEMBER, INVALID_ARGUMENT */
   init(request: InitRequest): Promise<string>
-  /** Resolves when this node is a member and its replica has its own record. @throws UNAUTHENTICATED, UNAVAILABLE … */
+  /**
+   * Resolves when this node is a member and its replica has its own record. @throws
+   * UNAUTHENTICATED, UNAVAILABLE …
+   */
   join(request: JoinRequest): Promise<void>
   /** @throws FAILED_PRECONDITION for a manager without `force`, NOT_SWARM_MEMBER */
   leave(options: { readonly force: boolean }): Promise<void>

@@ -1,6 +1,7 @@
 /**
- * Exchanges recorded between the docker CLI and Docker Engine 20.10, replayed against this server: the
- * same status, the same content type, and every member that Docker answers with, of the same type.
+ * Exchanges recorded between the docker CLI and Docker Engine 20.10, replayed against this server:
+ * the same status, the same content type, and every member that Docker answers with, of the same
+ * type.
  */
 import { readFileSync } from 'node:fs'
 import test from 'ava'

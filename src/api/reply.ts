@@ -1,6 +1,6 @@
 /**
- * What a handler answers, as a value; `server.ts` alone writes to the socket. The docker CLI compares
- * the content type of an error with exactly `application/json`, so nothing is added to it.
+ * What a handler answers, as a value; `server.ts` alone writes to the socket. The docker CLI
+ * compares the content type of an error with exactly `application/json`, so nothing is added to it.
  */
 import { errorAnswer } from './status.ts'
 
@@ -15,7 +15,9 @@ export type Reply =
       readonly headers?: Readonly<Record<string, string>>
     }
   | {
-      /** Headers go at once, chunks as they come; ends when the client goes or the iterable ends. */
+      /**
+       * Headers go at once, chunks as they come; ends when the client goes or the iterable ends.
+       */
       readonly type: 'stream'
       readonly status: number
       readonly contentType: string

@@ -1,11 +1,13 @@
 /**
- * One request as handlers see it: path parameters, query, body and a signal that aborts when the client
- * goes away or the server closes. Bodies are bounded; JSON `null` means "absent", as in Go.
+ * One request as handlers see it: path parameters, query, body and a signal that aborts when the
+ * client goes away or the server closes. Bodies are bounded; JSON `null` means "absent", as in Go.
  */
 import type { Readable } from 'node:stream'
 import { SwarmError } from '../base/errors.ts'
 
-/** Most bytes of a JSON body: 4 MiB; more is INVALID_ARGUMENT. A transaction takes 1.5 MiB at most. */
+/**
+ * Most bytes of a JSON body: 4 MiB; more is INVALID_ARGUMENT. A transaction takes 1.5 MiB at most.
+ */
 export const JSON_BODY_BYTES_MAX = 4 * 1024 * 1024
 
 /** What a handler is given. */

@@ -1,10 +1,10 @@
 /**
- * The API server: Docker's Engine API over HTTP/1.1 on a unix socket. This file owns the socket, turns
- * requests into handler calls and replies into bytes; what is answered stands in `handlers/`.
+ * The API server: Docker's Engine API over HTTP/1.1 on a unix socket. This file owns the socket,
+ * turns requests into handler calls and replies into bytes; what is answered stands in `handlers/`.
  *
  * Invariants: a socket path is taken over only when nobody answers on it; every reply has Docker's
- * headers; a client that goes away aborts its request; `close` ends open streams, lets running requests
- * finish for `CLOSE_GRACE_MS`, and leaves no handle and no socket file.
+ * headers; a client that goes away aborts its request; `close` ends open streams, lets running
+ * requests finish for `CLOSE_GRACE_MS`, and leaves no handle and no socket file.
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { AssertionError } from '../base/assert.ts'
@@ -21,20 +21,22 @@ import { API_VERSION_MAX, splitVersion } from './version.ts'
 import { writeReply } from './write-reply.ts'
 
 /**
- * Not imported: an `import` evaluates every export of the module, and `node:http` has some that load a
- * whole WebSocket client, 17 MB that nothing here uses.
+ * Not imported: an `import` evaluates every export of the module, and `node:http` has some that
+ * load a whole WebSocket client, 17 MB that nothing here uses.
  */
 const { createServer } = process.getBuiltinModule('node:http')
 
 /** How long `close` waits for running requests, in milliseconds; then their connections are cut. */
 const CLOSE_GRACE_MS = 3000
 
-/** Header by which a client names its intent, so that its own retry of a write takes effect once. */
+/**
+ * Header by which a client names its intent, so that its own retry of a write takes effect once.
+ */
 const REQUEST_ID_HEADER = 'skein-request-id'
 
 /**
- * An upload may take as long as it takes; clients keep connections between their polls; filters that
- * name many objects make long paths (the limit is in bytes).
+ * An upload may take as long as it takes; clients keep connections between their polls; filters
+ * that name many objects make long paths (the limit is in bytes).
  */
 const HTTP_OPTIONS = {
   requestTimeout: 0,

@@ -1,7 +1,7 @@
 /**
- * The one table from error codes to HTTP status. Docker's choices where it has one (its not-a-manager,
- * already-a-member and locked answers are 503), a better one where Docker's is a plain 500: a stale
- * version is 409, a missing leader 503.
+ * The one table from error codes to HTTP status. Docker's choices where it has one (its
+ * not-a-manager, already-a-member and locked answers are 503), a better one where Docker's is a
+ * plain 500: a stale version is 409, a missing leader 503.
  * Source: moby `daemon/cluster/errors.go`, recorded answers 003, 208, 223, 282, 605-619.
  */
 import { isSwarmError, errorText } from '../base/errors.ts'

@@ -1,6 +1,6 @@
 /**
- * API versions: Skein speaks Docker's 1.24 to 1.50 under one set of handlers. A path without a version
- * means the newest. Source: Docker Engine API, "Versioning"; recorded answers 601-603.
+ * API versions: Skein speaks Docker's 1.24 to 1.50 under one set of handlers. A path without a
+ * version means the newest. Source: Docker Engine API, "Versioning"; recorded answers 601-603.
  */
 import { SwarmError } from '../base/errors.ts'
 

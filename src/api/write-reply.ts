@@ -1,6 +1,6 @@
 /**
- * Puts a reply on the wire. A stream's headers are sent before its first chunk (clients wait for them),
- * chunks wait for the client to read, and a client that is gone ends the stream's source.
+ * Puts a reply on the wire. A stream's headers are sent before its first chunk (clients wait for
+ * them), chunks wait for the client to read, and a client that is gone ends the stream's source.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Readable } from 'node:stream'
@@ -52,7 +52,10 @@ function writeBody(target: ReplyTarget, status: number, text: string, contentTyp
   endReply(target, text)
 }
 
-/** Ends the reply; a request body that nobody read is discarded, so that the connection stays usable. */
+/**
+ * Ends the reply; a request body that nobody read is discarded, so that the connection stays
+ * usable.
+ */
 function endReply({ message, response }: ReplyTarget, text?: string): void {
   if (!message.complete) message.resume()
   if (text === undefined) response.end()

@@ -1,10 +1,13 @@
 /**
- * Operating errors: everything that can go wrong without a bug. Callers compare `code`, never texts.
- * A message begins with its subject (`service "web": name is taken`). One table maps codes to HTTP
- * status and exit code, at the edge (`src/api/status.ts`).
+ * Operating errors: everything that can go wrong without a bug. Callers compare `code`, never
+ * texts. A message begins with its subject (`service "web": name is taken`). One table maps codes
+ * to HTTP status and exit code, at the edge (`src/api/status.ts`).
  */
 
-/** Each code: when it happens, and what the caller does. A new one only where a caller reacts differently. */
+/**
+ * Each code: when it happens, and what the caller does. A new one only where a caller reacts
+ * differently.
+ */
 export const ERROR_CODES = {
   INVALID_ARGUMENT: 'the input is malformed or out of range; correct it',
   NOT_FOUND: 'the named object does not exist; check the name',

@@ -1,6 +1,7 @@
 /**
- * `GET /info`. The docker CLI takes from it whether this node is a manager (`Swarm.ControlAvailable`),
- * which node it is (`Swarm.NodeID`), and prints the rest. Source: recorded answers 001, 201, 222, 459.
+ * `GET /info`. The docker CLI takes from it whether this node is a manager
+ * (`Swarm.ControlAvailable`), which node it is (`Swarm.NodeID`), and prints the rest. Source:
+ * recorded answers 001, 201, 222, 459.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { release } from 'node:os'

@@ -1,6 +1,6 @@
 /**
- * Networks: Skein has one, on which every task is; clients know it by Docker's name `ingress`. Its id
- * is the cluster's, so that it is the same on every node and after every start.
+ * Networks: Skein has one, on which every task is; clients know it by Docker's name `ingress`. Its
+ * id is the cluster's, so that it is the same on every node and after every start.
  */
 import type { Cluster } from '../../store/objects.ts'
 

@@ -1,4 +1,6 @@
-/** A node as Docker's API shows it. Source: swarmkit `api/objects.proto`; recorded answers 210, 225. */
+/**
+ * A node as Docker's API shows it. Source: swarmkit `api/objects.proto`; recorded answers 210, 225.
+ */
 import { createPublicKey } from 'node:crypto'
 import type { Cluster, Node, NodeDescription } from '../../store/objects.ts'
 import type { SwarmControl } from '../ports.ts'

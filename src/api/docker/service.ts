@@ -1,4 +1,6 @@
-/** Services and their endpoints as Docker's API shows them. Source: recorded answers 254-258, 356. */
+/**
+ * Services and their endpoints as Docker's API shows them. Source: recorded answers 254-258, 356.
+ */
 import type { ServiceCounts } from '../../control/commands.ts'
 import type { AllocatedPort, Service } from '../../store/objects.ts'
 import type { ServiceSpec, UpdateConfig } from '../../store/spec.ts'

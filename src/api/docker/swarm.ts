@@ -33,7 +33,9 @@ export function swarmJson(
   }
 }
 
-/** The spec with what Docker fills in: absent members, and the zeros that its client sends for them. */
+/**
+ * The spec with what Docker fills in: absent members, and the zeros that its client sends for them.
+ */
 export function withDefaults(spec: Partial<ClusterSpec>): ClusterSpec {
   return {
     ...spec,

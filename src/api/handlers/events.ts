@@ -1,6 +1,6 @@
 /**
- * `GET /events`: an open stream of what changes in the swarm, from now on (there is no history: `since`
- * gives nothing older). A reader that is too slow is cut off rather than kept in memory.
+ * `GET /events`: an open stream of what changes in the swarm, from now on (there is no history:
+ * `since` gives nothing older). A reader that is too slow is cut off rather than kept in memory.
  */
 import { SwarmError } from '../../base/errors.ts'
 import { changeEvent } from '../docker/event.ts'

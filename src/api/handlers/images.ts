@@ -1,4 +1,6 @@
-/** `/images*` and `/distribution/*`: what this node has, and what the swarm knows of a reference. */
+/**
+ * `/images*` and `/distribution/*`: what this node has, and what the swarm knows of a reference.
+ */
 import { SwarmError, isSwarmError } from '../../base/errors.ts'
 import { isTerminal } from '../../store/objects.ts'
 import { imageInspectJson, imageJson, repositoryOf } from '../docker/image.ts'
@@ -57,7 +59,9 @@ function likeTag(tag: string, pattern: string): boolean {
   return expression.test(tag) || expression.test(repositoryOf(tag))
 }
 
-/** The first line is awaited before the status is sent, so that a bad archive is a 400, not a 200. */
+/**
+ * The first line is awaited before the status is sent, so that a bad archive is a 400, not a 200.
+ */
 async function load(components: ApiComponents, request: ApiRequest): Promise<Reply> {
   const tar = request.body as AsyncIterable<Uint8Array>
   const lines = components.images.load(tar, { signal: request.signal })

@@ -1,6 +1,6 @@
 /**
- * Logs of services and tasks in Docker's framing: an 8-byte header (stream, three zeros, length) before
- * each record; with a terminal, the bytes alone. The details stand after the timestamp.
+ * Logs of services and tasks in Docker's framing: an 8-byte header (stream, three zeros, length)
+ * before each record; with a terminal, the bytes alone. The details stand after the timestamp.
  * Source: Docker Engine API, "Stream format"; recorded exchanges 267-269, 276.
  */
 import { SwarmError, errorText, isSwarmError } from '../../base/errors.ts'

@@ -1,6 +1,6 @@
 /**
- * The little of networks, secrets and configs that clients ask in passing: Skein has the one network
- * `ingress`, and no secrets or configs yet.
+ * The little of networks, secrets and configs that clients ask in passing: Skein has the one
+ * network `ingress`, and no secrets or configs yet.
  */
 import { SwarmError } from '../../base/errors.ts'
 import { INGRESS_NAME, ingressJson } from '../docker/network.ts'

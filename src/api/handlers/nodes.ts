@@ -1,4 +1,6 @@
-/** `/nodes*`. Roles and availability are changed by writing the node's spec; `cluster/` acts on it. */
+/**
+ * `/nodes*`. Roles and availability are changed by writing the node's spec; `cluster/` acts on it.
+ */
 import type { Node } from '../../store/objects.ts'
 import { removeNode, updateNode } from '../../control/commands.ts'
 import { nodeJson } from '../docker/node.ts'

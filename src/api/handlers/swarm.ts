@@ -18,8 +18,8 @@ import {
 import type { InitBody } from '../schemas/swarm.ts'
 
 /**
- * What the docker CLI sends when the user named no listen address. It cannot leave the member out, so
- * this text means "the daemon's own".
+ * What the docker CLI sends when the user named no listen address. It cannot leave the member out,
+ * so this text means "the daemon's own".
  */
 const DOCKER_LISTEN_DEFAULT = '0.0.0.0:2377'
 

@@ -1,6 +1,6 @@
 /**
- * What Docker's API has and Skein has not: answered with 501 and a text that says so, so that nobody
- * takes it for a mistyped path (404 `page not found`).
+ * What Docker's API has and Skein has not: answered with 501 and a text that says so, so that
+ * nobody takes it for a mistyped path (404 `page not found`).
  */
 import { SwarmError } from '../../base/errors.ts'
 import { json } from '../reply.ts'
@@ -16,8 +16,8 @@ const AREAS =
   'services session system volumes'
 
 /**
- * Kinds of objects of which Skein has none. `docker inspect` without a type tries one kind after the
- * other for as long as the answer is "not found".
+ * Kinds of objects of which Skein has none. `docker inspect` without a type tries one kind after
+ * the other for as long as the answer is "not found".
  */
 const ABSENT_KINDS: readonly (readonly [pattern: string, text: (name: string) => string])[] = [
   ['/containers/{name}/json', (name) => `No such container: ${name}`],

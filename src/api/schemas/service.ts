@@ -1,6 +1,6 @@
 /**
- * The shape of a service spec as clients send it. Types only: what a name, a port or a constraint may
- * be is checked by the command (`control/`). Members that Skein does not know pass through.
+ * The shape of a service spec as clients send it. Types only: what a name, a port or a constraint
+ * may be is checked by the command (`control/`). Members that Skein does not know pass through.
  * Source: Docker Engine API 1.50, `ServiceSpec`.
  */
 import { z } from 'zod'
@@ -140,7 +140,9 @@ export function decodeServiceSpec(body: unknown): ServiceSpec {
   return { ...spec, Mode: explicitMode(spec.Mode) }
 }
 
-/** No mode, and no count of replicas, mean one replica: clients refuse to show a spec without it. */
+/**
+ * No mode, and no count of replicas, mean one replica: clients refuse to show a spec without it.
+ */
 function explicitMode(mode: ServiceSpec['Mode']): NonNullable<ServiceSpec['Mode']> {
   if (mode === undefined || Object.keys(mode).length === 0) return { Replicated: { Replicas: 1 } }
   if (mode.Replicated === undefined) return mode

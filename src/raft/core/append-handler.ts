@@ -1,6 +1,7 @@
 /**
  * The follower's side of replication: appends, heartbeats, snapshots from the leader of its term.
- * Source: Raft §5.3, §7; etcd-io/raft `raft.go` (`handleAppendEntries`, `restore`), in its semantics.
+ * Source: Raft §5.3, §7; etcd-io/raft `raft.go` (`handleAppendEntries`, `restore`), in its
+ * semantics.
  */
 import { restoreTracker } from './conf-changer.ts'
 import { NO_PEER, type Snapshot } from './entry.ts'
@@ -76,9 +77,9 @@ function onSnapshot(raft: Raft, message: SnapshotRequest): void {
 }
 
 /**
- * Replaces log and configuration by the snapshot. Returns false when it brings nothing: it is behind
- * the commit index, or the log holds its last entry already (then only the commit index moves). A log
- * with another term at that index is dropped as a whole (reference/raft.md bug 14).
+ * Replaces log and configuration by the snapshot. Returns false when it brings nothing: it is
+ * behind the commit index, or the log holds its last entry already (then only the commit index
+ * moves). A log with another term at that index is dropped as a whole (reference/raft.md bug 14).
  */
 function restore(raft: Raft, snapshot: Snapshot): boolean {
   const { index, term, conf } = snapshot.metadata

@@ -1,4 +1,7 @@
-/** What the core does when the state machine has applied entries. Source: etcd-io/raft `raft.go` (`appliedTo`). */
+/**
+ * What the core does when the state machine has applied entries. Source: etcd-io/raft `raft.go`
+ * (`appliedTo`).
+ */
 import type { Entry, Index, Snapshot } from './entry.ts'
 import { propose } from './leader.ts'
 import type { Raft } from './raft.ts'
@@ -23,8 +26,9 @@ export function onSnapshotApplied(raft: Raft, snapshot: Snapshot): void {
 }
 
 /**
- * A leader leaves a joint configuration by itself where that was asked for. The proposal can be dropped
- * while a transfer runs; then either the new leader does it, or this one when the transfer is given up.
+ * A leader leaves a joint configuration by itself where that was asked for. The proposal can be
+ * dropped while a transfer runs; then either the new leader does it, or this one when the transfer
+ * is given up.
  */
 export function maybeLeaveJoint(raft: Raft): void {
   const { leader, tracker, log } = raft

@@ -1,4 +1,7 @@
-/** What a candidate and a pre-candidate do with each message. Source: Raft §5.2; etcd-io/raft `raft.go`. */
+/**
+ * What a candidate and a pre-candidate do with each message. Source: Raft §5.2; etcd-io/raft
+ * `raft.go`.
+ */
 import { onLeaderMessage } from './append-handler.ts'
 import { onVoteResponse } from './elections.ts'
 import { isOneOf, type Message } from './message.ts'

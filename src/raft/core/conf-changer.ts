@@ -1,10 +1,10 @@
 /**
- * Computes the next membership from the present one and a list of changes. Pure: the tracker given is
- * never touched, and a change that would be unsafe yields a reason instead of a tracker.
+ * Computes the next membership from the present one and a list of changes. Pure: the tracker given
+ * is never touched, and a change that would be unsafe yields a reason instead of a tracker.
  *
- * Invariants of every result: no voter is a learner; a member of `learnersNext` is an outgoing voter
- * and no learner; only a joint configuration has `learnersNext` or `autoLeave`; there is a voter.
- * Source: etcd-io/raft `confchange/confchange.go`, `confchange/restore.go`; Ongaro §4.3.
+ * Invariants of every result: no voter is a learner; a member of `learnersNext` is an outgoing
+ * voter and no learner; only a joint configuration has `learnersNext` or `autoLeave`; there is a
+ * voter. Source: etcd-io/raft `confchange/confchange.go`, `confchange/restore.go`; Ongaro §4.3.
  */
 import { assert } from '../../base/assert.ts'
 import type { ConfChange, ConfChangeSingle, ConfState, Index, PeerId } from './entry.ts'

@@ -1,7 +1,8 @@
 /**
- * Configuration changes: which ones a leader lets into its log, and what happens when one is applied.
- * A change is in force from its application on, not from its append (reference/raft.md §2.3).
- * Source: etcd-io/raft `raft.go` (`stepLeader` MsgProp, `applyConfChange`, `switchToConfig`).
+ * Configuration changes: which ones a leader lets into its log, and what happens when one is
+ * applied. A change is in force from its application on, not from its append (reference/raft.md
+ * §2.3). Source: etcd-io/raft `raft.go` (`stepLeader` MsgProp, `applyConfChange`,
+ * `switchToConfig`).
  */
 import { assert } from '../../base/assert.ts'
 import { isSwarmError } from '../../base/errors.ts'

@@ -31,8 +31,8 @@ export interface CoreOptions {
   /** Default `safe`; `lease` needs `checkQuorum`. */
   readonly readOnly?: ReadOnlyMode
   /**
-   * Ticks for which a confirmed round of heartbeats lets a leader answer reads alone, from its sending.
-   * At most, and by default, `electionTicks - 2`: a tick may have begun on either side.
+   * Ticks for which a confirmed round of heartbeats lets a leader answer reads alone, from its
+   * sending. At most, and by default, `electionTicks - 2`: a tick may have begun on either side.
    */
   readonly leaseTicks?: number
   /** Entry bytes in one append message; one entry always goes. 0: one entry each. */
@@ -47,14 +47,17 @@ export interface CoreOptions {
   readonly maxInflightBytes?: number
   /** A follower drops proposals instead of forwarding them to the leader. */
   readonly disableProposalForwarding?: boolean
-  /** Appends configuration changes that would be refused. For applications that check themselves. */
+  /**
+   * Appends configuration changes that would be refused. For applications that check themselves.
+   */
   readonly disableConfChangeValidation?: boolean
   /** A leader that is removed or demoted steps down when the change is applied. */
   readonly stepDownOnRemoval?: boolean
   /**
    * Beyond etcd: members learn of committed configuration changes from votes, and one that may not
-   * campaign and hears no leader tells the voters of them. Without it a group can be stuck for ever when
-   * its leader demotes or removes itself and is gone before the others know that this is committed.
+   * campaign and hears no leader tells the voters of them. Without it a group can be stuck for ever
+   * when its leader demotes or removes itself and is gone before the others know that this is
+   * committed.
    */
   readonly informVoters?: boolean
   /** Size of an entry against the byte limits. Default: the length of its data. */

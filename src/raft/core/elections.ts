@@ -1,6 +1,6 @@
 /**
- * Elections: campaigning, voting, counting. Source: Raft §5.2, §5.4.1; Ongaro §9.6 (pre-vote), §4.2.3
- * (leader stickiness); etcd-io/raft `raft.go` (`hup`, `campaign`, `poll`), in its semantics.
+ * Elections: campaigning, voting, counting. Source: Raft §5.2, §5.4.1; Ongaro §9.6 (pre-vote),
+ * §4.2.3 (leader stickiness); etcd-io/raft `raft.go` (`hup`, `campaign`, `poll`), in its semantics.
  */
 import { NO_PEER, type EntryId } from './entry.ts'
 import type { VoteRequest, VoteResponse } from './message.ts'
@@ -17,7 +17,8 @@ export function ownKind(raft: Raft): CampaignKind {
 
 /**
  * Starts a campaign, unless this member leads, may not lead, or has yet to apply a committed
- * configuration change: it would count votes in a configuration that is no longer the latest (bug 20).
+ * configuration change: it would count votes in a configuration that is no longer the latest (bug
+ * 20).
  */
 export function hup(raft: Raft, kind: CampaignKind): void {
   const reason = refusal(raft)
@@ -73,8 +74,8 @@ export function refuseOldPreVote(raft: Raft, request: VoteRequest): void {
 }
 
 /**
- * Votes. A learner votes too: the candidate knows a configuration in which it is a voter (bug 7), and
- * who asks again is answered again (bug 6).
+ * Votes. A learner votes too: the candidate knows a configuration in which it is a voter (bug 7),
+ * and who asks again is answered again (bug 6).
  */
 export function onVoteRequest(raft: Raft, request: VoteRequest): void {
   const { type, from, term, index, logTerm } = request
@@ -117,11 +118,12 @@ export function onVoteResponse(raft: Raft, { type, from, reject }: VoteResponse)
 }
 
 /**
- * Learns what is committed from a vote request or its answer, if that changes the configuration. Since
- * a configuration is in force only once applied, a leader may demote or remove itself, and stop, before
- * the others know that this is committed; they would need its vote, which their shorter logs do not
- * get (found by `chaos-run.ts`; etcd-io/etcd#12359; raft-rs `maybe_commit_by_vote`). What is committed
- * is so for ever, in whatever term it is told. A campaign in the old configuration ends.
+ * Learns what is committed from a vote request or its answer, if that changes the configuration.
+ * Since a configuration is in force only once applied, a leader may demote or remove itself, and
+ * stop, before the others know that this is committed; they would need its vote, which their
+ * shorter logs do not get (found by `chaos-run.ts`; etcd-io/etcd#12359; raft-rs
+ * `maybe_commit_by_vote`). What is committed is so for ever, in whatever term it is told. A
+ * campaign in the old configuration ends.
  */
 export function learnCommit(raft: Raft, known: EntryId | undefined): void {
   const { log, options } = raft
@@ -133,8 +135,8 @@ export function learnCommit(raft: Raft, known: EntryId | undefined): void {
 }
 
 /**
- * A member that may not campaign and hears no leader asks for pre-votes that it has no use for, so that
- * voters learn what it knows: perhaps that they are the voters now.
+ * A member that may not campaign and hears no leader asks for pre-votes that it has no use for, so
+ * that voters learn what it knows: perhaps that they are the voters now.
  */
 export function informVoters(raft: Raft): void {
   const last = raft.log.last

@@ -54,7 +54,10 @@ export interface SnapshotMetadata {
   readonly conf: ConfState
 }
 
-/** A snapshot as the core sees it. `data` is used by tests and the script harness; the runtime streams. */
+/**
+ * A snapshot as the core sees it. `data` is used by tests and the script harness; the runtime
+ * streams.
+ */
 export interface Snapshot {
   readonly metadata: SnapshotMetadata
   readonly data?: Uint8Array

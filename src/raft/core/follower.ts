@@ -69,7 +69,10 @@ function forwardProposal(raft: Raft, message: Proposal): StepResult {
   return 'ok'
 }
 
-/** Only this member's own reads: one that another follower sent here by mistake is asked again there. */
+/**
+ * Only this member's own reads: one that another follower sent here by mistake is asked again
+ * there.
+ */
 function forwardRead(raft: Raft, message: ReadIndexRequest): void {
   if (!hasLeader(raft, 'readIndex') || message.from !== raft.id) return
   const context = raft.forwardedReads.register(message.context)

@@ -1,7 +1,7 @@
 /**
- * Reads that a follower passes to its leader, under numbers of its own. The numbers begin at a random
- * place, so that the answer to a read of this member's previous life matches none of this one; they
- * are never used twice (reference/raft.md bug 23).
+ * Reads that a follower passes to its leader, under numbers of its own. The numbers begin at a
+ * random place, so that the answer to a read of this member's previous life matches none of this
+ * one; they are never used twice (reference/raft.md bug 23).
  */
 import type { Random } from '../../base/random.ts'
 

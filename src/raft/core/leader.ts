@@ -1,6 +1,6 @@
 /**
- * What a leader does with each message. Source: Raft §5.3; etcd-io/raft `raft.go` (`stepLeader`), in its
- * semantics.
+ * What a leader does with each message. Source: Raft §5.3; etcd-io/raft `raft.go` (`stepLeader`),
+ * in its semantics.
  */
 import { assert } from '../../base/assert.ts'
 import { admitConfChanges } from './conf-changes.ts'

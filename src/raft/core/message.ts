@@ -1,7 +1,7 @@
 /**
- * Messages: between members, from the runtime to the core (local), and to and from the storage threads
- * when writes are asynchronous. A union of literals, each with the fields that its kind has.
- * Source: etcd-io/raft `raftpb/raft.proto` (`MessageType`), `doc.go`.
+ * Messages: between members, from the runtime to the core (local), and to and from the storage
+ * threads when writes are asynchronous. A union of literals, each with the fields that its kind
+ * has. Source: etcd-io/raft `raftpb/raft.proto` (`MessageType`), `doc.go`.
  */
 import type { Entry, EntryId, HardState, Index, PeerId, Snapshot, Term } from './entry.ts'
 

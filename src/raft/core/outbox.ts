@@ -1,10 +1,11 @@
 /**
- * Turns the state of a member into `Ready`s, and keeps what was told before, so that only news are told.
+ * Turns the state of a member into `Ready`s, and keeps what was told before, so that only news are
+ * told.
  *
- * With asynchronous storage writes a `Ready` carries a message to the append thread and one to the apply
- * thread, each with the answers to release when it is done; `advance` is not called. Otherwise the
- * caller does everything in the `Ready` and calls `advance`, which steps what this member told itself.
- * Source: etcd-io/raft `rawnode.go`, in its semantics.
+ * With asynchronous storage writes a `Ready` carries a message to the append thread and one to the
+ * apply thread, each with the answers to release when it is done; `advance` is not called.
+ * Otherwise the caller does everything in the `Ready` and calls `advance`, which steps what this
+ * member told itself. Source: etcd-io/raft `rawnode.go`, in its semantics.
  */
 import { assert } from '../../base/assert.ts'
 import type { Entry, HardState } from './entry.ts'
@@ -127,11 +128,11 @@ export class Outbox {
   }
 
   /**
-   * The completion of this write: it vouches for the whole log up to its present end, since writes are
-   * done in order. Term and entry are checked when it comes back: between, the tail may have been
-   * replaced, perhaps by the same entries again, and then other writes are on their way (ABA, bug 12).
-   * Sent as long as anything is unstable, even if nothing new is written: an earlier completion may have
-   * been dropped for its term.
+   * The completion of this write: it vouches for the whole log up to its present end, since writes
+   * are done in order. Term and entry are checked when it comes back: between, the tail may have
+   * been replaced, perhaps by the same entries again, and then other writes are on their way (ABA,
+   * bug 12). Sent as long as anything is unstable, even if nothing new is written: an earlier
+   * completion may have been dropped for its term.
    */
   #appendDone({ snapshot }: Pick<Ready, 'snapshot'> | { snapshot: undefined }): readonly Message[] {
     const { log, id, term } = this.#raft

@@ -11,8 +11,8 @@
  *          v  |                    |
  *        snapshot <----------------+
  *
- * Invariants: match < next. In `probe` at most one message with entries is on its way. In `snapshot`
- * nothing is sent, and next = pendingSnapshot + 1.
+ * Invariants: match < next. In `probe` at most one message with entries is on its way. In
+ * `snapshot` nothing is sent, and next = pendingSnapshot + 1.
  * Source: etcd-io/raft `tracker/progress.go`, in its semantics.
  */
 import type { Index } from './entry.ts'
@@ -98,8 +98,8 @@ export class Progress {
   }
 
   /**
-   * The member refused the append after `rejected` and suggests `hint`. Returns false if the refusal
-   * is stale: it names what is already matched, or not what is being probed.
+   * The member refused the append after `rejected` and suggests `hint`. Returns false if the
+   * refusal is stale: it names what is already matched, or not what is being probed.
    */
   maybeDecrease(rejected: Index, hint: Index): boolean {
     if (this.mode === 'replicate') {

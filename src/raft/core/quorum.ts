@@ -1,8 +1,8 @@
 /**
  * Quorums: what a majority, or two majorities at once, agree on.
  *
- * A joint configuration decides only what both halves decide (Ongaro §4.3). An empty half agrees with
- * everything, so that a plain configuration is a joint one with an empty outgoing half.
+ * A joint configuration decides only what both halves decide (Ongaro §4.3). An empty half agrees
+ * with everything, so that a plain configuration is a joint one with an empty outgoing half.
  * Source: etcd-io/raft `quorum/majority.go`, `quorum/joint.go`.
  */
 import { at } from '../../base/assert.ts'

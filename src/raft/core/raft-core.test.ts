@@ -1,4 +1,7 @@
-/** What the core promises beyond the paper; the numbers are those of the bug list, reference/raft.md §1.2. */
+/**
+ * What the core promises beyond the paper; the numbers are those of the bug list, reference/raft.md
+ * §1.2.
+ */
 import test from 'ava'
 import { seededRandom } from '../../base/random.ts'
 import { EMPTY_SNAPSHOT, MemoryLog } from '../testing/memory-log.ts'
@@ -273,7 +276,8 @@ test('a completion of a write that was overtaken makes nothing durable (bug 12)'
   }
   core.step(append({ term: 1, entries: [entry(1, 1, 'a')] }))
   const first = written()
-  // Another leader replaces the entry, and the first one, back in a later term, puts it there again.
+  // Another leader replaces the entry, and the first one, back in a later term, puts it there
+  // again.
   core.step(append({ term: 2, from: 3, entries: [entry(1, 2, 'b')] }))
   const second = written()
   core.step(append({ term: 3, entries: [entry(1, 1, 'a')] }))

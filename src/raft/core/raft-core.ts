@@ -1,13 +1,14 @@
 /**
- * The public face of the consensus core: a synchronous, deterministic state machine. It has no timers,
- * no I/O and no clock; `tick` is time, `step` is what arrives, `ready` is what is to be done.
+ * The public face of the consensus core: a synchronous, deterministic state machine. It has no
+ * timers, no I/O and no clock; `tick` is time, `step` is what arrives, `ready` is what is to be
+ * done.
  *
  *   loop:  tick / step / propose ...      while hasReady():  ready() -> do it -> advance()
  *
- * What is to be done with a `Ready`, in order: install its snapshot, make entries and hard state durable
- * in one write, send its messages, apply its committed entries (each configuration change through
- * `applyConfChange`), then `advance`. With `asyncStorageWrites` everything travels in messages instead
- * (`message.ts`) and `advance` is never called.
+ * What is to be done with a `Ready`, in order: install its snapshot, make entries and hard state
+ * durable in one write, send its messages, apply its committed entries (each configuration change
+ * through `applyConfChange`), then `advance`. With `asyncStorageWrites` everything travels in
+ * messages instead (`message.ts`) and `advance` is never called.
  * Source: Ongaro's thesis; etcd-io/raft `rawnode.go`, in its semantics; reference/raft.md §1.2, §2.
  */
 import { assert } from '../../base/assert.ts'
@@ -85,8 +86,8 @@ export class RaftCore {
   }
 
   /**
-   * Proposes entries: the leader appends them, a follower passes them on. `dropped` is certain, `ok` is
-   * not: passed-on proposals and those of a leader that is deposed may be lost.
+   * Proposes entries: the leader appends them, a follower passes them on. `dropped` is certain,
+   * `ok` is not: passed-on proposals and those of a leader that is deposed may be lost.
    */
   propose(entries: readonly ProposedEntry[]): StepResult {
     const { id } = this.#raft
@@ -130,7 +131,9 @@ export class RaftCore {
     step(this.#raft, { type: 'unreachable', from: peer, to: this.#raft.id, term: 0 })
   }
 
-  /** The snapshot sent to `peer` arrived, or did not: without a report nothing more is sent there. */
+  /**
+   * The snapshot sent to `peer` arrived, or did not: without a report nothing more is sent there.
+   */
   reportSnapshot(peer: PeerId, ok: boolean): void {
     const { id } = this.#raft
     step(this.#raft, { type: 'snapStatus', from: peer, to: id, term: 0, reject: !ok })
@@ -152,8 +155,8 @@ export class RaftCore {
   }
 
   /**
-   * Replaces the election timeout drawn for the present role: for scripts that need a certain one. The
-   * next change of role draws anew.
+   * Replaces the election timeout drawn for the present role: for scripts that need a certain one.
+   * The next change of role draws anew.
    */
   setElectionTimeout(ticks: number): void {
     this.#raft.electionTimeout = ticks

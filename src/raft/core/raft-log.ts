@@ -1,6 +1,6 @@
 /**
- * The log as one sequence: the stable part behind a {@link LogView}, the unstable tail, and how far it
- * is committed, handed out, and applied.
+ * The log as one sequence: the stable part behind a {@link LogView}, the unstable tail, and how far
+ * it is committed, handed out, and applied.
  *
  * Invariants: applied <= applying <= committed <= lastIndex; nothing at or before `committed` ever
  * changes. Source: etcd-io/raft `log.go`, in its semantics.
@@ -130,8 +130,8 @@ export class RaftLog {
   }
 
   /**
-   * Follower: puts `entries` behind `previous` and commits up to `commit`. Returns the last index known
-   * to match, or `undefined` when `previous` is not in the log.
+   * Follower: puts `entries` behind `previous` and commits up to `commit`. Returns the last index
+   * known to match, or `undefined` when `previous` is not in the log.
    */
   maybeAppend(previous: EntryId, entries: readonly Entry[], commit: Index): Index | undefined {
     if (!this.matches(previous)) return undefined
@@ -152,8 +152,8 @@ export class RaftLog {
   }
 
   /**
-   * The highest index up to `index` whose term is at most `term`: whoever has `term` at `index` cannot
-   * match behind it. With the term there, 0 if it is unknown.
+   * The highest index up to `index` whose term is at most `term`: whoever has `term` at `index`
+   * cannot match behind it. With the term there, 0 if it is unknown.
    */
   findConflictByTerm(index: Index, term: Term): EntryId {
     for (let candidate = index; candidate > 0; candidate -= 1) {

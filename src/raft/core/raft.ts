@@ -1,9 +1,9 @@
 /**
- * The state of one member, its role, and its outbox. The rules live in the files that take a `Raft`:
- * `step.ts` and `ticking.ts` (entry points), `follower.ts`, `candidate.ts`, `leader.ts` (roles),
- * `elections.ts`, `replication.ts`, `append-handler.ts`, `conf-changes.ts`, `read-requests.ts`,
- * `transfer.ts`, `applied.ts` (subjects). Only this folder sees this class; its public face is
- * `raft-core.ts`.
+ * The state of one member, its role, and its outbox. The rules live in the files that take a
+ * `Raft`: `step.ts` and `ticking.ts` (entry points), `follower.ts`, `candidate.ts`, `leader.ts`
+ * (roles), `elections.ts`, `replication.ts`, `append-handler.ts`, `conf-changes.ts`,
+ * `read-requests.ts`, `transfer.ts`, `applied.ts` (subjects). Only this folder sees this class; its
+ * public face is `raft-core.ts`.
  *
  *                 timeout                won pre-vote               won vote
  *   follower ---------------> preCandidate ---------> candidate ---------------> leader
@@ -14,9 +14,9 @@
  *     |____________________________________________________________________________|
  *                     a higher term, quorum lost, removed
  *
- * Invariants: `term` never falls; `vote` changes at most once a term; `leader` exists exactly in the
- * role of leader; answers that promise durability wait in `afterAppend` for the write that they follow.
- * Source: etcd-io/raft `raft.go`, in its semantics.
+ * Invariants: `term` never falls; `vote` changes at most once a term; `leader` exists exactly in
+ * the role of leader; answers that promise durability wait in `afterAppend` for the write that they
+ * follow. Source: etcd-io/raft `raft.go`, in its semantics.
  */
 import { assert } from '../../base/assert.ts'
 import type { CoreEvent } from './core-event.ts'
@@ -148,8 +148,8 @@ export class Raft {
   }
 
   /**
-   * Puts a message in the outbox. Votes and append acknowledgements promise what is on disk, so they
-   * wait for the write; every other message may overtake it.
+   * Puts a message in the outbox. Votes and append acknowledgements promise what is on disk, so
+   * they wait for the write; every other message may overtake it.
    */
   send(message: Message): void {
     const { type } = message
@@ -184,8 +184,8 @@ export class Raft {
   }
 
   /**
-   * No configuration change is accepted before everything now in the log is applied: it may hold one of
-   * an earlier leader (bug 18).
+   * No configuration change is accepted before everything now in the log is applied: it may hold
+   * one of an earlier leader (bug 18).
    */
   becomeLeader(): LeaderState {
     this.#enter('leader')

@@ -1,5 +1,6 @@
 /**
- * The leader's answers to reads; `reads.ts` keeps the proof. Source: Ongaro §6.4, etcd-io/raft `raft.go`.
+ * The leader's answers to reads; `reads.ts` keeps the proof. Source: Ongaro §6.4, etcd-io/raft
+ * `raft.go`.
  */
 import type { Index } from './entry.ts'
 import type { ReadIndexRequest } from './message.ts'
@@ -32,7 +33,9 @@ export function answerConfirmed(raft: Raft, leader: LeaderState): void {
     answer(raft, read, read.index)
 }
 
-/** The round that a regular heartbeat carries: a new one for the lease, else what reads wait for. */
+/**
+ * The round that a regular heartbeat carries: a new one for the lease, else what reads wait for.
+ */
 export function roundOfBeat(raft: Raft, leader: LeaderState): number {
   if (raft.options.readOnly === 'lease') return leader.reads.openRound(raft.now)
   return leader.reads.pendingRound

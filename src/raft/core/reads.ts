@@ -1,16 +1,16 @@
 /**
- * Reads without a log entry: the leader notes its commit index, proves that it still leads, and then
- * answers (Ongaro §6.4).
+ * Reads without a log entry: the leader notes its commit index, proves that it still leads, and
+ * then answers (Ongaro §6.4).
  *
- * The proof is a round of heartbeats. Rounds are numbered here, ascending and never reused, so that a
- * late answer to an earlier round confirms nothing later (etcd-io/etcd#20418, reference/raft.md bug
- * 23). An answer to a round confirms all rounds before it: the member heard this leader, in this term,
- * after those reads came in.
+ * The proof is a round of heartbeats. Rounds are numbered here, ascending and never reused, so that
+ * a late answer to an earlier round confirms nothing later (etcd-io/etcd#20418, reference/raft.md
+ * bug 23). An answer to a round confirms all rounds before it: the member heard this leader, in
+ * this term, after those reads came in.
  *
  * With leases a confirmed round also lets the leader answer at once for a while, counted from the
- * sending of the round, since its voters refuse other candidates for an election timeout after hearing
- * it. A transfer overrides that refusal, so the first TimeoutNow ends leases for the rest of the term
- * (bug 24). Source: etcd-io/raft `read_only.go`.
+ * sending of the round, since its voters refuse other candidates for an election timeout after
+ * hearing it. A transfer overrides that refusal, so the first TimeoutNow ends leases for the rest
+ * of the term (bug 24). Source: etcd-io/raft `read_only.go`.
  */
 import type { Index, PeerId } from './entry.ts'
 import type { JointConfig } from './quorum.ts'

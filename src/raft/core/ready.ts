@@ -20,8 +20,8 @@ export interface ReadState {
 }
 
 /**
- * The stable log as the core reads it, synchronously: the runtime keeps it in memory (`LogCache`) or
- * answers `unavailable`. Never shows what is not durable.
+ * The stable log as the core reads it, synchronously: the runtime keeps it in memory (`LogCache`)
+ * or answers `unavailable`. Never shows what is not durable.
  */
 export interface LogView {
   initialState(): { readonly hard: HardState; readonly conf: ConfState }

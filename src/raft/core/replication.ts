@@ -1,6 +1,7 @@
 /**
  * The leader's side of replication: what is sent to whom, and when an entry is committed.
- * Source: Raft §5.3, §5.4.2; etcd-io/raft `raft.go` (`maybeSendAppend`, `appendEntry`), in its semantics.
+ * Source: Raft §5.3, §5.4.2; etcd-io/raft `raft.go` (`maybeSendAppend`, `appendEntry`), in its
+ * semantics.
  */
 import { assert } from '../../base/assert.ts'
 import type { Entry, Index, PeerId } from './entry.ts'
@@ -9,15 +10,17 @@ import type { Progress } from './progress.ts'
 import type { LeaderState, Raft } from './raft.ts'
 import { totalBytes } from './raft-log.ts'
 
-/** Bytes that count against windows and the uncommitted limit: the data alone, so 0 for empty ones. */
+/**
+ * Bytes that count against windows and the uncommitted limit: the data alone, so 0 for empty ones.
+ */
 export function dataBytes(entries: readonly ProposedEntry[]): number {
   return totalBytes(entries as readonly Entry[], (entry) => entry.data.length)
 }
 
 /**
- * Appends proposals to the leader's log and acknowledges them to itself once they are durable. Returns
- * false, and appends nothing, when too much waits for commit. One that finds nothing waiting, and an
- * empty one, always fit.
+ * Appends proposals to the leader's log and acknowledges them to itself once they are durable.
+ * Returns false, and appends nothing, when too much waits for commit. One that finds nothing
+ * waiting, and an empty one, always fit.
  */
 export function appendEntries(
   raft: Raft,
@@ -114,8 +117,8 @@ function trySend(
 }
 
 /**
- * Nothing while the window is full: an empty append still goes, so that a follower whose messages were
- * all lost can refuse it and be probed anew (bug 9).
+ * Nothing while the window is full: an empty append still goes, so that a follower whose messages
+ * were all lost can refuse it and be probed anew (bug 9).
  */
 function entriesToSend(raft: Raft, progress: Progress): ReturnType<typeof raft.log.entries> {
   if (progress.mode === 'replicate' && progress.inflights.full) return []

@@ -86,8 +86,8 @@ function adoptTerm(raft: Raft, message: Message): boolean {
 }
 
 /**
- * With pre-vote or check-quorum this member's higher term may be unknown to a leader whom it hears, and
- * it cannot make it known by campaigning: it answers, so that the leader steps down.
+ * With pre-vote or check-quorum this member's higher term may be unknown to a leader whom it hears,
+ * and it cannot make it known by campaigning: it answers, so that the leader steps down.
  */
 function onLowerTerm(raft: Raft, message: Message): void {
   const { type, from } = message

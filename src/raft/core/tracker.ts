@@ -1,6 +1,6 @@
 /**
- * The configuration in force and the progress of its members. Every member of the configuration has a
- * progress and nobody else has. Source: etcd-io/raft `tracker/tracker.go`.
+ * The configuration in force and the progress of its members. Every member of the configuration has
+ * a progress and nobody else has. Source: etcd-io/raft `tracker/tracker.go`.
  */
 import type { ConfState, Index, PeerId } from './entry.ts'
 import { Inflights } from './inflights.ts'

@@ -1,6 +1,7 @@
 /**
- * Hand-over of leadership: the leader stops taking proposals, brings the target up to date, and tells it
- * to campaign at once. Given up after one election timeout. Source: Ongaro §3.10, etcd-io/raft `raft.go`.
+ * Hand-over of leadership: the leader stops taking proposals, brings the target up to date, and
+ * tells it to campaign at once. Given up after one election timeout. Source: Ongaro §3.10,
+ * etcd-io/raft `raft.go`.
  */
 import { NO_PEER, type PeerId } from './entry.ts'
 import type { Progress } from './progress.ts'

@@ -94,8 +94,8 @@ export class Unstable {
   }
 
   /**
-   * Entries up to `id` are durable. Ignored when the entry there is no longer the one that was written:
-   * the tail was replaced meanwhile (reference/raft.md bug 12).
+   * Entries up to `id` are durable. Ignored when the entry there is no longer the one that was
+   * written: the tail was replaced meanwhile (reference/raft.md bug 12).
    */
   stableTo(id: EntryId): void {
     const term = this.term(id.index)

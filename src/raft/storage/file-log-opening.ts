@@ -4,7 +4,8 @@
  * go. The end is the first place without a whole record:
  * - in the newest segment, with no whole record behind it: what lies there was never acknowledged
  *   (one write is in flight at a time, the next begins when it is durable) and is cut;
- * - anywhere else, or with a whole record behind it: acknowledged entries are lost, STORAGE_CORRUPT;
+ * - anywhere else, or with a whole record behind it: acknowledged entries are lost,
+ * STORAGE_CORRUPT;
  * - `WriteMark` tells when the newest write itself was acknowledged and is gone.
  * Source: `reference/raft.md` bugs 28, 29; "Protocol-Aware Recovery" (FAST '18).
  */

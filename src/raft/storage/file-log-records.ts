@@ -7,7 +7,8 @@
  *           zeros (3) · number of the write (8) · content · zeros to the next multiple
  *   append: term, vote, commit (8 each) · first index (8) · count (4) ·
  *           { term (8) · type (1) · length (4) · data } …
- *   others: term, vote, commit, last index, base index, base term (8 each) · configuration (msgpack)
+ *   others: term, vote, commit, last index, base index, base term (8 each) · configuration
+ *   (msgpack)
  *
  * Numbers of 8 bytes are floating point: exact below 2^53, as every number of Raft here is. The CRC
  * starts from the segment's random salt, so nothing that a user writes can pass for a record.
