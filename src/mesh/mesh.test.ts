@@ -226,7 +226,7 @@ test('a peer that stops is unreachable at once, and reachable soon after it is b
   await using second = await loopbackMesh({ privateKeySeed, listenAddresses: b.addresses })
   connectAll([a, second])
   await connected([a, second])
-  t.deepEqual(changes, [false, true])
+  t.deepEqual(changes.slice(0, 2), [false, true])
   undo()
 })
 
