@@ -38,7 +38,7 @@ export interface LogLine {
 /** What to read. */
 export interface LogQuery {
   readonly follow?: boolean
-  /** The last so many lines; undefined = all. */
+  /** The last so many lines, of raw logs so many of each stream; undefined = all. */
   readonly tail?: number
   /** RFC 3339; only lines from then on. */
   readonly since?: string
@@ -66,8 +66,10 @@ export async function* readTaskLog(
   const since = query.since === undefined ? undefined : timeKey(query.since)
   const wanted = (line: LogLine): boolean => since === undefined || timeKey(line.time) >= since
   try {
-    if (query.tail === undefined) for (const cursor of cursors) yield* filter(cursor.read(), wanted)
-    else yield* await lastLines(cursors, query.tail, wanted)
+    for (const cursor of cursors) {
+      if (query.tail === undefined) yield* filter(cursor.read(), wanted)
+      else yield* await lastLines(cursor, query.tail, wanted)
+    }
     while (query.follow === true && query.signal?.aborted !== true) {
       const finished = await components.isFinished()
       const before = lineCount(cursors)
@@ -81,18 +83,16 @@ export async function* readTaskLog(
 }
 
 async function lastLines(
-  cursors: readonly LogCursor[],
+  cursor: LogCursor,
   tail: number,
   wanted: (line: LogLine) => boolean,
 ): Promise<LogLine[]> {
   const most = Math.min(tail, TAIL_LINES_MAX)
   const lines: LogLine[] = []
-  for (const cursor of cursors) {
-    for await (const line of cursor.read()) {
-      if (!wanted(line)) continue
-      lines.push(line)
-      if (lines.length > 2 * most + 1) lines.splice(0, lines.length - most)
-    }
+  for await (const line of cursor.read()) {
+    if (!wanted(line)) continue
+    lines.push(line)
+    if (lines.length > 2 * most + 1) lines.splice(0, lines.length - most)
   }
   return most === 0 ? [] : lines.slice(-most)
 }

@@ -184,5 +184,6 @@ test('raw logs of the sh monitor are read by stream', async (t) => {
     await writeFile(files.rawLog('stdout'), 'a\nb\n')
     await writeFile(files.rawLog('stderr'), 'c\n')
     t.deepEqual(await collect(read()), ['stdout:a', 'stdout:b', 'stderr:c'])
+    t.deepEqual(await collect(read({ tail: 1 })), ['stdout:b', 'stderr:c'])
   })
 })
