@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
+import { errorText } from '../../src/base/errors.ts'
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { join, resolve } from 'node:path'
@@ -183,7 +184,8 @@ export async function until<T>(
     }
     await sleep(50)
   }
-  throw new Error(`waited ${timeoutMs} ms in vain for: ${what}`, { cause: failure })
+  const last = failure === undefined ? '' : `; last: ${errorText(failure)}`
+  throw new Error(`waited ${timeoutMs} ms in vain for: ${what}${last}`, { cause: failure })
 }
 
 /** One API call; the parsed JSON answer, or undefined when there is no body. Throws from 400 on. */

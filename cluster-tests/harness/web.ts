@@ -5,17 +5,18 @@ import { answers } from './http.ts'
 import { IMAGE } from './swarm.ts'
 import type { TaskJson, TestSwarm } from './swarm.ts'
 
-/** Creates `web` on the first node and waits until each replica has answered. */
+/** Creates `web`, with these flags too, on the first node and waits until each replica has answered. */
 export async function createWeb(
   swarm: TestSwarm,
   replicas: number,
   port: number,
+  ...flags: readonly string[]
 ): Promise<TaskJson[]> {
   await swarm.loadImage()
   await skeinOk(
     swarm.node(0),
     ...['service', 'create', '--detach', '--name', 'web', '--replicas', String(replicas)],
-    ...['--publish', `${port}:80`, '--restart-delay', '0s', IMAGE],
+    ...['--publish', `${port}:80`, '--restart-delay', '0s', ...flags, IMAGE],
   )
   const tasks = await swarm.untilRunning(swarm.node(0), replicas)
   await until('every replica to answer', async () => {

@@ -5,10 +5,10 @@
  */
 import type { InitRequest } from '../api/ports.ts'
 import { newIdentifier } from '../base/identifiers.ts'
-import type { Random } from '../base/random.ts'
 import type { CreateAction, Draft } from '../store/transaction.ts'
 import type { Cluster, Node } from '../store/objects.ts'
 import type { ClusterSpec } from '../store/spec.ts'
+import { defaultPool } from './address-pool.ts'
 import { nodeOf } from './join-authority.ts'
 import { INIT_TIMEOUT_MS, SUBNET_SIZE_DEFAULT } from './limits.ts'
 import type { SwarmMember } from './member.ts'
@@ -47,9 +47,12 @@ export async function foundCluster(start: Start, request: InitRequest): Promise<
     members: [{ nodeId, peerId, addresses }],
     rootPublicKey: keys.rootPublicKey,
   })
+  const named = request.addressPools
+  const addressPools = named.length > 0 ? named : [await defaultPool(random)]
+  const cluster = clusterObject(clusterId, keys, { ...request, addressPools })
   const member = await openMember(start, record, { bootstrap: true })
   try {
-    await firstTransaction(member, clusterObject(clusterId, keys, request, random), node)
+    await firstTransaction(member, cluster, node)
     await writeMembership(start.directory, record)
   } catch (error) {
     await member.close({ transfer: false })
@@ -68,29 +71,15 @@ function firstNode(start: Start, keys: NewClusterKeys, request: InitRequest): Dr
   }
 }
 
-function clusterObject(
-  id: string,
-  keys: NewClusterKeys,
-  request: InitRequest,
-  random: Random,
-): Draft<Cluster> {
-  const pools = request.addressPools.length > 0 ? request.addressPools : [defaultPool(random)]
+function clusterObject(id: string, keys: NewClusterKeys, request: InitRequest): Draft<Cluster> {
   return {
     id,
     spec: { ...CLUSTER_SPEC_DEFAULT, ...request.spec, Name: 'default' },
     rootPublicKey: keys.rootPublicKey,
     sealedSecrets: keys.sealedSecrets,
-    addressPools: pools,
+    addressPools: request.addressPools,
     subnetSize: request.subnetSize > 0 ? request.subnetSize : SUBNET_SIZE_DEFAULT,
   }
-}
-
-/**
- * One of 16 ranges of 2,048 nodes' subnets each in 10.0.0.0/8, drawn once a cluster: two clusters that
- * meet on one machine or network rarely want the same addresses.
- */
-function defaultPool(random: Random): string {
-  return `10.${128 + 8 * random.integer(16)}.0.0/13`
 }
 
 async function firstTransaction(

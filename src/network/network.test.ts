@@ -355,6 +355,32 @@ test('the far node drops its connections to a task that ended', async (t) => {
   })
 })
 
+test('a draining node refuses new connections and lets present ones end', async (t) => {
+  const { peer, server, serving, dialer } = await farNode(t)
+  const { signal } = new AbortController()
+  const connection = await dialer.dial(peer.backend(), { signal })
+  await until('it is connected', () => peer.sockets.size === 1)
+  const drained = server.drain(60_000)
+  await t.throwsAsync(dialer.dial(peer.backend(), { signal }), { message: /this node stops/ })
+  t.is(peer.sockets.size, 1)
+  await connection.end()
+  for (const socket of peer.sockets) socket.end()
+  for await (const _ of connection.source);
+  await Promise.all([drained, ...serving])
+  t.is(peer.sockets.size, 0)
+})
+
+test('what does not end in time is dropped by a draining node', async (t) => {
+  const { peer, server, serving, dialer } = await farNode(t)
+  const { signal } = new AbortController()
+  await dialer.dial(peer.backend(), { signal })
+  await until('it is connected', () => peer.sockets.size === 1)
+  await server.drain(20)
+  await Promise.all(serving)
+  await until('the task side is closed', () => peer.sockets.size === 0)
+  t.pass()
+})
+
 test('datagrams reach a task of another node and its answers come back', async (t) => {
   const scene = new Scene()
   const peer = await udpBackend('far')

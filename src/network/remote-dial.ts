@@ -7,6 +7,7 @@
  *
  * Independent of the mesh's types: `node.ts` hands in how a stream is opened.
  */
+import { delay } from '../base/clock.ts'
 import type { Clock } from '../base/clock.ts'
 import { SwarmError, errorText } from '../base/errors.ts'
 import type { Task } from '../store/objects.ts'
@@ -88,7 +89,10 @@ export class DialServer {
   readonly #options: { readonly nodeId: string }
   /** What uses a task now, by its id. */
   readonly #users = new Map<string, Set<AbortController>>()
+  /** TCP connections under way; they never reject. */
+  readonly #connections = new Set<Promise<void>>()
   readonly #unsubscribe: () => void
+  #draining = false
 
   constructor(
     components: { readonly store: StoreView; readonly clock: Clock },
@@ -111,10 +115,34 @@ export class DialServer {
     this.#users.set(target.taskId, users.add(user))
     try {
       if (target.protocol === 'udp') await connectDatagrams(target, stream, user.signal)
-      else await this.#connect(target, stream, user.signal)
+      else await this.#counted(this.#connect(target, stream, user.signal))
     } finally {
       users.delete(user)
       if (users.size === 0) this.#users.delete(target.taskId)
+    }
+  }
+
+  /**
+   * Refuses new connections, so that callers try another replica; drops those that are under way
+   * when they have not ended by themselves after `limitMs`. Datagrams have no end to wait for.
+   */
+  async drain(limitMs: number): Promise<void> {
+    this.#draining = true
+    const ended = new AbortController()
+    const limit = delay(this.#components.clock, limitMs, ended.signal).catch((error: unknown) => {
+      if (!ended.signal.aborted) throw error
+    })
+    await Promise.race([Promise.allSettled(this.#connections), limit])
+    ended.abort()
+    this.close()
+  }
+
+  async #counted(connection: Promise<void>): Promise<void> {
+    this.#connections.add(connection)
+    try {
+      await connection
+    } finally {
+      this.#connections.delete(connection)
     }
   }
 
@@ -160,6 +188,7 @@ export class DialServer {
 
   /** Where the request leads, or why it may not. */
   #target(header: unknown): DialTarget | { readonly refusal: string } {
+    if (this.#draining) return { refusal: 'this node stops' }
     const request = decodeDialRequest(header)
     if (request === undefined) return { refusal: 'dial request: is malformed' }
     const task = this.#components.store.get('tasks', request.taskId)
