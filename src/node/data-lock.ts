@@ -51,7 +51,9 @@ export async function lockDataDirectory(directory: string): Promise<DataLock> {
 async function startTimeOf(pid: number): Promise<string | undefined> {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
+    const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    // A zombie holds nothing; who should collect it may take its time.
+    return state === 'Z' ? undefined : fields[18]
   } catch {
     return undefined
   }
