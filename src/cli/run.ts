@@ -183,7 +183,8 @@ function processConsole(): Console {
   })
   return {
     isTerminal: process.stdout.isTTY,
-    columns: process.stdout.isTTY ? process.stdout.columns : Infinity,
+    // Some terminals say 0: they do not know how wide they are.
+    columns: process.stdout.isTTY ? process.stdout.columns || Infinity : Infinity,
     write: (text) => {
       process.stdout.write(text)
     },
