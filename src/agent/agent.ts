@@ -78,6 +78,7 @@ export class Agent {
   /** Tasks that changed in the store since they were looked at last. */
   readonly #changed = new Set<string>()
   #changedTimer: Timer | undefined
+  readonly #listeners = new Set<() => void>()
   #unwatch: (() => void) | undefined
 
   constructor(components: AgentComponents, options: AgentOptions) {
@@ -139,6 +140,19 @@ export class Agent {
     await Promise.all([...this.#runners.values()].map(({ finished }) => finished))
     await this.stop()
     await this.#parts.executor.dispose()
+  }
+
+  /** This node's tasks with the status observed last, also those that the store does not know yet. */
+  tasks(): readonly Task[] {
+    return [...this.#runners.values()].map(({ runner: { task, status, isWanted } }) => {
+      return isWanted ? { ...task, status } : { ...task, status, desiredState: 'shutdown' }
+    })
+  }
+
+  /** Calls `listener` after each change of what `tasks` gives; returns the undo. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
   }
 
   /** Containers of this node's tasks that run, and all that exist. */
@@ -234,6 +248,7 @@ export class Agent {
     const finished = this.#own(
       runner.run().finally(() => {
         this.#runners.delete(runner.id)
+        this.#tell()
       }),
     )
     this.#runners.set(runner.id, { runner, finished })
@@ -252,7 +267,12 @@ export class Agent {
     return owned
   }
 
+  #tell(): void {
+    for (const listener of this.#listeners) listener()
+  }
+
   #onStatus(runner: TaskRunner): void {
+    this.#tell()
     const { record } = runner
     // A task that the store does not know is reported by its restart; see `#reportIfAhead` for
     // after.
@@ -268,6 +288,7 @@ export class Agent {
   }
 
   async #onEnded(runner: TaskRunner): Promise<void> {
+    this.#tell()
     const { record } = runner
     const ended = { record, task: record.task, status: record.status, ranMs: runner.ranMs() }
     if (!restartsLocally(ended)) {

@@ -93,6 +93,11 @@ export class TaskRunner {
     return this.#record
   }
 
+  /** Whether it is to go on; false from the moment it is to stop. */
+  get isWanted(): boolean {
+    return !this.#stopping.signal.aborted
+  }
+
   /** Resolves when the task has ended and its address is free. */
   get released(): Promise<void> {
     return this.#released.promise

@@ -151,6 +151,28 @@ test('a node that the leader believes down still serves its own replicas', (t) =
   t.is(backendsIn(scene).length, 1)
 })
 
+test('of its own replicas a node believes itself, of others the store', (t) => {
+  const scene = new Scene()
+  scene.node('here')
+  scene.node('there')
+  scene.service([port(8080)])
+  scene.task('unheard', { status: { ...running(), state: 'starting' } })
+  scene.task('ended', { address: '10.0.0.3' })
+  scene.task('stopping', { address: '10.0.0.4', desiredState: 'shutdown' })
+  scene.task('gone', { address: '10.0.0.5' })
+  scene.task('other', { nodeId: 'there', address: '10.0.1.2' })
+  const told = (id: string): Task => scene.store.get('tasks', id) ?? fail(id)
+  const own = [
+    { ...told('unheard'), status: running() },
+    { ...told('ended'), status: ended() },
+    { ...told('stopping'), desiredState: 'running' as const },
+    { ...told('ended'), id: 'successor', status: running() },
+  ]
+  const [server] = wantedServers(scene.store, OPTIONS, own)
+  const backends = (server?.backends ?? []).map((backend) => `${backend.taskId} ${backend.weight}`)
+  t.deepEqual(backends, ['other 1', 'unheard 1', 'stopping 0', 'successor 1'])
+})
+
 test('a port in host mode has only replicas of this node', (t) => {
   const scene = new Scene()
   scene.node('here')

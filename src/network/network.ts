@@ -5,7 +5,8 @@
  *
  * Invariants: a replica is a backend while it is observed running on a node that is not down; it
  * gets new connections only while it is also wanted running, so a replica that is being stopped
- * drains through its grace period. A fault is tried again by timer until it is gone.
+ * drains through its grace period. Of its own replicas the node believes itself: they answer through
+ * it also when no leader has heard of their restart. A fault is tried again by timer until it is gone.
  */
 import type { Clock, Timer } from '../base/clock.ts'
 import { isSwarmError } from '../base/errors.ts'
@@ -30,12 +31,22 @@ export interface NetworkOptions {
   readonly listenAddress: string
 }
 
+/** What this node itself knows of its tasks, which the store learns later, or never without a leader. */
+export interface OwnTasks {
+  /** Each with the status observed last; also those that the store does not know yet. */
+  tasks(): readonly Task[]
+  /** Calls `listener` after each change of a status; returns the undo. */
+  onChange(listener: () => void): () => void
+}
+
 /** What the reconciler needs. */
 export interface NetworkComponents {
   readonly store: StoreView
   readonly balancer: LoadBalancer
   readonly log: Logger
   readonly clock: Clock
+  /** Absent: this node's tasks are as the store says. */
+  readonly ownTasks?: OwnTasks
 }
 
 /** The load balancer's state, for `info`. */
@@ -47,10 +58,15 @@ export interface NetworkStatus {
 }
 
 /** The virtual servers that `store` asks of the node, in order of service id and port. */
-export function wantedServers(store: StoreView, options: NetworkOptions): VirtualServer[] {
+export function wantedServers(
+  store: StoreView,
+  options: NetworkOptions,
+  own?: readonly Task[],
+): VirtualServer[] {
   return store.list('services').flatMap((service) => {
     const ports = service.endpoint?.ports ?? []
-    const tasks = store.find('tasks', 'serviceId', service.id)
+    const known = store.find('tasks', 'serviceId', service.id)
+    const tasks = own === undefined ? known : withOwn(known, { own, service, options })
     return ports
       .filter((port) => port.publishedPort > 0)
       .flatMap((port) => {
@@ -81,7 +97,13 @@ export class NetworkReconciler {
 
   /** Applies what the store says now and follows it from here on. */
   start(): void {
-    this.#unsubscribe ??= this.#components.store.onCommit((commit) => this.#onCommit(commit))
+    if (this.#unsubscribe !== undefined) return
+    const { store, ownTasks } = this.#components
+    const undo = [
+      store.onCommit((commit) => this.#onCommit(commit)),
+      ownTasks?.onChange(() => this.#markDirty()),
+    ]
+    this.#unsubscribe = () => undo.forEach((one) => one?.())
     this.#markDirty()
   }
 
@@ -122,7 +144,8 @@ export class NetworkReconciler {
 
   async #apply(): Promise<void> {
     this.#dirty = false
-    const wanted = wantedServers(this.#components.store, this.#options)
+    const { store, ownTasks } = this.#components
+    const wanted = wantedServers(store, this.#options, ownTasks?.tasks())
     const faults = await this.#applyNow(wanted)
     this.#servers = wanted.length
     this.#report(faults)
@@ -187,6 +210,23 @@ function backendsOf(query: {
     backends.push({ taskId: task.id, nodeId: task.nodeId, local, ...where, weight })
   }
   return backends
+}
+
+/** The tasks of a service: the others' as the store says, this node's as it sees them itself. */
+function withOwn(
+  known: readonly Task[],
+  about: {
+    readonly own: readonly Task[]
+    readonly service: Service
+    readonly options: NetworkOptions
+  },
+): Task[] {
+  const { own, service, options } = about
+  const wishes = new Map(known.map((task) => [task.id, task.desiredState]))
+  const mine = own
+    .filter((task) => task.serviceId === service.id)
+    .map((task) => ({ ...task, desiredState: wishes.get(task.id) ?? task.desiredState }))
+  return [...known.filter((task) => task.nodeId !== options.nodeId), ...mine]
 }
 
 /** A node that reads this is up, whatever the leader, cut off from it, may have written. */

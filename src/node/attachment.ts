@@ -72,7 +72,7 @@ export class NodeAttachment implements Attachment {
     mesh.handleStream(DIAL_METHOD, (header, stream) => this.#dialServer.serve(header, stream))
     this.#balancer = UserspaceBalancer.create({ ...shared, dialer }, { reason: BALANCER_REASON })
     this.#network = new NetworkReconciler(
-      { ...shared, balancer: this.#balancer },
+      { ...shared, balancer: this.#balancer, ownTasks: this.agent },
       { nodeId, listenAddress: options.addresses.listen.host },
     )
   }
