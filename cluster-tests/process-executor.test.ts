@@ -97,6 +97,28 @@ test.serial(
   },
 )
 
+test.serial('without a leader a restarted process answers on its new port', async (t) => {
+  await using swarm = unprivilegedSwarm(2, 45)
+  await swarm.start()
+  await swarm.form(1)
+  const [first, second] = [swarm.node(0), swarm.node(1)]
+  await createWeb(swarm, 2, 8045)
+  await first.kill('SIGKILL')
+  const [before] = swarm.containerPids([second])
+  process.kill(before ?? 0, 'SIGKILL')
+  await until('its successor', async () => {
+    const now = swarm.containerPids([second])
+    return Promise.resolve(now.length === 1 && now[0] !== before)
+  })
+  await until('its own replica to answer', () => fetchText(second.host, 8045))
+  await first.start()
+  await swarm.untilReady(first, 2)
+  for (const daemon of swarm.daemons) {
+    await until('both answer', async () => (await answers(daemon.host, 8045, 4)).size === 2)
+  }
+  t.is((await swarm.running(first)).length, 2)
+})
+
 test.serial('a daemon crash touches no process; the new daemon adopts them', async (t) => {
   await using swarm = unprivilegedSwarm(1, 44)
   await swarm.start()
