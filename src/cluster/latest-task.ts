@@ -18,7 +18,8 @@ export class LatestTask<T> {
   /** Asks for `wish`; returns at once. */
   want(wish: T): void {
     this.#next = { wish }
-    this.#running ??= this.#run()
+    // Not in this turn: a wish that the work itself makes must find it running.
+    this.#running ??= Promise.resolve().then(() => this.#run())
   }
 
   /** Resolves when nothing is wanted any more. */

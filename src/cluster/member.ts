@@ -28,6 +28,7 @@ import { MemberLinks } from './member-links.ts'
 import type { MembershipRecord } from './membership-file.ts'
 import type { SwarmRaft } from './raft-face.ts'
 import { RaftProposer } from './raft-proposer.ts'
+import { RAFT_DIRECTORY, SNAPSHOTS_DIRECTORY } from './swarm-directory.ts'
 
 /** What a member is built from. */
 export interface MemberComponents {
@@ -103,8 +104,10 @@ export class SwarmMember {
   static async open(components: MemberComponents, options: MemberOptions): Promise<SwarmMember> {
     const { clock, random, log, mesh } = components
     const { nodeId } = options.record
-    const logStore = new LevelLogStore({ location: join(options.directory, 'raft'), log })
-    const snapshotStore = new FileSnapshotStore({ directory: join(options.directory, 'snapshots') })
+    const logStore = new LevelLogStore({ location: join(options.directory, RAFT_DIRECTORY), log })
+    const snapshotStore = new FileSnapshotStore({
+      directory: join(options.directory, SNAPSHOTS_DIRECTORY),
+    })
     const stateMachine = new StoreStateMachine()
     const address = mesh.self.peerId
     if (options.bootstrap) {

@@ -11,6 +11,7 @@ import type { JoinerDetails } from './join-authority.ts'
 import { SwarmMember } from './member.ts'
 import type { MemberComponents } from './member.ts'
 import type { MembershipRecord } from './membership-file.ts'
+import { NODE_KEY_FILE } from './swarm-directory.ts'
 
 /** What a start is built from. */
 export type StartComponents = Omit<MemberComponents, 'mesh' | 'keys'>
@@ -33,7 +34,7 @@ export async function openStart(
   addresses: NodeAddresses,
 ): Promise<Start> {
   const { clock, random, log } = components
-  const key = await loadOrCreateNodeKey(join(directory, 'node.key'), random)
+  const key = await loadOrCreateNodeKey(join(directory, NODE_KEY_FILE), random)
   const keys = await ClusterKeys.open(directory, random)
   const mesh = await createMesh(
     { clock, random, log },

@@ -8,10 +8,10 @@
  *      └────────────────────────────────────────────────────────────┘
  *   error: the swarm directory or its log is damaged; only `leave --force` or an operator helps
  *
- * A failed init or join leaves no trace. Leaving removes the key: who joins again is a new node, so a
- * Raft id is never used twice.
+ * A failed init or join leaves no trace but the node's key. Leaving removes the key: who joins again is
+ * a new node, so a Raft id is never used twice (`swarm-directory.ts`).
  */
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { InitRequest, JoinRequest, SwarmControl, SwarmStatus } from '../api/ports.ts'
 import { ERROR_CODES, SwarmError, errorText } from '../base/errors.ts'
@@ -23,10 +23,11 @@ import { foundCluster } from './found-cluster.ts'
 import { joinCluster, untilCaughtUp } from './join-cluster.ts'
 import { LEAVE_NOTICE_TIMEOUT_MS } from './limits.ts'
 import type { SwarmMember } from './member.ts'
-import { readMembership, removeMembership } from './membership-file.ts'
+import { readMembership } from './membership-file.ts'
 import { remoteManagers, retire } from './retire.ts'
 import { openMember, openStart } from './start.ts'
 import type { Start, StartComponents } from './start.ts'
+import { clearAttempt, removeSwarmDirectory } from './swarm-directory.ts'
 
 /** What runs on a member besides membership; `node.ts` attaches it. */
 export interface Attachment {
@@ -154,7 +155,7 @@ export class Swarm<A extends Attachment> implements SwarmControl {
       await state.attachment.stop({ purge: true })
       await state.member.close({ transfer: true })
     }
-    await removeMembership(this.#directory)
+    await removeSwarmDirectory(this.#directory)
     this.#state = { type: 'inactive' }
     this.#components.log.info({}, 'left the swarm')
   }
@@ -215,7 +216,7 @@ export class Swarm<A extends Attachment> implements SwarmControl {
     return member
   }
 
-  /** Init and join alike: from inactive to active, or back without a trace. */
+  /** Init and join alike: from inactive to active, or back without a trace but the key. */
   async #enter(
     request: AddressRequest,
     found: (start: Start) => Promise<SwarmMember>,
@@ -224,11 +225,11 @@ export class Swarm<A extends Attachment> implements SwarmControl {
     const addresses = this.#addressesFor(request)
     this.#state = { type: 'pending' }
     try {
-      await rm(this.#directory, { recursive: true, force: true })
+      await clearAttempt(this.#directory)
       await mkdir(this.#directory, { recursive: true, mode: 0o700 })
       return await this.#activate(addresses, found)
     } catch (error) {
-      await rm(this.#directory, { recursive: true, force: true })
+      await clearAttempt(this.#directory)
       this.#state = { type: 'inactive' }
       throw error
     }
@@ -256,18 +257,20 @@ export class Swarm<A extends Attachment> implements SwarmControl {
   }
 
   async #resume(): Promise<void> {
-    const record = await readMembership(this.#directory)
-    if (record === undefined) return
-    const addresses = {
-      listen: parseHostPort(record.listenAddress),
-      advertised: parseHostPort(record.advertiseAddress),
-    }
-    this.#state = { type: 'pending' }
+    let nodeId = ''
     try {
+      const record = await readMembership(this.#directory)
+      if (record === undefined) return
+      nodeId = record.nodeId
+      const addresses = {
+        listen: parseHostPort(record.listenAddress),
+        advertised: parseHostPort(record.advertiseAddress),
+      }
+      this.#state = { type: 'pending' }
       await this.#activate(addresses, (start) => openMember(start, record, { bootstrap: false }))
     } catch (error) {
       const failure = notTakenUp(error)
-      this.#state = { type: 'error', nodeId: record.nodeId, failure }
+      this.#state = { type: 'error', nodeId, failure }
       const fields = { code: failure.code, err: errorText(failure) }
       this.#components.log.error(fields, 'the swarm could not be taken up again')
     }
