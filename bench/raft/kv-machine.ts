@@ -1,0 +1,46 @@
+/** The replicated map that the benchmark's servers hold. */
+import type { CommittedEntry, StateMachine } from '../../src/raft/index.ts'
+import { frame, frameParser, parsePut, putCommand } from './kv-protocol.ts'
+
+/** Bytes of one piece of a snapshot. */
+const CHUNK_BYTES = 256 * 1024
+
+/** Keys to values; a command's response is nothing. */
+export class KvMachine implements StateMachine<undefined> {
+  #values = new Map<string, Uint8Array>()
+
+  get(key: string): Uint8Array | undefined {
+    return this.#values.get(key)
+  }
+
+  apply(entries: readonly CommittedEntry[]): readonly undefined[] {
+    for (const { data } of entries) this.#values.set(...parsePut(data))
+    return Array.from<undefined>({ length: entries.length })
+  }
+
+  async *snapshot(): AsyncGenerator<Uint8Array> {
+    const view = [...this.#values]
+    let parts: Buffer[] = []
+    let size = 0
+    for (const [key, value] of view) {
+      const part = frame(0, 0, putCommand(Buffer.from(key, 'latin1'), value))
+      parts.push(part)
+      size += part.length
+      if (size < CHUNK_BYTES) continue
+      yield Buffer.concat(parts)
+      parts = []
+      size = 0
+    }
+    yield await Promise.resolve(Buffer.concat(parts))
+  }
+
+  async restore(source: AsyncIterable<Uint8Array>): Promise<void> {
+    const values = new Map<string, Uint8Array>()
+    const parse = frameParser((_id, _code, content) => {
+      const [key, value] = parsePut(new Uint8Array(content))
+      values.set(key, value)
+    })
+    for await (const chunk of source) parse(Buffer.from(chunk))
+    this.#values = values
+  }
+}
