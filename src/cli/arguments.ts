@@ -1,7 +1,7 @@
 /**
- * Command lines as docker takes them: `--flag value`, `--flag=value`, `-f value`, `-fvalue`, grouped
- * short flags, `--` to end the flags; docker's words for what is wrong. The splitting is Node's
- * `parseArgs`; the meaning is ours.
+ * Command lines as docker takes them: `--flag value`, `--flag=value`, `-f value`, `-fvalue`,
+ * grouped short flags, `--` to end the flags; docker's words for what is wrong. The splitting is
+ * Node's `parseArgs`; the meaning is ours.
  */
 import { parseArgs } from 'node:util'
 import { CommandError, EXIT_WRONG_FLAG } from './command.ts'
@@ -40,7 +40,9 @@ export class Arguments {
     return this.#values.get(name) ?? []
   }
 
-  /** The last value of a numeric flag: whole number, nanoseconds, bytes or billionths by its kind. */
+  /**
+   * The last value of a numeric flag: whole number, nanoseconds, bytes or billionths by its kind.
+   */
   number(name: string, kind: keyof typeof QUANTITIES): number | undefined {
     const text = this.text(name)
     return text === undefined ? undefined : QUANTITIES[kind](text)

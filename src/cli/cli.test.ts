@@ -102,7 +102,7 @@ test('help is there for everything', async (t) => {
   }
 })
 
-test('wrong flags exit with 125, wrong commands and arguments with 1, in docker’s words', async (t) => {
+test('wrong flags exit with 125, all else that is wrong with 1, in docker’s words', async (t) => {
   const cases: readonly (readonly [args: readonly string[], exitCode: number, message: RegExp])[] =
     [
       [

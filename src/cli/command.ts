@@ -1,6 +1,6 @@
 /**
- * What a client command is: its flags, its arguments and what it does. A command is loaded only when it
- * is run, so that start-up stays short.
+ * What a client command is: its flags, its arguments and what it does. A command is loaded only
+ * when it is run, so that start-up stays short.
  */
 import type { Arguments } from './arguments.ts'
 import type { ApiClient } from './connection.ts'

@@ -1,14 +1,14 @@
 /**
- * The client's side of the API: HTTP over a unix socket. One request object a call, JSON in and out;
- * errors of the daemon come as docker prints them.
+ * The client's side of the API: HTTP over a unix socket. One request object a call, JSON in and
+ * out; errors of the daemon come as docker prints them.
  */
 import type { IncomingMessage, RequestOptions } from 'node:http'
 import type { Readable } from 'node:stream'
 import { IDENTIFIER_BYTES, IDENTIFIER_DIGITS, base36 } from '../base/identifiers.ts'
 
 /**
- * Not imported: an `import` evaluates every export of the module at once, and `node:http` has some that
- * load a whole WebSocket client, which takes longer than all else that a command does.
+ * Not imported: an `import` evaluates every export of the module at once, and `node:http` has some
+ * that load a whole WebSocket client, which takes longer than all else that a command does.
  */
 const { request: httpRequest } = process.getBuiltinModule('node:http')
 
@@ -105,7 +105,8 @@ export class ApiClient {
       const request = httpRequest(
         this.#requestOptions(method, path, options, headers),
         (answer) => {
-          // A daemon that refuses reads no further: what is still being sent must not keep us alive.
+          // A daemon that refuses reads no further: what is still being sent must not keep us
+          // alive.
           if (isRefusal(answer)) answer.once('close', () => request.destroy())
           resolve(answer)
         },

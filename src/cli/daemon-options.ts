@@ -23,5 +23,8 @@ export const LISTEN_ADDRESS_DEFAULT = '0.0.0.0:2377'
 /** Where a daemon of root keeps its data. */
 export const DATA_DIRECTORY_DEFAULT = '/var/lib/skein'
 
-/** Where a client looks for a daemon, and a daemon of root with the default data directory listens. */
+/**
+ * Where a client looks for a daemon, and a daemon of root with the default data directory
+ * listens.
+ */
 export const SOCKET_PATH_DEFAULT = '/run/skein/skein.sock'

@@ -1,6 +1,6 @@
 /**
- * `skein daemon`: reads flags and SKEIN_* variables (flags win) into one value, then loads the node.
- * Nothing of the node is loaded before, so that the client stays small.
+ * `skein daemon`: reads flags and SKEIN_* variables (flags win) into one value, then loads the
+ * node. Nothing of the node is loaded before, so that the client stays small.
  */
 import { flushCompileCache } from 'node:module'
 import { join } from 'node:path'
@@ -42,7 +42,9 @@ export const daemon: Command = {
     {
       name: 'socket',
       kind: 'string',
-      help: `Unix socket of the API (default ${SOCKET_PATH_DEFAULT} for root with the default data directory, else <data-dir>/skein.sock)`,
+      help:
+        `Unix socket of the API (default ${SOCKET_PATH_DEFAULT} for root with the default data ` +
+        'directory, else <data-dir>/skein.sock)',
     },
     { name: 'log-level', kind: 'string', help: `${LOG_LEVELS.join(', ')} (default info)` },
     {

@@ -9,7 +9,8 @@ export function filtersOf(given: Arguments): Record<string, string[]> {
     const separator = text.indexOf('=')
     if (separator < 1) {
       throw new CommandError(
-        `invalid argument "${text}" for "-f, --filter" flag: bad format of filter (expected name=value)`,
+        `invalid argument "${text}" for "-f, --filter" flag: ` +
+          'bad format of filter (expected name=value)',
         { exitCode: EXIT_WRONG_FLAG, showUsage: true },
       )
     }

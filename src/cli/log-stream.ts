@@ -1,5 +1,6 @@
 /**
- * The daemon's log stream: frames of an 8-byte header (stream, three zeros, length) and one record each.
+ * The daemon's log stream: frames of an 8-byte header (stream, three zeros, length) and one record
+ * each.
  * Source: Docker Engine API, "Stream format".
  */
 import { CommandError } from './command.ts'

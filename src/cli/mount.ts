@@ -1,4 +1,7 @@
-/** `--mount type=bind,source=/a,target=/b,readonly`. Source: docker `opts.MountOpt`, in its behaviour. */
+/**
+ * `--mount type=bind,source=/a,target=/b,readonly`. Source: docker `opts.MountOpt`, in its
+ * behaviour.
+ */
 import { isAbsolute } from 'node:path'
 import type { MountSpec } from '../store/spec.ts'
 import { CommandError, EXIT_WRONG_FLAG } from './command.ts'

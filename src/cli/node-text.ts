@@ -1,6 +1,7 @@
 /**
- * A node for people: `node inspect --pretty`. Docker's layout, and in place of its engine labels how the
- * node runs tasks and balances, and why so: the daemon tells that in labels (`skein.executor` …).
+ * A node for people: `node inspect --pretty`. Docker's layout, and in place of its engine labels
+ * how the node runs tasks and balances, and why so: the daemon tells that in labels
+ * (`skein.executor` …).
  */
 import { capitalized, memoryText } from './human.ts'
 import type { NodeJson } from './swarm-api.ts'

@@ -1,7 +1,7 @@
 /**
- * Waits until a service is as wanted, telling how far it is: redrawn in place on a terminal, one line a
- * change elsewhere. Like docker's client it then watches for the update's monitor time (5 s) that the
- * tasks stay up. Ctrl-C ends the watching, never the service.
+ * Waits until a service is as wanted, telling how far it is: redrawn in place on a terminal, one
+ * line a change elsewhere. Like docker's client it then watches for the update's monitor time (5
+ * s) that the tasks stay up. Ctrl-C ends the watching, never the service.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { CommandContext, Console } from './command.ts'
@@ -135,7 +135,9 @@ function picture(
   }
 }
 
-/** A global service wants a task on each node that may run it; before there are any, on each node. */
+/**
+ * A global service wants a task on each node that may run it; before there are any, on each node.
+ */
 function globalCount(tasks: readonly TaskJson[], nodes: readonly NodeJson[]): number {
   if (tasks.length > 0) return tasks.length
   return nodes.filter(
@@ -174,7 +176,10 @@ class Screen {
     this.#show([head, ...shown.tasks])
   }
 
-  /** The last line. Without a terminal a countdown is said once: its end, or a step back, comes next. */
+  /**
+   * The last line. Without a terminal a countdown is said once: its end, or a step back, comes
+   * next.
+   */
   verify(text: string, options: { readonly isCountdown: boolean }): void {
     const line = `verify: ${text}`
     if (this.#quiet || line === this.#verifying) return

@@ -1,6 +1,7 @@
 /**
  * `--publish`: `80`, `8080:80`, `8080:80/udp`, `8000-8002:80-82`, or
- * `published=8080,target=80,protocol=tcp,mode=host`. Source: docker `opts.PortOpt`, in its behaviour.
+ * `published=8080,target=80,protocol=tcp,mode=host`. Source: docker `opts.PortOpt`, in its
+ * behaviour.
  */
 import type { PortConfig } from '../store/spec.ts'
 import { CommandError } from './command.ts'

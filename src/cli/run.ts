@@ -176,7 +176,8 @@ function report(error: unknown, console: Console): number {
 }
 
 function processConsole(): Console {
-  // Who reads us (`| head -1`) may have read enough: that is no error, and nothing more is to be said.
+  // Who reads us (`| head -1`) may have read enough: that is no error, and nothing more is to be
+  // said.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(0)
     throw error
@@ -194,7 +195,9 @@ function processConsole(): Console {
   }
 }
 
-/** From the call on, the first Ctrl-C aborts the signal; the second one ends the process as usual. */
+/**
+ * From the call on, the first Ctrl-C aborts the signal; the second one ends the process as usual.
+ */
 function interrupted(): AbortSignal {
   const controller = new AbortController()
   process.once('SIGINT', () => controller.abort())

@@ -5,7 +5,10 @@ function article(kind: 'update' | 'rollback'): string {
   return kind === 'update' ? 'an update' : 'a rollback'
 }
 
-/** What applies to updates and to rollbacks alike, by docker's names after `update-` and `rollback-`. */
+/**
+ * What applies to updates and to rollbacks alike, by docker's names after `update-` and
+ * `rollback-`.
+ */
 function updateFlags(kind: 'update' | 'rollback'): readonly Flag[] {
   return [
     {
@@ -17,7 +20,9 @@ function updateFlags(kind: 'update' | 'rollback'): readonly Flag[] {
     {
       name: `${kind}-failure-action`,
       kind: 'string',
-      help: `Action on ${kind} failure ("pause", "continue"${kind === 'update' ? ', "rollback"' : ''})`,
+      help:
+        `Action on ${kind} failure ` +
+        `("pause", "continue"${kind === 'update' ? ', "rollback"' : ''})`,
     },
     {
       name: `${kind}-monitor`,
@@ -63,7 +68,9 @@ export const SERVICE_FLAGS: readonly Flag[] = [
     name: 'mount',
     kind: 'list',
     value: 'mount',
-    help: 'Attach a filesystem mount to the service: type=bind,source=/path,target=/path[,readonly]',
+    help:
+      'Attach a filesystem mount to the service: ' +
+      'type=bind,source=/path,target=/path[,readonly]',
   },
   { name: 'constraint', kind: 'list', help: 'Placement constraints' },
   { name: 'placement-pref', kind: 'list', value: 'pref', help: 'Add a placement preference' },

@@ -1,4 +1,7 @@
-/** From the flags of `service create` to the spec that is sent, in the shape that docker's client sends. */
+/**
+ * From the flags of `service create` to the spec that is sent, in the shape that docker's client
+ * sends.
+ */
 import type {
   ContainerSpec,
   Placement,

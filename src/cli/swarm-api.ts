@@ -1,6 +1,6 @@
 /**
- * The calls that commands make, with the members of the answers that they read. The daemon is trusted to
- * answer in Docker's shape: this is the one place where its JSON gets a type.
+ * The calls that commands make, with the members of the answers that they read. The daemon is
+ * trusted to answer in Docker's shape: this is the one place where its JSON gets a type.
  */
 import type { ClusterSpec, NodeSpec, ServiceSpec } from '../store/spec.ts'
 import type { ApiClient, Query } from './connection.ts'

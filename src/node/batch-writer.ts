@@ -1,6 +1,7 @@
 /**
- * Joins small writes to a stream: what is given while one is under way, or in the same turn of the event
- * loop, leaves together. A line of a log alone would cost as much as sixty-four kilobytes of them.
+ * Joins small writes to a stream: what is given while one is under way, or in the same turn of the
+ * event loop, leaves together. A line of a log alone would cost as much as sixty-four kilobytes of
+ * them.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 

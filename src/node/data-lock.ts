@@ -1,7 +1,8 @@
 /**
  * One daemon a data directory. The lock names the process that holds the directory and when that
- * process began, so that a recycled process id after a power cut is not mistaken for a daemon. It is
- * a symbolic link that points nowhere: made in one step, whole or not at all, also on a full disk.
+ * process began, so that a recycled process id after a power cut is not mistaken for a daemon. It
+ * is a symbolic link that points nowhere: made in one step, whole or not at all, also on a full
+ * disk.
  */
 import { mkdir, readFile, readlink, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,4 +1,6 @@
-/** What this node says of itself: read once at start, as it does not change while the daemon runs. */
+/**
+ * What this node says of itself: read once at start, as it does not change while the daemon runs.
+ */
 import { readFileSync } from 'node:fs'
 import { arch, availableParallelism, hostname, totalmem } from 'node:os'
 import type { NodeDescription } from '../store/objects.ts'

@@ -1,12 +1,15 @@
 /**
  * Refuses to start on a disk without room. A daemon on a full disk would find that no container
- * runtime works (nothing can be prepared) and take its running containers for something else; better
- * it says what is wrong and leaves them alone.
+ * runtime works (nothing can be prepared) and take its running containers for something else;
+ * better it says what is wrong and leaves them alone.
  */
 import { statfs } from 'node:fs/promises'
 import { SwarmError } from '../base/errors.ts'
 
-/** Bytes that a start needs at most: a test container, LevelDB's new files. Reason: about 100 KiB measured. */
+/**
+ * Bytes that a start needs at most: a test container, LevelDB's new files. Reason: about 100 KiB
+ * measured.
+ */
 export const START_SPACE_BYTES = 1024 * 1024
 
 /** @throws STORAGE_FULL */

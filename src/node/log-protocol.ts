@@ -1,8 +1,8 @@
 /**
  * How nodes ask each other for the output of a task: one byte stream a task, method `agent.logs`.
  * The question is the stream's header; the answer is frames (`mesh/frames.ts`), one line each. The
- * answer ends when the log does, or, following, when the task has ended; the asker ends it earlier by
- * dropping the stream. A writer never runs ahead of its reader: the mesh's streams have credit.
+ * answer ends when the log does, or, following, when the task has ended; the asker ends it earlier
+ * by dropping the stream. A writer never runs ahead of its reader: the mesh's streams have credit.
  */
 import { decode, encode } from 'msgpackr'
 import { z } from 'zod'

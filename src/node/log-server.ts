@@ -1,6 +1,7 @@
 /**
- * Gives out the logs of this node's tasks to managers (`log-protocol.ts`). Who asks is proven by the
- * mesh; that it is a manager is what the replica here says, so a captured worker learns nothing.
+ * Gives out the logs of this node's tasks to managers (`log-protocol.ts`). Who asks is proven by
+ * the mesh; that it is a manager is what the replica here says, so a captured worker learns
+ * nothing.
  */
 import type { Agent } from '../agent/agent.ts'
 import type { LogLine } from '../agent/task-log.ts'
@@ -51,7 +52,9 @@ export class LogServer {
     this.#agent = components.agent
   }
 
-  /** Serves one stream. @throws PERMISSION_DENIED, INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED */
+  /**
+   * Serves one stream. @throws PERMISSION_DENIED, INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED
+   */
   async serve(header: unknown, stream: Duplex): Promise<void> {
     if (this.#store.get('nodes', stream.nodeId)?.spec.Role !== 'manager') {
       throw new SwarmError('PERMISSION_DENIED', `logs: node ${stream.nodeId} is no manager`)

@@ -20,7 +20,8 @@ export function textLogStream(): Writable {
 function textLine(json: string): string {
   const { level, time, msg, ...fields } = JSON.parse(json) as Record<string, unknown>
   const details = Object.entries(fields).map(([key, value]) => ` ${key}=${valueText(value)}`)
-  return `${String(time)} ${LEVELS[Number(level)] ?? String(level)} ${String(msg)}${details.join('')}\n`
+  const name = LEVELS[Number(level)] ?? String(level)
+  return `${String(time)} ${name} ${String(msg)}${details.join('')}\n`
 }
 
 /** Of an error its message and code; pino has made it a plain object with its stack. */

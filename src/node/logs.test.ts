@@ -1,4 +1,7 @@
-/** Logs across nodes: reader and server on real meshes, over scripted logs; and the pieces of both. */
+/**
+ * Logs across nodes: reader and server on real meshes, over scripted logs; and the pieces of
+ * both.
+ */
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import type { LogLine } from '../agent/task-log.ts'
@@ -236,7 +239,7 @@ test('a silent node does not hide the others, and is named at the end', async (t
   )
 })
 
-test('a follower brings what is written later, tasks that come later, and ends with the service', async (t) => {
+test('a follower brings later lines and later tasks, and ends with the service', async (t) => {
   const sites = await startSites(t)
   const { manager, worker } = sites
   addTask(sites, 'far', worker, lineOf('old'), lineOf('one'))

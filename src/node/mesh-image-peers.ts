@@ -78,7 +78,9 @@ export class MeshImagePeers implements ImagePeers {
   }
 }
 
-/** The mesh resets the stream when the handler throws, so a cut download is never taken for whole. */
+/**
+ * The mesh resets the stream when the handler throws, so a cut download is never taken for whole.
+ */
 function serveDownload(mesh: Mesh, method: string, handler: DownloadHandler): void {
   mesh.handleStream(method, async (header, stream) => {
     for await (const chunk of handler(header, stream.nodeId)) await stream.write(chunk)

@@ -1,7 +1,7 @@
 /**
- * `skein daemon --purge`: ends the daemon of a data directory and removes what it left on this machine:
- * containers, mounts, interfaces, firewall table, and the directory. For the end of a trial, and for a
- * node whose durable data is damaged beyond use.
+ * `skein daemon --purge`: ends the daemon of a data directory and removes what it left on this
+ * machine: containers, mounts, interfaces, firewall table, and the directory. For the end of a
+ * trial, and for a node whose durable data is damaged beyond use.
  */
 import { mkdir, readFile, readdir, realpath, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -26,7 +26,10 @@ interface Components {
   readonly log: Logger
 }
 
-/** Removes everything of the daemon of `dataDirectory`. @throws FAILED_PRECONDITION, RUNTIME_FAILED */
+/**
+ * Removes everything of the daemon of `dataDirectory`. @throws FAILED_PRECONDITION,
+ * RUNTIME_FAILED
+ */
 export async function purgeNode(components: Components, dataDirectory: string): Promise<void> {
   await endDaemon(components.clock, dataDirectory)
   const lock = await lockDataDirectory(dataDirectory)

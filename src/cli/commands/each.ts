@@ -1,4 +1,7 @@
-/** Commands that do one thing to each of several objects: all are tried, the exit code tells if any failed. */
+/**
+ * Commands that do one thing to each of several objects: all are tried, the exit code tells if
+ * any failed.
+ */
 import type { CommandContext } from '../command.ts'
 import { ApiError } from '../connection.ts'
 

@@ -9,7 +9,9 @@ export const INSPECT_FLAGS: readonly Flag[] = [
   { ...FORMAT_FLAG, help: "Format output: 'json' prints all on one line" },
 ]
 
-/** How one object is found, and what is said when the daemon has none (by default its own words). */
+/**
+ * How one object is found, and what is said when the daemon has none (by default its own words).
+ */
 export interface Inspection<T> {
   readonly load: (reference: string) => Promise<T>
   readonly missing?: (reference: string) => string

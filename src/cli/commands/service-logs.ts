@@ -1,6 +1,6 @@
 /**
- * `skein service logs`: lines as the daemon gives them, each after the name of its task and node. Of a
- * line the daemon says its origin (`details`); names are asked for when an id is met first.
+ * `skein service logs`: lines as the daemon gives them, each after the name of its task and node.
+ * Of a line the daemon says its origin (`details`); names are asked for when an id is met first.
  */
 import type { Arguments } from '../arguments.ts'
 import { CommandError } from '../command.ts'

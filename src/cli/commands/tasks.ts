@@ -1,4 +1,6 @@
-/** `skein service ps` and `skein node ps`: tasks, newest first in each slot, older ones indented. */
+/**
+ * `skein service ps` and `skein node ps`: tasks, newest first in each slot, older ones indented.
+ */
 import type { Arguments } from '../arguments.ts'
 import { CommandError, FILTER_FLAG, FORMAT_FLAG, NO_TRUNC_FLAG, QUIET_FLAG } from '../command.ts'
 import type { Command, CommandContext } from '../command.ts'
