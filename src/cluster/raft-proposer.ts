@@ -11,6 +11,7 @@ import { SwarmError, isSwarmError } from '../base/errors.ts'
 import type { ErrorCode } from '../base/errors.ts'
 import { newIdentifier } from '../base/identifiers.ts'
 import type { Random } from '../base/random.ts'
+import { deadline } from '../mesh/deadline.ts'
 import type { Mesh } from '../mesh/ports.ts'
 import { decodeTransaction, encodeTransaction } from '../store/codec.ts'
 import type { Action, ProposeOptions, Proposer, TransactionResult } from '../store/transaction.ts'
@@ -30,9 +31,12 @@ const RETRIED: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'TIMED_OUT',
 ])
 
+/** What of Raft takes proposals. */
+export type ProposerRaft = Pick<SwarmRaft, 'leader' | 'apply'>
+
 interface Components {
-  readonly raft: SwarmRaft
-  readonly mesh: Mesh
+  readonly raft: ProposerRaft
+  readonly mesh: Pick<Mesh, 'handle' | 'request'>
   readonly store: StoreView
   readonly clock: Clock
   readonly random: Random
@@ -58,9 +62,7 @@ export class RaftProposer implements Proposer {
     const requestId = options.requestId ?? newIdentifier(random)
     const at = wallTimeText(clock.wallMs())
     const data = encodeTransaction({ requestId, at, actions })
-    const signal = this.#signal(options.signal)
-    const result = await this.#untilDefinite(data, signal)
-    await this.#waitApplied(store, result.index, signal)
+    const result = await this.#appliedResult(data, store, this.#signal(options.signal))
     if (result.ok) return { index: result.index }
     throw new SwarmError(result.code, result.message)
   }
@@ -81,17 +83,36 @@ export class RaftProposer implements Proposer {
       : AbortSignal.any([caller, this.#closed.signal])
   }
 
+  /** What becomes of `data`, once it is in this node's store too. */
+  async #appliedResult(
+    data: Uint8Array,
+    store: StoreView,
+    signal: AbortSignal,
+  ): Promise<TransactionResult> {
+    try {
+      const result = await this.#untilDefinite(data, signal)
+      await this.#waitApplied(store, result.index, signal)
+      return result
+    } catch (error) {
+      const isWithdrawn = isSwarmError(error, 'ABORTED') || !isSwarmError(error)
+      if (!signal.aborted || !isWithdrawn) throw error
+      if (this.#closed.signal.aborted) throw this.#closed.signal.reason
+      const message = 'proposal: withdrawn by the caller; it may still take effect'
+      throw new SwarmError('ABORTED', message, { cause: signal.reason as unknown })
+    }
+  }
+
   async #untilDefinite(data: Uint8Array, signal: AbortSignal): Promise<TransactionResult> {
     const { clock } = this.#components
-    const deadline = clock.monotonicMs() + PROPOSE_TIMEOUT_MS
+    const endMs = clock.monotonicMs() + PROPOSE_TIMEOUT_MS
     let attempted = false
     let failure: unknown
-    while (clock.monotonicMs() < deadline) {
+    while (clock.monotonicMs() < endMs) {
       signal.throwIfAborted()
       const leader = this.#components.raft.leader
       if (leader !== undefined) {
         try {
-          return await this.#attempt(leader, data, deadline - clock.monotonicMs(), signal)
+          return await this.#attempt(leader, data, endMs - clock.monotonicMs(), signal)
         } catch (error) {
           if (!isSwarmError(error) || !RETRIED.has(error.code)) throw error
           attempted ||= error.code !== 'NOT_LEADER'
@@ -135,12 +156,12 @@ export class RaftProposer implements Proposer {
   /** So that the caller reads its own write. */
   async #waitApplied(store: StoreView, index: number, signal: AbortSignal): Promise<void> {
     if (store.index >= index) return
-    const limit = AbortSignal.timeout(PROPOSE_TIMEOUT_MS)
+    using limit = deadline(this.#components.clock, PROPOSE_TIMEOUT_MS, 'proposal')
     try {
-      await store.waitForIndex(index, { signal: AbortSignal.any([signal, limit]) })
+      await store.waitForIndex(index, { signal: AbortSignal.any([signal, limit.signal]) })
     } catch (error) {
       const failed = this.#closed.signal.aborted && isSwarmError(error)
-      if (!failed && (!limit.aborted || signal.aborted)) throw error
+      if (!failed && (!limit.signal.aborted || signal.aborted)) throw error
       const message = 'proposal: took effect, but this node has not caught up with it yet'
       throw new SwarmError(failed ? error.code : 'TIMED_OUT', message, { cause: error })
     }
