@@ -1,6 +1,7 @@
 /** Membership with real daemons: init, join, promote, demote, leave, and every wrong token. */
 import test from 'ava'
 import { api, skein, skeinOk, until } from './harness/daemon.ts'
+import type { Daemon } from './harness/daemon.ts'
 import { TestSwarm } from './harness/swarm.ts'
 
 async function roles(swarm: TestSwarm): Promise<string> {
@@ -70,6 +71,46 @@ test.serial('wrong, foreign, rotated and malformed tokens change nothing', async
   t.not(fresh, token)
   await skeinOk(second, 'swarm', 'join', '--token', fresh, address)
   await swarm.untilReady(first, 2)
+})
+
+test.serial('a one-time token admits one node and no second', async (t) => {
+  await using swarm = new TestSwarm(4, 16)
+  await swarm.start()
+  const [first, second] = [swarm.node(0), swarm.node(1)]
+  const [third, fourth] = [swarm.node(2), swarm.node(3)]
+  const address = first.options.listenAddress
+  const once = (daemon: Daemon, role: string): Promise<string> => {
+    return skeinOk(daemon, 'swarm', 'join-token', '--once', '--quiet', role)
+  }
+  const refuse = async (token: string, expected: RegExp): Promise<void> => {
+    const refused = await skein(third, 'swarm', 'join', '--token', token, address)
+    t.not(refused.code, 0)
+    t.regex(refused.stderr, expected)
+    const info = (await api(third.socket, 'GET', '/info')) as { Swarm: { LocalNodeState: string } }
+    t.is(info.Swarm.LocalNodeState, 'inactive')
+  }
+  await skeinOk(first, 'swarm', 'init')
+  const token = await once(first, 'manager')
+  t.regex(token, /^SWMTKN-1-[0-9a-z]{50}-[0-9a-z]{25}$/)
+  await skeinOk(second, 'swarm', 'join', '--token', token, address)
+  await swarm.untilReady(first, 2)
+  await refuse(token, /join token: was used already; ask a manager for a new one/)
+  t.is((await swarm.nodes(first)).length, 2)
+  t.is(await roles(swarm), 'manager manager')
+
+  const voided = await once(second, 'worker')
+  const kept = await once(first, 'manager')
+  await skeinOk(first, 'swarm', 'join-token', '--rotate', '--quiet', 'worker')
+  await refuse(voided, /join token: the secret is wrong or was rotated/)
+
+  // Both at once, with one token: one of them is in, the other is told why not.
+  const results = await Promise.all(
+    [third, fourth].map((daemon) => skein(daemon, 'swarm', 'join', '--token', kept, address)),
+  )
+  t.is(results.filter(({ code }) => code === 0).length, 1)
+  t.regex(results.map(({ stderr }) => stderr).join(''), /was used already/)
+  await swarm.untilReady(first, 3)
+  t.is((await swarm.nodes(first)).length, 3)
 })
 
 test.serial('a worker leaves, shows as down, is removed, and joins anew', async (t) => {

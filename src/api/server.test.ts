@@ -284,6 +284,22 @@ test('rotating a token changes that token alone', async (t) => {
   t.is(after.manager, before.manager)
 })
 
+test('a one-time token is made for a role, by managers alone', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const ask = (body: unknown) => {
+    return send(fixture.socketPath, { method: 'POST', path: '/skein/swarm/join-tokens', body })
+  }
+  const made = await ask({ Role: 'manager' })
+  t.is(made.status, 201)
+  t.regex((made.json() as { Token: string }).Token, /^SWMTKN-1-/)
+  for (const wrong of [{}, { Role: 'boss' }, { role: 'worker' }])
+    t.is((await ask(wrong)).status, 400)
+  t.deepEqual(fixture.swarm.onceTokens, ['manager'])
+  fixture.swarm.setControlAvailable(false)
+  t.is((await ask({ Role: 'worker' })).status, 503)
+})
+
 test('an archive that cannot be read is an error of the request', async (t) => {
   const fixture = await startFixture()
   t.teardown(() => fixture.close())
