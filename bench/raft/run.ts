@@ -17,6 +17,7 @@ const { values: options } = parseArgs({
     rounds: { type: 'string' },
     seconds: { type: 'string' },
     'in-flight': { type: 'string' },
+    reads: { type: 'string', default: '64' },
     failovers: { type: 'string' },
     transfers: { type: 'string' },
     entries: { type: 'string', default: '0' },
@@ -62,7 +63,7 @@ type Windows = Map<string, Map<SideName, LoopResult[]>>
 async function measureLoops(generator: Generator, sides: readonly Side[]): Promise<Windows> {
   const plans = [
     ...inFlights.map((inFlight) => ({ kind: 'put' as Kind, inFlight })),
-    { kind: 'get' as Kind, inFlight: 64 },
+    ...(options.reads === '0' ? [] : [{ kind: 'get' as Kind, inFlight: Number(options.reads) }]),
   ]
   const windows: Windows = new Map()
   for (const { kind, inFlight } of plans) {
