@@ -27,7 +27,7 @@ async function assertRefused(t: { regex(text: string, pattern: RegExp): void }, 
   t.regex(victim.log(), /could not be taken up again/)
   const info = await skeinOk(victim, 'info')
   t.regex(info, /Swarm: error/)
-  t.regex(info, /Error: .*docs\/recovery\.md.*damaged/)
+  t.regex(info, /Error: .*damaged; follow docs\/recovery\.md/)
   const refused = await skein(victim, 'node', 'ls')
   t.regex(refused.stderr, /damaged|STORAGE_CORRUPT/)
 }

@@ -1,5 +1,5 @@
 /** A swarm of real daemons on loopback addresses, made for one test and removed with all it left. */
-import { existsSync, mkdtempSync, readFileSync, readdirSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -49,7 +49,9 @@ let cachedImage: Promise<string> | undefined
 /** Path of the demonstration image's tar, made once a process. */
 export function demoImage(): Promise<string> {
   cachedImage ??= (async () => {
-    const output = join(mkdtempSync(join(tmpdir(), 'skein-image-')), 'hello.tar')
+    const directory = mkdtempSync(join(tmpdir(), 'skein-image-'))
+    process.once('exit', () => rmSync(directory, { recursive: true, force: true }))
+    const output = join(directory, 'hello.tar')
     await makeDemoImage({ output, tag: IMAGE })
     return output
   })()
