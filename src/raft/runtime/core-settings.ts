@@ -21,5 +21,6 @@ export function coreOptions(
     maxInflightBytes: limits.INFLIGHT_BYTES_MAX,
     disableProposalForwarding: true,
     stepDownOnRemoval: true,
+    informVoters: true,
   }
 }

@@ -77,6 +77,8 @@ export class Proposals<R> {
   flush(core: ProposalCore): void {
     while (this.#forming.length > 0) {
       const batch = this.#takeBatch()
+      // All were withdrawn or timed out while they waited.
+      if (batch.length === 0) continue
       const result = core.propose(batch.map(({ data }) => ({ type: 'normal', data })))
       if (result !== 'ok') {
         const error = refusal(core)

@@ -1,0 +1,100 @@
+/** What must hold for each change of what a disk holds for good. */
+import type { HardState } from '../core/entry.ts'
+import type { AppendBatch, LogContents } from '../storage/ports.ts'
+import type { GlobalLog } from './global-log.ts'
+import type { DiskWatch, SimDisk } from './sim-disk.ts'
+import type { Verdict } from './verdict.ts'
+
+/** Invariants of disks. */
+export class DiskChecks implements DiskWatch {
+  readonly #verdict: Verdict
+  readonly #log: GlobalLog
+
+  constructor(verdict: Verdict, log: GlobalLog) {
+    this.#verdict = verdict
+    this.#log = log
+  }
+
+  beforeAppend(disk: SimDisk, { entries, hardState }: AppendBatch): void {
+    const [first] = entries
+    const { id, base, lastIndex } = disk
+    this.#verdict.note(disk.lastIndex * 31 + entries.length)
+    if (disk.hardState.term === 0 && this.#log.last === 0) this.#log.bootstrap(entries)
+    if (first !== undefined) {
+      const inside = first.index > base.index && first.index <= lastIndex + 1
+      this.#check(inside, `${id} writes entry ${first.index} into (${base.index}, ${lastIndex}]`)
+      this.#checkNothingLost(disk, first.index, (index) => entries[index - first.index]?.term)
+      let previous = disk.term(first.index - 1)
+      for (const entry of entries) {
+        this.#log.see(entry, previous)
+        previous = entry.term
+      }
+    }
+    if (hardState === undefined) return
+    const newLast = first === undefined ? lastIndex : first.index + entries.length - 1
+    this.#checkHardState(disk, hardState, newLast)
+  }
+
+  beforeCompact(disk: SimDisk, base: LogContents['base']): void {
+    const { id, newestSnapshotIndex } = disk
+    const covered = newestSnapshotIndex >= base.index
+    this.#check(covered, `${id} compacts to ${base.index}, its snapshot is ${newestSnapshotIndex}`)
+    this.#check(disk.term(base.index) === base.term, `${id} compacts to a wrong term`)
+    const committed = this.#log.committed(base.index)?.term === base.term
+    this.#check(committed, `${id} compacts to ${base.index}, which is not committed`)
+  }
+
+  beforeReset(disk: SimDisk, base: LogContents['base'], hardState: HardState): void {
+    const { id, snapshots } = disk
+    const covered = snapshots.some(
+      ({ stored: { metadata } }) => metadata.index === base.index && metadata.term === base.term,
+    )
+    this.#check(covered, `${id} resets its log to ${base.index} without that snapshot`)
+    const committed = this.#log.committed(base.index)?.term === base.term
+    this.#check(committed, `${id} resets its log to ${base.index}, which is not committed`)
+    this.#checkNothingLost(disk, base.index + 1, () => undefined)
+    this.#checkHardState(disk, hardState, base.index)
+  }
+
+  broken(what: string): void {
+    this.#verdict.fail('storage-contract', what)
+  }
+
+  #check(condition: boolean, detail: string): void {
+    if (!condition) this.#verdict.fail('storage-contract', detail)
+  }
+
+  /** Committed entries from `from` on stay, or are replaced by themselves. */
+  #checkNothingLost(
+    disk: SimDisk,
+    from: number,
+    replacement: (index: number) => number | undefined,
+  ): void {
+    for (let index = from; index <= disk.lastIndex; index += 1) {
+      if (!this.#log.isSafeOn(disk, index)) continue
+      if (replacement(index) === disk.term(index)) continue
+      this.#verdict.fail('committed-entry-lost', `${disk.id} drops the committed entry ${index}`)
+      return
+    }
+  }
+
+  #checkHardState(disk: SimDisk, next: HardState, lastIndex: number): void {
+    const { id, hardState: old } = disk
+    this.#verdict.note(next.term * 7 + next.commit)
+    if (next.term < old.term) {
+      this.#verdict.fail('vote-durability', `${id}: term ${old.term} became ${next.term} on disk`)
+    }
+    if (next.term === old.term && old.vote !== 0 && next.vote !== old.vote) {
+      const votes = `${old.vote} and ${next.vote}`
+      this.#verdict.fail('vote-durability', `${id} voted for ${votes} in term ${next.term}`)
+    }
+    if (next.commit > lastIndex) {
+      const detail = `${id}: commit ${next.commit} on disk is beyond the last entry ${lastIndex}`
+      this.#verdict.fail('index-order', detail)
+    }
+    if (next.commit > this.#log.last) {
+      const detail = `${id} wrote commit ${next.commit}, only ${this.#log.last} is committed`
+      this.#verdict.fail('commit-durability', detail)
+    }
+  }
+}

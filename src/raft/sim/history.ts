@@ -1,0 +1,125 @@
+/**
+ * What clients did and what they were told, and whether that can be: every answer names its place
+ * in the log, so real time and the places must agree (witness check, reference/raft.md §4.1), and
+ * values must be those at the place. Source: Herlihy and Wing 1990, with a given order.
+ */
+import type { Index } from '../core/entry.ts'
+import type { Operation } from './checker.ts'
+import type { MachineChecks } from './machine-checks.ts'
+import type { Answer } from './register-machine.ts'
+import type { Verdict } from './verdict.ts'
+
+/** A call that was made and has not ended, or never will. */
+export interface OpenCall {
+  readonly kind: 'read' | 'write'
+  readonly key: number
+  /** The command's number; 0 for reads. */
+  readonly id: number
+  readonly expected: number | undefined
+  readonly invokedAt: number
+  /** Everything up to here was answered to somebody before this was asked. */
+  readonly floor: Index
+}
+
+/** All calls of a run. */
+export class History {
+  readonly #verdict: Verdict
+  readonly #machines: MachineChecks
+  readonly #operations: Operation[] = []
+  readonly #open = new Set<OpenCall>()
+  #highest: Index = 0
+  #clock = 0
+  readonly #lastValues = new Map<number, number>()
+  #ids = 0
+  answered = { reads: 0, writes: 0, refused: 0, unknown: 0 }
+
+  constructor(verdict: Verdict, machines: MachineChecks) {
+    this.#verdict = verdict
+    this.#machines = machines
+  }
+
+  newId(): number {
+    this.#ids += 1
+    return this.#ids
+  }
+
+  /** The value that somebody saw last in a register. */
+  lastValue(key: number): number {
+    return this.#lastValues.get(key) ?? 0
+  }
+
+  begin(call: Omit<OpenCall, 'invokedAt' | 'floor'>): OpenCall {
+    this.#clock += 1
+    const open = { ...call, invokedAt: this.#clock, floor: this.#highest }
+    this.#open.add(open)
+    return open
+  }
+
+  onWritten(call: OpenCall, index: Index, answer: Answer): void {
+    this.answered.writes += 1
+    this.#end(call, index, answer.before)
+    this.#lastValues.set(call.key, answer.wrote ? call.id : answer.before)
+    if (this.#machines.placeOf(call.id) !== index) {
+      const detail = `command ${call.id} was answered at ${index}, and stands at`
+      this.#verdict.fail('client-truth', `${detail} ${this.#machines.placeOf(call.id)}`)
+    }
+    const before = this.#machines.valueAt(call.key, index - 1)
+    if (answer.before !== before) {
+      this.#verdict.fail('client-truth', `command ${call.id} was answered ${answer.before}`)
+    }
+  }
+
+  onRead(call: OpenCall, index: Index, value: number): void {
+    this.answered.reads += 1
+    this.#lastValues.set(call.key, value)
+    this.#end(call, index, value)
+    const expected = this.#machines.valueAt(call.key, index)
+    if (value !== expected) {
+      const detail = `a read of ${call.key} at ${index} gave ${value}, not ${expected}`
+      this.#verdict.fail('linearizability', detail)
+    }
+  }
+
+  /** It certainly had no effect. */
+  onRefused(call: OpenCall): void {
+    this.answered.refused += 1
+    this.#open.delete(call)
+    if (call.kind === 'write') this.#machines.onRefused(call.id)
+  }
+
+  /** Nobody knows what became of it. */
+  onUnknown(call: OpenCall): void {
+    this.answered.unknown += 1
+    if (!this.#open.delete(call) || call.kind === 'read') return
+    this.#operations.push(toOperation(call, Number.POSITIVE_INFINITY, undefined))
+  }
+
+  /** Calls whose outcome is not known yet. */
+  get openCalls(): readonly OpenCall[] {
+    return [...this.#open]
+  }
+
+  /** What happened to one register, for a search without knowledge of places. */
+  operations(key: number): readonly Operation[] {
+    const open = [...this.#open].filter((call) => call.kind === 'write')
+    const unknown = open.map((call) => toOperation(call, Number.POSITIVE_INFINITY, undefined))
+    return [...this.#operations, ...unknown].filter((operation) => operation.key === key)
+  }
+
+  #end(call: OpenCall, index: Index, output: number): void {
+    this.#clock += 1
+    this.#open.delete(call)
+    this.#operations.push(toOperation(call, this.#clock, output))
+    const inOrder = call.kind === 'write' ? index > call.floor : index >= call.floor
+    if (!inOrder) {
+      const detail = `a ${call.kind} took place at ${index}, but ${call.floor} was known before`
+      this.#verdict.fail('linearizability', detail)
+    }
+    this.#highest = Math.max(this.#highest, index)
+  }
+}
+
+function toOperation(call: OpenCall, returnedAt: number, output: number | undefined): Operation {
+  const { kind, key, id, expected, invokedAt } = call
+  return { kind, key, id, expected, invokedAt, returnedAt, output }
+}

@@ -1,0 +1,173 @@
+/**
+ * The operators of a simulated group: they change its membership, replace nodes whose disk is gone
+ * by new ones, and keep the rules that an operator must keep:
+ *
+ * - no disk is lost on purpose when a majority of voters would not be left;
+ * - while a voter's disk is lost, no other voter is taken out;
+ * - a removed node's machine is thrown away only when every member knows durably that it is out.
+ */
+import { at } from '../../base/assert.ts'
+import type { MembershipChange } from '../runtime/membership-changes.ts'
+import type { Configuration, Server } from '../runtime/ports.ts'
+import type { Raft } from '../runtime/raft.ts'
+import type { Cluster } from './cluster.ts'
+import type { Dice } from './dice.ts'
+import { expectSwarmError } from './nemesis.ts'
+import type { Answer } from './register-machine.ts'
+import type { Change } from './schedule.ts'
+import type { SimNode } from './sim-node.ts'
+
+/** Chance that a node which may be thrown away is. */
+const RETIREMENT = 0.3
+
+/** Membership from the operators' side. */
+export class Housekeeping {
+  readonly #cluster: Cluster
+  readonly #dice: Dice
+  /** Changes whose outcome is open. */
+  readonly #pending = new Set<object>()
+  /** Time after which an answer is no longer waited for. */
+  readonly #patienceMs: number
+  /** Changes that were put in force. */
+  changes = 0
+
+  constructor(cluster: Cluster, dice: Dice, patienceMs: number) {
+    this.#cluster = cluster
+    this.#patienceMs = patienceMs
+    this.#dice = dice
+  }
+
+  /** Looks after nodes that are lost or no longer needed, every so often. */
+  round(): void {
+    const leader = this.#cluster.leader?.raft
+    if (leader === undefined) return
+    const { configuration } = leader
+    const lost = this.#lostMembers(configuration)[0]
+    if (lost !== undefined) this.#propose(leader, [{ type: 'removeServer', id: lost.id }])
+    this.#retire(configuration)
+  }
+
+  /** Makes one change, of one node if it can be. */
+  change(kind: Change, who: number): void {
+    const leader = this.#cluster.leader?.raft
+    if (leader === undefined) return
+    const changes = this.#changesFor(kind, who, leader.configuration)
+    if (changes.length > 0) this.#propose(leader, changes)
+  }
+
+  /** The disk of `node` is lost for ever, if the group survives that. */
+  maybeLose(node: SimNode): void {
+    const configuration = this.#cluster.leader?.raft?.configuration
+    if (configuration === undefined || configuration.joint || this.#pending.size > 0) return
+    if (!this.#isSettled(configuration)) return
+    const voters = configuration.servers.filter(({ suffrage }) => suffrage === 'voter')
+    const left = voters.filter(({ id }) => id !== node.id && !this.#isGone(id))
+    if (2 * left.length <= voters.length) return
+    this.#cluster.crash(node)
+    node.lost = true
+  }
+
+  /** Whether every member knows durably who the members are, and no change is on its way. */
+  #isSettled({ index, servers }: Configuration): boolean {
+    const isKnown = servers.every(({ id }) => {
+      const node = this.#cluster.byId(id)
+      return node?.isGone === true || (node?.disk.hardState.commit ?? 0) >= index
+    })
+    return isKnown && !hasChangesBehind(this.#cluster, index)
+  }
+
+  #retire(configuration: Configuration): void {
+    if (this.#pending.size > 0 || configuration.joint || !this.#isSettled(configuration)) return
+    const members = new Set(configuration.servers.map(({ id }) => id))
+    for (const node of this.#cluster.present) {
+      if (members.has(node.id) || !this.#dice.chance(RETIREMENT)) continue
+      this.#cluster.crash(node)
+      node.retired = true
+    }
+  }
+
+  #changesFor(kind: Change, who: number, { servers }: Configuration): readonly MembershipChange[] {
+    const lost = this.#lostMembers({ servers })
+    const voters = servers.filter(({ suffrage }) => suffrage === 'voter')
+    const learners = servers.filter(({ suffrage }) => suffrage === 'learner')
+    const voter = voters[who % voters.length]
+    const learner = learners[who % Math.max(1, learners.length)]
+    const mayShrink = lost.length === 0 && voters.length > 1 && voter !== undefined
+    switch (kind) {
+      case 'learner':
+      case 'voter':
+        return this.#addition(kind, who, servers)
+      case 'promote':
+        return learner === undefined ? [] : [addVoter(learner)]
+      case 'demote':
+        return mayShrink ? [{ type: 'demoteVoter', id: voter.id }] : []
+      case 'remove':
+        return mayShrink ? [{ type: 'removeServer', id: voter.id }] : []
+      case 'swap':
+        if (!mayShrink || learner === undefined) return []
+        return [
+          { type: who % 2 === 0 ? 'demoteVoter' : 'removeServer', id: voter.id },
+          addVoter(learner),
+        ]
+      default:
+        return kind satisfies never
+    }
+  }
+
+  /** A node that is no member, old or new, comes in. */
+  #addition(
+    kind: 'learner' | 'voter',
+    who: number,
+    servers: readonly Server[],
+  ): readonly MembershipChange[] {
+    const members = new Set(servers.map(({ id }) => id))
+    const spares = this.#cluster.present.filter(({ id }) => !members.has(id))
+    if (spares.length === 0) {
+      if (this.#cluster.isFull) return []
+      const node = this.#cluster.create()
+      node.start()
+      spares.push(node)
+    }
+    const { id } = at(spares, who % spares.length)
+    const type = kind === 'learner' ? 'addLearner' : 'addVoter'
+    return [{ type, id, address: `at-${id}` }]
+  }
+
+  #propose(leader: Raft<Answer>, changes: readonly MembershipChange[]): void {
+    const change = {}
+    this.#pending.add(change)
+    const made = async (): Promise<void> => {
+      try {
+        await leader.changeMembership(changes)
+        this.changes += 1
+      } catch (error) {
+        expectSwarmError(error)
+      } finally {
+        this.#pending.delete(change)
+      }
+    }
+    void made()
+    // The node that was asked may end before it answers.
+    this.#cluster.later(this.#patienceMs, () => this.#pending.delete(change))
+  }
+
+  #lostMembers({ servers }: Pick<Configuration, 'servers'>): readonly Server[] {
+    return servers.filter(({ id }) => this.#isGone(id))
+  }
+
+  #isGone(id: string): boolean {
+    return this.#cluster.byId(id)?.isGone === true
+  }
+}
+
+function addVoter({ id, address }: Server): MembershipChange {
+  return { type: 'addVoter', id, address }
+}
+
+/** Whether any log holds a change of membership behind `index`, or entries that nobody can see. */
+export function hasChangesBehind(cluster: Cluster, index: number): boolean {
+  return cluster.present.some(({ disk, raft }) => {
+    if ((raft?.lastIndex ?? 0) > disk.lastIndex) return true
+    return disk.entries.some((entry) => entry.index > index && entry.type !== 'normal')
+  })
+}

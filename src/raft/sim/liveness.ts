@@ -1,0 +1,147 @@
+/**
+ * The second phase of a run: all faults end, but for some nodes that stay down or cut off for ever.
+ * What is left holds a majority of every configuration that can still matter, so it must elect a
+ * leader, take writes and reads, and bring all its members up to date (reference/raft.md §4.1).
+ */
+import type { ConfState, Index } from '../core/entry.ts'
+import type { Clients } from './clients.ts'
+import type { Cluster } from './cluster.ts'
+import type { Dice } from './dice.ts'
+import { quorumHas } from './global-log.ts'
+import { hasChangesBehind } from './housekeeping.ts'
+import { expectSwarmError } from './nemesis.ts'
+import { encodeCommand } from './register-machine.ts'
+import type { SimNode } from './sim-node.ts'
+
+/** Time between two probes, in election timeouts. */
+const PROBE_TIMEOUTS = 0.5
+/** Chance that a node which is not needed stays broken. */
+const VICTIM = 0.5
+/** The register of the probes, which no client uses. */
+const PROBE_KEY = 0
+
+interface LivenessParts {
+  readonly cluster: Cluster
+  readonly clients: Clients
+  readonly dice: Dice
+  readonly timeoutMs: number
+  readonly newId: () => number
+}
+
+/** Whether the group goes on. */
+export class Liveness {
+  readonly #parts: LivenessParts
+  readonly #victims = new Set<SimNode>()
+  #written: Index = 0
+  #readable = false
+  #probing = false
+
+  constructor(parts: LivenessParts) {
+    this.#parts = parts
+  }
+
+  /** Ends all faults. `confs` are all configurations that were ever in force, by index. */
+  begin(confs: ReadonlyMap<Index, ConfState>): void {
+    const { cluster } = this.#parts
+    this.#chooseVictims(confs)
+    cluster.network.manners = {
+      minDelayMs: 0.1,
+      meanDelayMs: 0.2,
+      loss: 0,
+      duplication: 0,
+      reorders: false,
+      capacity: 10_000,
+      closeNotice: 0,
+    }
+    cluster.network.unclog()
+    const cut = new Set([...this.#victims].map(({ id }) => id))
+    cluster.network.block((from, to) => cut.has(from) !== cut.has(to))
+    for (const node of cluster.present) this.#heal(node)
+    this.#probe()
+  }
+
+  /** Whether all that was to be shown has been shown. */
+  get isProven(): boolean {
+    const { cluster, clients } = this.#parts
+    if (this.#written === 0 || !this.#readable || clients.waiting.length > 0) return false
+    const servers = cluster.leader?.raft?.configuration.servers ?? []
+    return servers.every(({ id }) => {
+      const node = cluster.byId(id)
+      if (node === undefined || node.isGone || this.#victims.has(node)) return true
+      return (node.raft?.appliedIndex ?? 0) >= this.#written
+    })
+  }
+
+  /** Where everything stands, for people. */
+  describe(): string {
+    const { cluster, clients } = this.#parts
+    const nodes = cluster.present.map((node) => {
+      const { raft, id, disk } = node
+      const state = raft === undefined ? 'down' : `${raft.role} ${raft.term}`
+      const indexes = `${raft?.appliedIndex ?? 0}/${raft?.commitIndex ?? 0}/${disk.lastIndex}`
+      const members = raft?.configuration.servers.map((server) => server.id).join('+') ?? ''
+      return `${id}${this.#victims.has(node) ? ' (cut)' : ''}: ${state} ${indexes} [${members}]`
+    })
+    const waiting = `${clients.waiting.length} calls wait`
+    return `written ${this.#written}, read ${this.#readable}, ${waiting}; ${nodes.join('; ')}`
+  }
+
+  #heal(node: SimNode): void {
+    const { cluster } = this.#parts
+    node.disk.calm()
+    node.setClock(1, 0)
+    if (this.#victims.has(node)) cluster.crash(node)
+    else if (!node.isUp) node.start()
+  }
+
+  /** Writes and reads until both worked once. */
+  #probe(): void {
+    const { cluster, timeoutMs } = this.#parts
+    cluster.later(PROBE_TIMEOUTS * timeoutMs, () => this.#probe())
+    const { leader } = cluster
+    if (leader?.raft === undefined || this.#probing) return
+    this.#probing = true
+    this.#check(leader).catch(expectSwarmError)
+    cluster.later(4 * timeoutMs, () => {
+      this.#probing = false
+    })
+  }
+
+  async #check({ raft }: SimNode): Promise<void> {
+    if (raft === undefined) return
+    try {
+      const command = { id: this.#parts.newId(), key: PROBE_KEY, expected: undefined, padding: 0 }
+      const { index } = await raft.apply(encodeCommand(command))
+      this.#written = index
+      await raft.waitApplied(await raft.readIndex())
+      this.#readable = true
+    } finally {
+      this.#probing = false
+    }
+  }
+
+  #chooseVictims(confs: ReadonlyMap<Index, ConfState>): void {
+    const { cluster, dice } = this.#parts
+    const newest = Math.max(...confs.keys())
+    if (hasChangesBehind(cluster, newest)) return
+    const needed = this.#confsThatMatter(confs)
+    for (const node of cluster.present) {
+      if (!dice.chance(VICTIM)) continue
+      this.#victims.add(node)
+      const remains = (peer: number): boolean => {
+        const member = cluster.byNumber(peer)
+        return member !== undefined && !member.isGone && !this.#victims.has(member)
+      }
+      if (!needed.every((conf) => quorumHas(conf, remains))) this.#victims.delete(node)
+    }
+  }
+
+  /** Configurations that some member may still be in. */
+  #confsThatMatter(confs: ReadonlyMap<Index, ConfState>): readonly ConfState[] {
+    const commits = this.#parts.cluster.present.map(({ disk }) => disk.hardState.commit)
+    const oldest = Math.min(...commits)
+    const indexes = [...confs.keys()].toSorted((a, b) => a - b)
+    const first = indexes.findLast((index) => index <= oldest) ?? 0
+    return indexes.filter((index) => index >= first).flatMap((index) => confs.get(index) ?? [])
+  }
+}

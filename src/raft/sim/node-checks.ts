@@ -1,0 +1,119 @@
+/** What must hold for the state of a node after each event that touched it. */
+import type { ConfState, Index, PeerId, Term } from '../core/entry.ts'
+import type { Role } from '../core/ready.ts'
+import type { CoreStatus } from '../core/status.ts'
+import { INFLIGHT_MESSAGES_MAX } from '../runtime/options.ts'
+import { quorumHas, type GlobalLog } from './global-log.ts'
+import type { SimDisk } from './sim-disk.ts'
+import type { Verdict } from './verdict.ts'
+
+/** What a life of a node looked like after the event before. */
+export interface NodeView {
+  readonly role: Role
+  readonly term: Term
+  readonly commit: Index
+  readonly conf: ConfState
+}
+
+/** A node as it is now. */
+export interface NodeNow {
+  readonly life: string
+  readonly disk: SimDisk
+  readonly status: CoreStatus
+  /** The state machine stands here. */
+  readonly appliedIndex: Index
+  readonly before: NodeView | undefined
+}
+
+/** The disk of a member, or `lost` when it is gone. */
+export type DiskOf = (peer: PeerId) => SimDisk | 'lost' | undefined
+
+/** Invariants of nodes. */
+export class NodeChecks {
+  readonly #verdict: Verdict
+  readonly #log: GlobalLog
+  readonly #diskOf: DiskOf
+
+  constructor(verdict: Verdict, log: GlobalLog, diskOf: DiskOf) {
+    this.#verdict = verdict
+    this.#log = log
+    this.#diskOf = diskOf
+  }
+
+  /** Checks a node; returns what to compare with next time. */
+  observe(now: NodeNow): NodeView {
+    const { status, before, life } = now
+    const { hard, role, conf } = status
+    const isNews = before === undefined || before.commit !== hard.commit
+    if (isNews) this.#verdict.note(hard.commit)
+    this.#checkOrder(now)
+    if (hard.commit > this.#log.last) this.#checkCommit(now)
+    if (role === 'leader') {
+      this.#log.leads(hard.term, life)
+      this.#checkWindows(now)
+      if (before?.role !== 'leader' || before.term !== hard.term) this.#checkNewLeader(now)
+    }
+    return { role, term: hard.term, commit: hard.commit, conf }
+  }
+
+  #checkOrder({ life, status, appliedIndex, disk, before }: NodeNow): void {
+    const { hard, lastIndex, applied } = status
+    const ordered =
+      applied <= appliedIndex && appliedIndex <= hard.commit && hard.commit <= lastIndex
+    if (!ordered) {
+      const indexes = `applied ${applied}/${appliedIndex}, commit ${hard.commit}, last ${lastIndex}`
+      this.#verdict.fail('index-order', `${life}: ${indexes}`)
+    }
+    if (before !== undefined && (hard.commit < before.commit || hard.term < before.term)) {
+      this.#verdict.fail('index-order', `${life}: its commit index or term went back`)
+    }
+    if (disk.hardState.term > hard.term) {
+      this.#verdict.fail('vote-durability', `${life}: the term on disk is ahead of the core`)
+    }
+  }
+
+  /** Something is committed for the first time: by a leader, by counting entries of its term. */
+  #checkCommit({ life, status, before }: NodeNow): void {
+    const { commit } = status.hard
+    if (before?.role !== 'leader') {
+      const detail = `${life} takes entry ${commit} for committed, only ${this.#log.last} is`
+      this.#verdict.fail('commit-durability', detail)
+      return
+    }
+    const holds = (peer: PeerId): boolean => {
+      const disk = this.#diskOf(peer)
+      return disk === 'lost' || disk?.holds(commit, before.term) === true
+    }
+    const isSafe = quorumHas(before.conf, holds) || quorumHas(status.conf, holds)
+    if (!isSafe) {
+      const detail = `${life} commits entry ${commit} in term ${before.term}; no quorum holds it`
+      this.#verdict.fail('commit-durability', detail)
+      return
+    }
+    const { voters, votersOutgoing } = before.conf
+    for (const peer of [...voters, ...votersOutgoing, ...status.conf.voters]) {
+      const disk = this.#diskOf(peer)
+      if (disk === undefined || disk === 'lost' || disk.term(commit) !== before.term) continue
+      this.#log.commit(disk, commit, before.term)
+      if (this.#log.last >= commit) return
+    }
+    this.#verdict.fail('commit-durability', `${life}: nobody holds entry ${commit} any more`)
+  }
+
+  #checkNewLeader({ life, status }: NodeNow): void {
+    const { hard, lastIndex } = status
+    const needed = this.#log.lastBefore(hard.term)
+    if (lastIndex >= needed) return
+    const detail = `${life} leads term ${hard.term} with ${lastIndex} entries, ${needed}`
+    this.#verdict.fail('leader-completeness', `${detail} are committed`)
+  }
+
+  #checkWindows({ life, status }: NodeNow): void {
+    for (const [peer, progress] of status.progress) {
+      if (progress.inflight > INFLIGHT_MESSAGES_MAX || progress.match >= progress.next) {
+        const detail = `${progress.inflight} in flight, match ${progress.match}`
+        this.#verdict.fail('bounds', `${life}: ${peer} has ${detail}, next ${progress.next}`)
+      }
+    }
+  }
+}

@@ -1,0 +1,221 @@
+/**
+ * The disk of one node, which outlives its processes. Two layers: what is synced, and the one
+ * write that is on its way (the runtime must never have two). A crash keeps the synced part; the
+ * write on its way is lost, kept, or torn, and a torn one is found and cut when the log is opened.
+ * A failed write fails for good: whether it reached the disk is open.
+ */
+import { SwarmError } from '../../base/errors.ts'
+import type { Entry, HardState, Index, Term } from '../core/entry.ts'
+import { EMPTY_BASE, EMPTY_HARD_STATE } from '../storage/empty-log.ts'
+import type { AppendBatch, LogContents, StoredSnapshot } from '../storage/ports.ts'
+import { SNAPSHOT_GENERATIONS, newestFirst } from '../storage/snapshot-generations.ts'
+import type { Dice } from './dice.ts'
+import type { EventLoop, Host } from './event-loop.ts'
+
+/** How a disk behaves. */
+export interface DiskManners {
+  /** Mean time of a durable write, milliseconds. */
+  meanWriteMs: number
+  /** Chance that an unsynced write is there after a crash. */
+  keepUnsynced: number
+  /** Chance that one that is not there left a torn record. */
+  torn: number
+}
+
+/** What the invariants look at before each change of what is synced. */
+export interface DiskWatch {
+  beforeAppend(disk: SimDisk, batch: AppendBatch): void
+  beforeCompact(disk: SimDisk, base: LogContents['base']): void
+  beforeReset(disk: SimDisk, base: LogContents['base'], hardState: HardState): void
+  broken(what: string): void
+}
+
+/** A snapshot on disk. */
+export interface HeldSnapshot {
+  readonly stored: StoredSnapshot
+  readonly chunks: readonly Uint8Array[]
+}
+
+interface Write {
+  readonly host: Host
+  readonly isLog: boolean
+  readonly take: () => void
+  readonly entries: number
+}
+
+interface DiskParts {
+  readonly loop: EventLoop
+  readonly dice: Dice
+  readonly manners: DiskManners
+  readonly watch: DiskWatch
+}
+
+/** Durable state of one node. */
+export class SimDisk {
+  readonly id: string
+  readonly #parts: DiskParts
+  readonly #writes = new Set<Write>()
+  /** Synced entries after `base`. */
+  entries: Entry[] = []
+  base: LogContents['base'] = EMPTY_BASE
+  hardState: HardState = EMPTY_HARD_STATE
+  snapshots: readonly HeldSnapshot[] = []
+  /** Entries that the last crash left torn. */
+  tornEntries = 0
+  /** Writes take so many times longer. */
+  slowness = 1
+  /** The next write to the log fails. */
+  failNext = false
+  #madeSnapshots = 0
+  /** The host whose write failed: it must not write again. */
+  #failedHost: Host | undefined
+
+  constructor(id: string, parts: DiskParts) {
+    this.id = id
+    this.#parts = parts
+  }
+
+  get lastIndex(): Index {
+    return this.base.index + this.entries.length
+  }
+
+  /** Term of a synced entry, `undefined` where there is none any more or yet. */
+  term(index: Index): Term | undefined {
+    if (index === this.base.index) return this.base.term
+    return this.entries[index - this.base.index - 1]?.term
+  }
+
+  /** Whether an entry is safe here, in the log or in a snapshot. */
+  holds(index: Index, term: Term): boolean {
+    return index <= this.base.index || this.term(index) === term
+  }
+
+  get newestSnapshotIndex(): Index {
+    return this.snapshots[0]?.stored.metadata.index ?? 0
+  }
+
+  append(host: Host, batch: AppendBatch): Promise<void> {
+    return this.#write(host, {
+      entries: batch.entries.length,
+      take: () => {
+        this.#parts.watch.beforeAppend(this, batch)
+        const first = batch.entries[0]
+        if (first !== undefined) {
+          this.entries.length = Math.max(0, first.index - this.base.index - 1)
+          for (const entry of batch.entries) this.entries.push(entry)
+        }
+        this.hardState = batch.hardState ?? this.hardState
+      },
+    })
+  }
+
+  compact(host: Host, base: LogContents['base']): Promise<void> {
+    return this.#write(host, {
+      entries: 0,
+      take: () => {
+        if (base.index <= this.base.index) return
+        this.#parts.watch.beforeCompact(this, base)
+        this.entries.splice(0, base.index - this.base.index)
+        this.base = base
+      },
+    })
+  }
+
+  reset(host: Host, base: LogContents['base'], hardState: HardState): Promise<void> {
+    return this.#write(host, {
+      entries: 0,
+      take: () => {
+        this.#parts.watch.beforeReset(this, base, hardState)
+        this.entries = []
+        this.base = base
+        this.hardState = hardState
+      },
+    })
+  }
+
+  /** Puts a finished snapshot where `list` finds it; keeps two generations. */
+  keepSnapshot(
+    host: Host,
+    content: Omit<StoredSnapshot, 'id' | 'sizeBytes'>,
+    chunks: readonly Uint8Array[],
+  ): Promise<StoredSnapshot> {
+    this.#madeSnapshots += 1
+    const { index, term } = content.metadata
+    const id = `${term}-${index}-${this.#madeSnapshots}`
+    const sizeBytes = chunks.reduce((sum, { length }) => sum + length, 0)
+    const stored = { ...content, id, sizeBytes }
+    const take = (): void => {
+      const all = [{ stored, chunks }, ...this.snapshots]
+      all.sort((a, b) => newestFirst(a.stored, b.stored))
+      this.snapshots = all.slice(0, SNAPSHOT_GENERATIONS)
+    }
+    return this.#later({ host, isLog: false, entries: 0, take }).then(() => stored)
+  }
+
+  /** From now on the disk is fast and whole. */
+  calm(): void {
+    this.slowness = 0.01
+    this.failNext = false
+  }
+
+  /** Whether a write of this process failed. */
+  hasFailed(host: Host): boolean {
+    return this.#failedHost === host
+  }
+
+  /** The process has ended; what was on its way to the disk is settled by chance. */
+  crash(): void {
+    const { dice, manners } = this.#parts
+    this.tornEntries = 0
+    for (const write of this.#writes) {
+      if (dice.chance(manners.keepUnsynced)) write.take()
+      else if (dice.chance(manners.torn)) this.tornEntries += write.entries
+    }
+    this.#writes.clear()
+    this.failNext = false
+    this.#failedHost = undefined
+  }
+
+  #write(host: Host, write: Pick<Write, 'take' | 'entries'>): Promise<void> {
+    const { watch, dice } = this.#parts
+    if ([...this.#writes].some(({ isLog }) => isLog)) {
+      watch.broken(`${this.id} writes to its log while another write is on its way`)
+    }
+    if (this.#failedHost === host) watch.broken(`${this.id} writes after a failed write`)
+    if (this.failNext) {
+      this.failNext = false
+      this.#failedHost = host
+      return this.#fail(host, dice.chance(0.5) ? write.take : undefined)
+    }
+    return this.#later({ host, isLog: true, ...write })
+  }
+
+  /** The write may be there all the same. */
+  async #fail(host: Host, take?: () => void): Promise<void> {
+    await this.#rest(host, take)
+    throw new SwarmError('INTERNAL', 'raft log: the simulated disk failed')
+  }
+
+  async #later(write: Write): Promise<void> {
+    this.#writes.add(write)
+    await this.#rest(write.host, () => {
+      this.#writes.delete(write)
+      write.take()
+    })
+  }
+
+  /** Resolves after the time of a write; never, when the host dies before. */
+  #rest(host: Host, done = (): void => {}): Promise<void> {
+    const { loop, dice, manners } = this.#parts
+    const delayMs = dice.exponential(manners.meanWriteMs * this.slowness)
+    const { promise, resolve } = Promise.withResolvers<void>()
+    loop.after(delayMs, 'disk', {
+      host,
+      run: () => {
+        done()
+        resolve()
+      },
+    })
+    return promise
+  }
+}

@@ -1,0 +1,94 @@
+/** The storage ports over a `SimDisk`, as one process sees them. */
+import { assert } from '../../base/assert.ts'
+import { SwarmError } from '../../base/errors.ts'
+import type { Entry, HardState, Index, SnapshotMetadata } from '../core/entry.ts'
+import type {
+  AppendBatch,
+  LogContents,
+  LogStore,
+  SnapshotSink,
+  SnapshotStore,
+  StoredSnapshot,
+} from '../storage/ports.ts'
+import { skipBytes } from '../storage/snapshot-generations.ts'
+import type { Host } from './event-loop.ts'
+import type { SimDisk } from './sim-disk.ts'
+
+/** `LogStore` of one process. */
+export class SimLogStore implements LogStore {
+  readonly #disk: SimDisk
+  readonly #host: Host
+
+  constructor(disk: SimDisk, host: Host) {
+    this.#disk = disk
+    this.#host = host
+  }
+
+  async open(): Promise<LogContents> {
+    const { hardState, base, lastIndex, tornEntries } = this.#disk
+    return { hardState, base, lastIndex, tornEntries }
+  }
+
+  async read(low: Index, high: Index): Promise<readonly Entry[]> {
+    const { base, entries, lastIndex } = this.#disk
+    if (low >= high) return []
+    assert(low > base.index && high <= lastIndex + 1, `[${low}, ${high}) is no range`)
+    return entries.slice(low - base.index - 1, high - base.index - 1)
+  }
+
+  append(batch: AppendBatch): Promise<void> {
+    return this.#disk.append(this.#host, batch)
+  }
+
+  compact(base: LogContents['base']): Promise<void> {
+    return this.#disk.compact(this.#host, base)
+  }
+
+  reset(base: LogContents['base'], hardState: HardState): Promise<void> {
+    return this.#disk.reset(this.#host, base, hardState)
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** `SnapshotStore` of one process. */
+export class SimSnapshotStore implements SnapshotStore {
+  readonly #disk: SimDisk
+  readonly #host: Host
+
+  constructor(disk: SimDisk, host: Host) {
+    this.#disk = disk
+    this.#host = host
+  }
+
+  async open(): Promise<void> {}
+
+  async create(metadata: SnapshotMetadata, membership: Uint8Array): Promise<SnapshotSink> {
+    const chunks: Uint8Array[] = []
+    let cancelled = false
+    return {
+      write: async (chunk) => {
+        chunks.push(chunk.slice())
+      },
+      commit: async () => {
+        if (cancelled) throw new SwarmError('ABORTED', 'snapshot: was cancelled')
+        return this.#disk.keepSnapshot(this.#host, { metadata, membership }, chunks)
+      },
+      cancel: async () => {
+        cancelled = true
+      },
+    }
+  }
+
+  async list(): Promise<readonly StoredSnapshot[]> {
+    return this.#disk.snapshots.map(({ stored }) => stored)
+  }
+
+  async *read(id: string, offset = 0): AsyncGenerator<Uint8Array> {
+    const held = this.#disk.snapshots.find(({ stored }) => stored.id === id)
+    if (held === undefined) throw new SwarmError('NOT_FOUND', `snapshot ${id}: does not exist`)
+    yield* skipBytes(held.chunks, offset)
+  }
+
+  async close(): Promise<void> {}
+}

@@ -1,0 +1,273 @@
+/**
+ * One run: the production runtime, unchanged, over simulated time, network and disk, with what must
+ * hold checked after every event. A plan, a seed and a list of actions give one course, always.
+ * Source: reference/raft.md §4.1; FoundationDB; TigerBeetle's `vopr.zig`, in own words.
+ */
+import { assert } from '../../base/assert.ts'
+import { errorText } from '../../base/errors.ts'
+import type { ConfState, Index } from '../core/entry.ts'
+import { checkRegister } from './checker.ts'
+import { Clients } from './clients.ts'
+import { Cluster } from './cluster.ts'
+import { Dice } from './dice.ts'
+import { DiskChecks } from './disk-checks.ts'
+import { EventLoop, type Host } from './event-loop.ts'
+import { GlobalLog } from './global-log.ts'
+import { History } from './history.ts'
+import { Housekeeping } from './housekeeping.ts'
+import { Liveness } from './liveness.ts'
+import { MachineChecks } from './machine-checks.ts'
+import { Nemesis } from './nemesis.ts'
+import { NodeChecks } from './node-checks.ts'
+import { drawPlan, electionMs, type Plan } from './plan.ts'
+import { drawSchedule, type Action } from './schedule.ts'
+import { SimNetwork } from './sim-network.ts'
+import { Verdict, type Failure } from './verdict.ts'
+import { WireChecks } from './wire-checks.ts'
+
+/** All that a run depends on. */
+export interface Script {
+  readonly seed: number
+  readonly plan: Plan
+  readonly actions: readonly Action[]
+}
+
+/** What a run came to. */
+export interface Outcome {
+  readonly failure: Failure | undefined
+  /** Of the whole course. */
+  readonly hash: string
+  readonly events: number
+  readonly virtualMs: number
+  /** Entries committed, leaders elected, membership changed: what happened at all. */
+  readonly committed: number
+  readonly leaders: number
+  readonly changes: number
+  readonly writes: number
+  readonly reads: number
+  readonly snapshots: number
+  /** Registers whose history was searched for an order, and searches that became too long. */
+  readonly searched: number
+  readonly gaveUp: number
+}
+
+/** Election timeouts in which a healed group must have shown that it goes on. */
+const LIVENESS_TIMEOUTS = 60
+/** Election timeouts in which the disks must have taken the first configuration. */
+const START_TIMEOUTS = 20
+/** Election timeouts between two rounds of the operators. */
+const ROUND_TIMEOUTS = 2
+/** Time that a call may take, in election timeouts. */
+const CALL_TIMEOUTS = 3
+/** One register in so many is searched for an order of its operations ... */
+const SEARCHED_ONE_IN = 3
+/** ... if it has not more operations than this. */
+const SEARCHED_OPERATIONS_MAX = 400
+
+/** The run of a seed. */
+export function scriptOf(seed: number): Script {
+  const plan = drawPlan(new Dice(seed, 'plan'))
+  return { seed, plan, actions: drawSchedule(new Dice(seed, 'schedule'), plan) }
+}
+
+/** Runs a script. Runs of one process must not overlap. */
+export function simulate(script: Script): Promise<Outcome> {
+  return new Simulation(script).run()
+}
+
+class Simulation {
+  readonly #script: Script
+  readonly #loop: EventLoop
+  readonly #verdict: Verdict
+  readonly #log: GlobalLog
+  readonly #wire: WireChecks
+  readonly #network: SimNetwork
+  readonly #machines: MachineChecks
+  readonly #history: History
+  readonly #clients: Clients
+  readonly #cluster: Cluster
+  readonly #housekeeping: Housekeeping
+  readonly #nemesis: Nemesis
+  readonly #confs = new Map<Index, ConfState>()
+  #liveness: Liveness | undefined
+
+  constructor(script: Script) {
+    const { seed, plan } = script
+    this.#script = script
+    this.#loop = new EventLoop(plan)
+    this.#verdict = new Verdict(() => this.#loop.nowMs)
+    this.#log = new GlobalLog(this.#verdict)
+    this.#machines = new MachineChecks(this.#verdict, this.#log)
+    this.#history = new History(this.#verdict, this.#machines)
+    this.#clients = new Clients(this.#history, this.#verdict)
+    this.#wire = new WireChecks(this.#verdict, this.#log, {
+      disk: (id) => this.#cluster.byId(id)?.disk,
+      life: (id) => this.#cluster.byId(id)?.lifeName ?? id,
+    })
+    const parts = { loop: this.#loop, watch: this.#wire }
+    this.#network = new SimNetwork(parts, seed, { ...plan.network })
+    this.#cluster = this.#newCluster()
+    const patienceMs = 4 * CALL_TIMEOUTS * electionMs(plan)
+    this.#housekeeping = new Housekeeping(this.#cluster, new Dice(seed, 'operators'), patienceMs)
+    this.#nemesis = new Nemesis({
+      cluster: this.#cluster,
+      clients: this.#clients,
+      housekeeping: this.#housekeeping,
+      verdict: this.#verdict,
+    })
+  }
+
+  async run(): Promise<Outcome> {
+    const { plan, actions } = this.#script
+    const unitMs = electionMs(plan)
+    const onRejection = (error: unknown): void => {
+      this.#verdict.fail('crash', `an assertion failed: ${errorText(error)}`)
+    }
+    process.on('unhandledRejection', onRejection)
+    try {
+      await this.#start()
+      for (const action of actions) this.#at(action.atMs, () => this.#nemesis.perform(action))
+      this.#keepHouse(unitMs)
+      const endMs = plan.timeouts * unitMs
+      await this.#runUntil(endMs, () => false)
+      if (this.#verdict.failure === undefined) await this.#proveLiveness(endMs)
+      if (this.#verdict.failure === undefined) this.#search()
+      await new Promise((resolve) => setImmediate(resolve))
+    } catch (error) {
+      if (error instanceof TypeError || error instanceof ReferenceError) throw error
+      this.#verdict.fail('crash', errorText(error))
+    } finally {
+      process.off('unhandledRejection', onRejection)
+    }
+    return this.#outcome()
+  }
+
+  #newCluster(): Cluster {
+    const { seed, plan } = this.#script
+    const { tickMs, electionTicks, snapshotThreshold, trailingEntries } = plan
+    const diskOf: Cluster['diskOf'] = (peer) => this.#cluster.diskOf(peer)
+    return new Cluster({
+      world: {
+        loop: this.#loop,
+        network: this.#network,
+        verdict: this.#verdict,
+        nodeChecks: new NodeChecks(this.#verdict, this.#log, diskOf),
+        machineChecks: this.#machines,
+        seed,
+        options: {
+          tickMs,
+          electionTicks,
+          snapshotThreshold,
+          trailingEntries,
+          timeoutMs: CALL_TIMEOUTS * electionMs(plan),
+        },
+        applyMs: () => (this.#liveness === undefined ? plan.applyMs : 0),
+        drift: plan.drift,
+      },
+      diskManners: { ...plan.disk },
+      diskWatch: new DiskChecks(this.#verdict, this.#log),
+      onCrash: (life) => this.#clients.onCrash(life),
+    })
+  }
+
+  async #start(): Promise<void> {
+    const { plan } = this.#script
+    const { voters, learners } = plan
+    const onError = (error: unknown): void => this.#verdict.fail('crash', errorText(error))
+    this.#cluster.later(0, () => {
+      this.#cluster.bootstrap(voters, learners).catch(onError)
+    })
+    const isMade = (): boolean => {
+      return this.#loop.count > 1 && this.#cluster.present.every(({ isUp }) => isUp)
+    }
+    await this.#runUntil(START_TIMEOUTS * electionMs(plan), isMade)
+    assert(isMade(), 'the simulated group was made in time')
+  }
+
+  #at(atMs: number, run: () => void): void {
+    this.#cluster.later(atMs - this.#loop.nowMs, run)
+  }
+
+  #keepHouse(unitMs: number): void {
+    const round = (): void => {
+      if (this.#liveness !== undefined) return
+      this.#housekeeping.round()
+      this.#cluster.later(ROUND_TIMEOUTS * unitMs, round)
+    }
+    this.#cluster.later(ROUND_TIMEOUTS * unitMs, round)
+  }
+
+  /** Runs until `untilMs`, a failure, or `isDone`. */
+  #runUntil(untilMs: number, isDone: () => boolean): Promise<void> {
+    return this.#loop.run(untilMs, (host) => {
+      this.#observe(host)
+      return this.#verdict.failure === undefined && !isDone()
+    })
+  }
+
+  /** Checks whom the last event touched; who is outside of every process may have touched all. */
+  #observe(host: Host | undefined): void {
+    this.#verdict.note(this.#loop.nowMs * 1000)
+    for (const node of this.#cluster.all) {
+      if (node.host === undefined || (host !== undefined && node.host !== host)) continue
+      node.observe()
+      const membership = node.driver?.membership
+      if (membership !== undefined) this.#confs.set(membership.index, membership.conf)
+    }
+  }
+
+  async #proveLiveness(fromMs: number): Promise<void> {
+    const { plan, seed } = this.#script
+    const timeoutMs = electionMs(plan)
+    const liveness = new Liveness({
+      cluster: this.#cluster,
+      clients: this.#clients,
+      dice: new Dice(seed, 'victims'),
+      timeoutMs,
+      newId: () => this.#history.newId(),
+    })
+    this.#liveness = liveness
+    liveness.begin(this.#confs)
+    await this.#runUntil(fromMs + LIVENESS_TIMEOUTS * timeoutMs, () => liveness.isProven)
+    if (this.#verdict.failure !== undefined || liveness.isProven) return
+    this.#verdict.fail('liveness', liveness.describe())
+  }
+
+  #searched = 0
+  #gaveUp = 0
+
+  /** Searches some histories for an order without regard to indexes. */
+  #search(): void {
+    const { seed, plan } = this.#script
+    for (let key = 1; key <= plan.keys; key += 1) {
+      if ((seed + key) % SEARCHED_ONE_IN !== 0) continue
+      const operations = this.#history.operations(key)
+      if (operations.length === 0 || operations.length > SEARCHED_OPERATIONS_MAX) continue
+      this.#searched += 1
+      const result = checkRegister(operations)
+      if (result === 'gaveUp') this.#gaveUp += 1
+      if (result === 'violation') {
+        this.#verdict.fail('linearizability', `no order explains what register ${key} answered`)
+      }
+    }
+  }
+
+  #outcome(): Outcome {
+    const { failure, hash } = this.#verdict
+    const { writes, reads } = this.#history.answered
+    return {
+      failure,
+      hash,
+      events: this.#loop.count,
+      virtualMs: this.#loop.nowMs,
+      committed: this.#log.last,
+      leaders: this.#log.leaders,
+      changes: this.#housekeeping.changes,
+      writes,
+      reads,
+      snapshots: this.#wire.sent.get('snap') ?? 0,
+      searched: this.#searched,
+      gaveUp: this.#gaveUp,
+    }
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * One snapshot on its way: a reliable stream that arrives chunk by chunk, or breaks, which each end
+ * notices in its own time. What happens at an end happens in events of its process.
+ */
+import { SwarmError } from '../../base/errors.ts'
+import { decodeMessages, encodeMessages } from '../runtime/codec.ts'
+import type { SnapshotTransfer } from '../runtime/ports.ts'
+import type { EventLoop, Host } from './event-loop.ts'
+import type { Station } from './sim-network.ts'
+
+/** The way between the two ends. */
+export interface StreamPath {
+  readonly from: Station
+  /** `undefined` when nobody is there. */
+  readonly to: Station | undefined
+  readonly isBlocked: () => boolean
+  /** Whether the stream breaks now. */
+  readonly breaks: () => boolean
+  readonly delayMs: () => number
+  readonly timeoutMs: number
+}
+
+interface Content {
+  readonly transfer: SnapshotTransfer
+  readonly signal: AbortSignal
+}
+
+/** Resolves at the sender when the receiver has stored it. */
+export async function streamSnapshot(
+  loop: EventLoop,
+  { transfer, signal }: Content,
+  path: StreamPath,
+): Promise<void> {
+  const { from, to } = path
+  const ended = Promise.withResolvers<void>()
+  let open = true
+  const end = (run: () => void): void => {
+    loop.after(path.delayMs(), 'network', { host: from.host, run })
+  }
+  const look = (): void => {
+    if (!open) return
+    if (to?.host.alive !== true || path.isBlocked()) ended.reject(broken())
+    else loop.after(path.timeoutMs, 'network', { host: from.host, run: look })
+  }
+  loop.after(path.timeoutMs, 'network', { host: from.host, run: look })
+  if (to !== undefined && !path.isBlocked()) {
+    const arrive = (): void => {
+      const [message = transfer.message] = decodeMessages(encodeMessages([transfer.message]))
+      const source = arriving(loop, { source: transfer.source, signal }, { ...path, to })
+      to.handler.onSnapshot(from.id, { ...transfer, message, source }).then(
+        () => end(ended.resolve),
+        (error: unknown) => end(() => ended.reject(error)),
+      )
+    }
+    loop.after(path.delayMs(), 'network', { host: to.host, run: arrive })
+  }
+  try {
+    await ended.promise
+  } finally {
+    open = false
+  }
+}
+
+async function* arriving(
+  loop: EventLoop,
+  { source, signal }: { readonly source: AsyncIterable<Uint8Array>; readonly signal: AbortSignal },
+  path: StreamPath & { readonly to: Station },
+): AsyncGenerator<Uint8Array> {
+  const { from, to } = path
+  for await (const chunk of source) {
+    await rest(loop, to.host, path.delayMs())
+    if (signal.aborted || !from.host.alive || path.isBlocked() || path.breaks()) {
+      await rest(loop, to.host, path.timeoutMs)
+      throw broken()
+    }
+    yield chunk.slice()
+  }
+}
+
+function rest(loop: EventLoop, host: Host, delayMs: number): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  loop.after(delayMs, 'network', { host, run: resolve })
+  return promise
+}
+
+function broken(): SwarmError {
+  return new SwarmError('UNAVAILABLE', 'snapshot: the simulated stream broke')
+}
