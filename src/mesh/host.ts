@@ -26,6 +26,7 @@ import type { Clock } from '../base/clock.ts'
 import { SwarmError } from '../base/errors.ts'
 import { withoutPeerId } from './addresses.ts'
 import { type Membership, Strangers } from './strangers.ts'
+import { wholeWrites } from './whole-writes.ts'
 
 /** Yamux window of each stream, fixed: what an unread stream may hold of this process's memory. */
 export const STREAM_WINDOW_BYTES = 256 * 1024
@@ -115,7 +116,7 @@ function createNode(
     logger: quietLogger,
     addresses: { listen: [...options.listenAddresses] },
     transports: [tcp({ maxConnections: CONNECTIONS_MAX })],
-    connectionEncrypters: [noise()],
+    connectionEncrypters: [wholeWrites(noise(), STREAM_WINDOW_BYTES)],
     streamMuxers: [muxer()],
     connectionGater,
     connectionMonitor: { enabled: false },

@@ -133,7 +133,7 @@ export class RaftTransport implements Transport {
 
   #onFrame(from: string, body: Uint8Array): void {
     // Entries live on in the log: a copy keeps the socket's buffers from living on with them.
-    for (const message of decodeMessages(Uint8Array.from(body))) {
+    for (const message of decodeMessages(new Uint8Array(body))) {
       this.#handler?.onMessage(from, message)
     }
   }
