@@ -142,7 +142,9 @@ export class Agent {
     await this.#parts.executor.dispose()
   }
 
-  /** This node's tasks with the status observed last, also those that the store does not know yet. */
+  /**
+   * This node's tasks with the status observed last, also those that the store does not know yet.
+   */
   tasks(): readonly Task[] {
     return [...this.#runners.values()].map(({ runner: { task, status, isWanted } }) => {
       return isWanted ? { ...task, status } : { ...task, status, desiredState: 'shutdown' }

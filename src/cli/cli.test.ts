@@ -162,8 +162,11 @@ test('swarm init, join-token, join and leave', async (t) => {
   t.regex(rotated.out, /^Successfully rotated worker join token\.\n\nTo add a worker/)
   const after = await skein(fixture, 'swarm', 'join-token', '-q', 'worker')
   t.not(after.out, before.out)
-  const once = await skein(fixture, 'swarm', 'join-token', '--once', 'manager')
-  t.regex(once.out, /^To add a manager to this swarm[\s\S]*--token SWMTKN-1-\S+ 127[\s\S]*one node/)
+  const onceToken = await skein(fixture, 'swarm', 'join-token', '--once', 'manager')
+  t.regex(
+    onceToken.out,
+    /^To add a manager to this swarm[\s\S]*--token SWMTKN-1-\S+ 127[\s\S]*one node/,
+  )
   const quiet = await skein(fixture, 'swarm', 'join-token', '--once', '-q', 'worker')
   t.regex(quiet.out, /^SWMTKN-1-[0-9a-z]{50}-[0-9a-z]{25}\n$/)
   t.deepEqual(fixture.swarm.onceTokens, ['manager', 'worker'])

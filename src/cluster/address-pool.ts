@@ -1,8 +1,8 @@
 /**
  * The addresses that a cluster's containers get when `swarm init` names none: one of 16 ranges of
- * 2,048 nodes' subnets each in 10.128.0.0/9, drawn once a cluster, so that two clusters that meet on
- * one network rarely want the same. A range that the founding host already has a route into (its own
- * network, another cluster on this machine) is not drawn: packets would go astray both ways.
+ * 2,048 nodes' subnets each in 10.128.0.0/9, drawn once a cluster, so that two clusters that meet
+ * on one network rarely want the same. A range that the founding host already has a route into (its
+ * own network, another cluster on this machine) is not drawn: packets would go astray both ways.
  * Source: `linux/Documentation/networking/proc_net_tcp.rst` for the notation, `net/ipv4/fib_trie.c`
  * (`fib_route_seq_show`).
  */
@@ -51,7 +51,10 @@ function routedRanges(routes: string): AddressRange[] {
   })
 }
 
-/** The kernel prints an address as the host reads its four bytes; all supported hosts are little-endian. */
+/**
+ * The kernel prints an address as the host reads its four bytes; all supported hosts are
+ * little-endian.
+ */
 function addressNumber(text: string): number {
   return Buffer.from(text.trim(), 'hex').readUInt32LE()
 }

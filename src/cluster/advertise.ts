@@ -1,7 +1,7 @@
 /**
- * Which address this node tells its peers. Docker's rule: the advertised address is the listen address
- * unless that is a wildcard; then it is this machine's one global address, and with several the user
- * must choose.
+ * Which address this node tells its peers. Docker's rule: the advertised address is the listen
+ * address unless that is a wildcard; then it is this machine's one global address, and with several
+ * the user must choose.
  * Source: moby `daemon/cluster/listen_addr.go`, in its behaviour.
  */
 import { networkInterfaces } from 'node:os'
@@ -49,7 +49,9 @@ export function chooseAdvertised(
   return { host: onlyGlobalAddress(interfaces), port: listen.port }
 }
 
-/** The address of the interface `name`, IPv4 before IPv6; undefined when there is none of that name. */
+/**
+ * The address of the interface `name`, IPv4 before IPv6; undefined when there is none of that name.
+ */
 function interfaceAddress(name: string, interfaces: Interfaces): string | undefined {
   const addresses = Object.hasOwn(interfaces, name) ? interfaces[name] : undefined
   if (addresses === undefined) return undefined

@@ -1,8 +1,8 @@
 /**
  * Who may propose what. A manager may propose anything: it could write the log anyway. A worker may
- * report on itself and its own tasks, and nothing else, so that a captured worker cannot grant itself
- * work, roles or secrets. Checked by the leader before the proposal enters the log; the caller's node
- * id is proven by the mesh.
+ * report on itself and its own tasks, and nothing else, so that a captured worker cannot grant
+ * itself work, roles or secrets. Checked by the leader before the proposal enters the log; the
+ * caller's node id is proven by the mesh.
  */
 import { SwarmError } from '../base/errors.ts'
 import type { Action } from '../store/transaction.ts'

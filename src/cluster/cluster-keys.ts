@@ -1,7 +1,7 @@
 /**
  * The cluster's keys as this node may use them. Root key and join secrets stand in the replicated
- * cluster object, sealed under the data key; only managers hold the data key, in a file of their own
- * (mode 0600). A promoted worker asks the leader for it; a demoted manager deletes it.
+ * cluster object, sealed under the data key; only managers hold the data key, in a file of their
+ * own (mode 0600). A promoted worker asks the leader for it; a demoted manager deletes it.
  */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -136,7 +136,9 @@ export class ClusterKeys {
     return this.#change(store, ({ once }) => ({ once: withOnceSecret(once, made) }))
   }
 
-  /** The action that uses up a one-time secret. @throws NOT_MANAGER, UNAUTHENTICATED used or void */
+  /**
+   * The action that uses up a one-time secret. @throws NOT_MANAGER, UNAUTHENTICATED used or void
+   */
   onceUsed(store: StoreView, secret: string, peerId: string): UpdateAction {
     return this.#change(store, ({ once }) => ({ once: withUsedOnceSecret(once, secret, peerId) }))
   }

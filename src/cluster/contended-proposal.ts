@@ -1,16 +1,18 @@
 /**
  * Proposals that read an object and write it back: when another proposal wrote it in between, the
- * state machine refuses them (OUT_OF_SEQUENCE), and they are derived anew from what stands there now.
+ * state machine refuses them (OUT_OF_SEQUENCE), and they are derived anew from what stands there
+ * now.
  */
 import { SwarmError, isSwarmError } from '../base/errors.ts'
 import type { Action, Proposer } from '../store/transaction.ts'
 import { CONTENDED_ATTEMPTS_MAX } from './limits.ts'
 
 /**
- * Proposes what `derive` makes of the store as it is, until it takes effect or is refused for another
- * reason than that of `isContention`. A refusal is applied here before it is reported, so each round
- * sees who won the last one.
- * @throws what `derive` or `propose` throws, RESOURCE_EXHAUSTED after `CONTENDED_ATTEMPTS_MAX` rounds
+ * Proposes what `derive` makes of the store as it is, until it takes effect or is refused for
+ * another reason than that of `isContention`. A refusal is applied here before it is reported, so
+ * each round sees who won the last one.
+ * @throws what `derive` or `propose` throws, RESOURCE_EXHAUSTED after `CONTENDED_ATTEMPTS_MAX`
+ * rounds
  */
 export async function proposeContended(
   proposer: Proposer,

@@ -1,6 +1,7 @@
 /**
- * Gets the data key to a node that was promoted, and removes it from one that was demoted. A manager
- * answers only nodes whose replicated role is manager; the caller's id is proven by the mesh.
+ * Gets the data key to a node that was promoted, and removes it from one that was demoted. A
+ * manager answers only nodes whose replicated role is manager; the caller's id is proven by the
+ * mesh.
  */
 import { delay } from '../base/clock.ts'
 import type { Clock } from '../base/clock.ts'

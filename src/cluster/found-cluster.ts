@@ -1,7 +1,7 @@
 /**
- * `swarm init`: a cluster of one. The Raft group is founded with this node as its only voter; the first
- * transaction writes the cluster object and this node's record; only then the membership file makes it
- * true across a restart.
+ * `swarm init`: a cluster of one. The Raft group is founded with this node as its only voter; the
+ * first transaction writes the cluster object and this node's record; only then the membership file
+ * makes it true across a restart.
  */
 import type { InitRequest } from '../api/ports.ts'
 import { newIdentifier } from '../base/identifiers.ts'

@@ -1,7 +1,7 @@
 /**
- * What a manager does for a joiner that proved a join secret: it proposes the node record with the role
- * that the secret stands for, and hands over what a member must know to start. Admitting a node that
- * is a member already (its answer was lost) refreshes its addresses and answers the same.
+ * What a manager does for a joiner that proved a join secret: it proposes the node record with the
+ * role that the secret stands for, and hands over what a member must know to start. Admitting a
+ * node that is a member already (its answer was lost) refreshes its addresses and answers the same.
  */
 import { SwarmError, isSwarmError } from '../base/errors.ts'
 import type { JoinSecrets } from '../identity/join-proof.ts'

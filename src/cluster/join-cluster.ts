@@ -1,7 +1,7 @@
 /**
- * `swarm join`: prove the token to a manager, be admitted, and become a member. Everything before the
- * membership file is written can fail without a trace here; the manager may then keep a record of a node
- * that never came, which shows as down and is removed like any dead node.
+ * `swarm join`: prove the token to a manager, be admitted, and become a member. Everything before
+ * the membership file is written can fail without a trace here; the manager may then keep a record
+ * of a node that never came, which shows as down and is removed like any dead node.
  */
 import type { JoinRequest } from '../api/ports.ts'
 import { SwarmError } from '../base/errors.ts'
@@ -29,8 +29,8 @@ export async function joinCluster(start: Start, request: JoinRequest): Promise<S
 }
 
 /**
- * Waits until the replica knows this node, and a manager can decide. The join stands whether or not that
- * happens in time. @throws TIMED_OUT
+ * Waits until the replica knows this node, and a manager can decide. The join stands whether or not
+ * that happens in time. @throws TIMED_OUT
  */
 export async function untilCaughtUp(member: SwarmMember): Promise<void> {
   const deadline = Promise.withResolvers<never>()

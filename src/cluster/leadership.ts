@@ -1,7 +1,7 @@
 /**
  * What only the leader does, started and stopped with leadership: the control plane and Raft's
- * membership. A new leader first applies everything that earlier leaders committed (`barrier`), so that
- * it decides on the whole truth.
+ * membership. A new leader first applies everything that earlier leaders committed (`barrier`), so
+ * that it decides on the whole truth.
  */
 import type { Clock } from '../base/clock.ts'
 import { errorText } from '../base/errors.ts'

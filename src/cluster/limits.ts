@@ -6,7 +6,9 @@ export const PROPOSE_TIMEOUT_MS = 8_000
 /** Wait before a proposal is tried again after a leader change. */
 export const PROPOSE_RETRY_MS = 25
 
-/** Longest single try at one leader; a leader that cannot commit must not hold the caller longer. */
+/**
+ * Longest single try at one leader; a leader that cannot commit must not hold the caller longer.
+ */
 export const PROPOSE_ATTEMPT_TIMEOUT_MS = 4_000
 
 /** Longest wait of `swarm init` for its own election. */
@@ -19,8 +21,8 @@ export const JOIN_CATCH_UP_TIMEOUT_MS = 20_000
 export const LEAVE_NOTICE_TIMEOUT_MS = 4_000
 
 /**
- * Rounds of a proposal that others get ahead of. One of the rivals wins each round: enough for seven
- * managers that each admit as many nodes at once as they take (16), all with one-time tokens.
+ * Rounds of a proposal that others get ahead of. One of the rivals wins each round: enough for
+ * seven managers that each admit as many nodes at once as they take (16), all with one-time tokens.
  */
 export const CONTENDED_ATTEMPTS_MAX = 128
 
@@ -33,7 +35,9 @@ export const ROLE_RETRY_MS = 500
 /** First pause before what waits is looked at again; doubles up to `ROLE_RETRY_MS`. */
 export const ROLE_RETRY_MIN_MS = 25
 
-/** Entries that a learner may lack to be promoted: on a busy leader some are always on their way. */
+/**
+ * Entries that a learner may lack to be promoted: on a busy leader some are always on their way.
+ */
 export const PROMOTION_BEHIND_MAX = 100
 
 /** Longest wait for one membership change. */

@@ -1,6 +1,6 @@
 /**
- * Keeps the mesh's members equal to the replicated nodes, and the membership file's hints with them, so
- * that a restarted node knows whom to call before it has read its replica.
+ * Keeps the mesh's members equal to the replicated nodes, and the membership file's hints with
+ * them, so that a restarted node knows whom to call before it has read its replica.
  */
 import { errorText } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'

@@ -1,7 +1,7 @@
 /**
- * This node as a member: the mesh, the Raft group, the replica, and what follows from them. Built when
- * the daemon starts in a swarm, when `swarm init` makes one, and when `swarm join` was admitted; closed
- * by `swarm leave` and by the daemon's end. Nothing here outlives `close`.
+ * This node as a member: the mesh, the Raft group, the replica, and what follows from them. Built
+ * when the daemon starts in a swarm, when `swarm init` makes one, and when `swarm join` was
+ * admitted; closed by `swarm leave` and by the daemon's end. Nothing here outlives `close`.
  *
  * Order of start: mesh (by the caller) → stores → Raft → followers of the replica (roles, data key,
  * own description) → attachments of `node.ts` (agent, network) → `connect`: nobody asks before all

@@ -1,7 +1,7 @@
 /**
- * What a member must know before it can read its replica: who it is, where it listens, whom to call.
- * One JSON file, written whole (write, fsync, rename, fsync directory). Its presence says that this
- * node is in a swarm; a swarm directory without it is the rest of an attempt that failed.
+ * What a member must know before it can read its replica: who it is, where it listens, whom to
+ * call. One JSON file, written whole (write, fsync, rename, fsync directory). Its presence says
+ * that this node is in a swarm; a swarm directory without it is the rest of an attempt that failed.
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -28,7 +28,9 @@ export interface MembershipRecord {
 /** Its name in the swarm's directory. */
 export const MEMBERSHIP_FILE = 'membership.json'
 
-/** The record in `directory`, or undefined when this node is in no swarm. @throws STORAGE_CORRUPT */
+/**
+ * The record in `directory`, or undefined when this node is in no swarm. @throws STORAGE_CORRUPT
+ */
 export async function readMembership(directory: string): Promise<MembershipRecord | undefined> {
   const path = join(directory, MEMBERSHIP_FILE)
   const bytes = await readPrivateFile(path)

@@ -15,7 +15,9 @@ type Handler = Parameters<Mesh['handle']>[1]
 /** What one attempt meets: a refusal, nothing at all, or the state machine. */
 type Fate = ErrorCode | 'silence' | 'applied'
 
-/** One node with its proposer; `fates` are those of its attempts, in turn, the last one for ever. */
+/**
+ * One node with its proposer; `fates` are those of its attempts, in turn, the last one for ever.
+ */
 class TestNode {
   readonly store = new Store()
   readonly clock = new SimulatedClock()

@@ -1,8 +1,8 @@
 /**
- * The `Proposer` of every node. On the leader a transaction goes into the log; elsewhere it is forwarded
- * to the leader over the mesh. The request id makes a retry harmless, so an unknown outcome (leader
- * died, answer lost) is simply tried again until the deadline: the caller gets one definite answer
- * or TIMED_OUT, which says that the write may still take effect.
+ * The `Proposer` of every node. On the leader a transaction goes into the log; elsewhere it is
+ * forwarded to the leader over the mesh. The request id makes a retry harmless, so an unknown
+ * outcome (leader died, answer lost) is simply tried again until the deadline: the caller gets one
+ * definite answer or TIMED_OUT, which says that the write may still take effect.
  * Why not leave the retry to the user: swarmkit answered 500 for a write that took effect later.
  */
 import { delay, wallTimeText } from '../base/clock.ts'

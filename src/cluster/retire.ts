@@ -15,9 +15,9 @@ export interface Leaver {
 }
 
 /**
- * Tells the swarm that this node leaves: down at once instead of after the grace period, and a manager
- * no longer a voter, so that the quorum shrinks with it (Swarm leaves a dead voter behind, moby#26491).
- * Best effort: without a leader the node leaves all the same.
+ * Tells the swarm that this node leaves: down at once instead of after the grace period, and a
+ * manager no longer a voter, so that the quorum shrinks with it (Swarm leaves a dead voter behind,
+ * moby#26491). Best effort: without a leader the node leaves all the same.
  */
 export async function retire(member: Leaver, signal: AbortSignal): Promise<void> {
   const node = member.store.get('nodes', member.nodeId)

@@ -1,7 +1,8 @@
 /**
- * Makes Raft's membership follow the nodes' desired roles; runs on the leader. One step at a time, each
- * through the log; which ones, in which order, and which have to wait is `role-steps.ts`. A step that
- * fails is held back for a while, so that a node in trouble does not keep the others waiting.
+ * Makes Raft's membership follow the nodes' desired roles; runs on the leader. One step at a time,
+ * each through the log; which ones, in which order, and which have to wait is `role-steps.ts`. A
+ * step that fails is held back for a while, so that a node in trouble does not keep the others
+ * waiting.
  *
  *   nodes changed ──► take what may be taken ──► nothing wanted: wait for the next change
  *        ▲                                 └──► some wait or are held: look again soon ─┐

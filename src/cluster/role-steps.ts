@@ -1,16 +1,16 @@
 /**
- * What separates Raft's membership from the nodes' desired roles, as steps; pure. A manager is a voter,
- * a worker a learner of the same group (DESIGN.md):
+ * What separates Raft's membership from the nodes' desired roles, as steps; pure. A manager is a
+ * voter, a worker a learner of the same group (DESIGN.md):
  *
  *   new node ──► learner ──► (manager: certificate, caught up) ──► voter
  *   demoted voter ──► learner, no certificate      removed node ──► removed from the group
  *
- * Additions come before removals, so that the group does not shrink on its way to another of the same
- * size, and a leader that is itself demoted or removed hands leadership over last.
+ * Additions come before removals, so that the group does not shrink on its way to another of the
+ * same size, and a leader that is itself demoted or removed hands leadership over last.
  *
  * Two steps wait until they cost no quorum. A voter that is dead or far behind counts in the quorum
- * without helping it, so a learner is promoted only when it answers and has nearly the whole log. And a
- * voter goes only when a majority of those that stay answers.
+ * without helping it, so a learner is promoted only when it answers and has nearly the whole log.
+ * And a voter goes only when a majority of those that stay answers.
  * Source: swarmkit `manager/role_manager.go`; Ongaro §4.2.1; reference/raft.md bugs 18–21.
  */
 import type { MemberProgress, Server } from '../raft/index.ts'
@@ -62,7 +62,9 @@ export function roleSteps(
     .toSorted((a, b) => ORDER.indexOf(a.type) - ORDER.indexOf(b.type))
 }
 
-/** The first wanted step that may be taken now; `isHeld` names those that are not to be tried yet. */
+/**
+ * The first wanted step that may be taken now; `isHeld` names those that are not to be tried yet.
+ */
 export function nextRoleStep(
   nodes: readonly Node[],
   group: Group,
@@ -109,9 +111,9 @@ function mayTake(step: RoleStep, group: Group): boolean {
 }
 
 /**
- * Raft counts a member as active for a while after its death, and a new one before its first word. So
- * the node must also have the last change of its own record, its promotion or a later one: it lived
- * when that came.
+ * Raft counts a member as active for a while after its death, and a new one before its first word.
+ * So the node must also have the last change of its own record, its promotion or a later one: it
+ * lived when that came.
  */
 function isCaughtUp(node: Node, progress: MemberProgress | undefined): boolean {
   if (progress === undefined || !progress.recentActive) return false

@@ -1,7 +1,7 @@
 /**
- * Keeps this node's own record true: when its description or addresses differ from the replicated ones
- * (first start, upgrade, new address, other runtime), it proposes the new ones. Writes nothing while
- * they are equal: an idle cluster stays idle.
+ * Keeps this node's own record true: when its description or addresses differ from the replicated
+ * ones (first start, upgrade, new address, other runtime), it proposes the new ones. Writes nothing
+ * while they are equal: an idle cluster stays idle.
  */
 import { isDeepStrictEqual } from 'node:util'
 import { delay } from '../base/clock.ts'

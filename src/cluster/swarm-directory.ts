@@ -5,9 +5,9 @@
  *   membership.json  this node is in a swarm         raft, snapshots  its replica
  *
  * A node id is never used with two Raft logs: a log that was acknowledged must not vanish under the
- * same name. So whoever leaves loses its key, before its log. But a node whose attempt to join ended
- * before it had a log keeps its key: it may have been admitted without hearing of it, and is known by
- * its key when it asks again with a token that admits only one node.
+ * same name. So whoever leaves loses its key, before its log. But a node whose attempt to join
+ * ended before it had a log keeps its key: it may have been admitted without hearing of it, and is
+ * known by its key when it asks again with a token that admits only one node.
  */
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,5 +1,6 @@
 /**
- * Whether and how this node is in a swarm: the one state, and the four transitions that users ask for.
+ * Whether and how this node is in a swarm: the one state, and the four transitions that users ask
+ * for.
  *
  *             init, join                    admitted, caught up
  *   inactive ───────────► pending ─────────────────────────────► active
@@ -8,8 +9,8 @@
  *      └────────────────────────────────────────────────────────────┘
  *   error: the swarm directory or its log is damaged; only `leave --force` or an operator helps
  *
- * A failed init or join leaves no trace but the node's key. Leaving removes the key: who joins again is
- * a new node, so a Raft id is never used twice (`swarm-directory.ts`).
+ * A failed init or join leaves no trace but the node's key. Leaving removes the key: who joins
+ * again is a new node, so a Raft id is never used twice (`swarm-directory.ts`).
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -5,8 +5,9 @@
  *
  * Invariants: a replica is a backend while it is observed running on a node that is not down; it
  * gets new connections only while it is also wanted running, so a replica that is being stopped
- * drains through its grace period. Of its own replicas the node believes itself: they answer through
- * it also when no leader has heard of their restart. A fault is tried again by timer until it is gone.
+ * drains through its grace period. Of its own replicas the node believes itself: they answer
+ * through it also when no leader has heard of their restart. A fault is tried again by timer until
+ * it is gone.
  */
 import type { Clock, Timer } from '../base/clock.ts'
 import { isSwarmError } from '../base/errors.ts'
@@ -31,7 +32,10 @@ export interface NetworkOptions {
   readonly listenAddress: string
 }
 
-/** What this node itself knows of its tasks, which the store learns later, or never without a leader. */
+/**
+ * What this node itself knows of its tasks, which the store learns later, or never without a
+ * leader.
+ */
 export interface OwnTasks {
   /** Each with the status observed last; also those that the store does not know yet. */
   tasks(): readonly Task[]

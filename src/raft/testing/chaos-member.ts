@@ -1,6 +1,7 @@
 /**
- * A member of a chaos run: a core whose writes, applications and messages happen when chance says so,
- * and which can crash between any two of them. What is in its log is durable; everything else is lost.
+ * A member of a chaos run: a core whose writes, applications and messages happen when chance says
+ * so, and which can crash between any two of them. What is in its log is durable; everything else
+ * is lost.
  */
 import { seededRandom } from '../../base/random.ts'
 import { decodeConfChange } from '../core/conf-change-codec.ts'
@@ -87,7 +88,9 @@ export class ChaosMember {
     return sent
   }
 
-  /** Does one piece of work; `crashNow` is asked between its parts. Returns false if none is left. */
+  /**
+   * Does one piece of work; `crashNow` is asked between its parts. Returns false if none is left.
+   */
   work(crashNow: () => boolean): boolean {
     const { core } = this
     if (core === undefined) return false

@@ -1,8 +1,8 @@
 /**
- * One seeded run of chaos over a small group: lost, delayed, duplicated and reordered messages, crashes
- * between any two steps, partitions, compaction, reads, transfers and configuration changes, with the
- * safety of Raft checked at each step, and at the end, when all faults stop, its liveness.
- * Source: Raft §5 (figure 3), reference/raft.md §4.1.
+ * One seeded run of chaos over a small group: lost, delayed, duplicated and reordered messages,
+ * crashes between any two steps, partitions, compaction, reads, transfers and configuration
+ * changes, with the safety of Raft checked at each step, and at the end, when all faults stop, its
+ * liveness. Source: Raft §5 (figure 3), reference/raft.md §4.1.
  */
 import { assert, at, defined } from '../../base/assert.ts'
 import { seededRandom, type Random } from '../../base/random.ts'

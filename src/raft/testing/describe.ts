@@ -1,6 +1,7 @@
 /**
- * The wording of etcd's describers, for scripts that compare text: configurations, progress, entries.
- * Source: the expected outputs of etcd-io/raft's test data; etcd-io/raft `util.go`, `tracker/`.
+ * The wording of etcd's describers, for scripts that compare text: configurations, progress,
+ * entries. Source: the expected outputs of etcd-io/raft's test data; etcd-io/raft `util.go`,
+ * `tracker/`.
  */
 import { decodeConfChange } from '../core/conf-change-codec.ts'
 import type { ConfChange, ConfState, Entry, EntryType, PeerId } from '../core/entry.ts'

@@ -1,6 +1,6 @@
 /**
- * Messages and `Ready`s in etcd's wording. Source: the expected outputs of etcd-io/raft's interaction
- * scripts; etcd-io/raft `util.go`.
+ * Messages and `Ready`s in etcd's wording. Source: the expected outputs of etcd-io/raft's
+ * interaction scripts; etcd-io/raft `util.go`.
  */
 import { APPEND_THREAD, APPLY_THREAD, isOneOf } from '../core/message.ts'
 import type { Message, MessageType } from '../core/message.ts'

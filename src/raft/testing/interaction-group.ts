@@ -1,6 +1,6 @@
 /**
- * The members of an interaction script and the network between them, which keeps every message until it
- * is told to deliver it. Source: etcd-io/raft `rafttest/`, in its observable behaviour.
+ * The members of an interaction script and the network between them, which keeps every message
+ * until it is told to deliver it. Source: etcd-io/raft `rafttest/`, in its observable behaviour.
  */
 import type { Snapshot } from '../core/entry.ts'
 import type { Message } from '../core/message.ts'

@@ -1,6 +1,7 @@
 /**
- * Core events as the log lines that etcd's core writes. Source: the expected outputs of etcd-io/raft's
- * interaction scripts; etcd-io/raft `raft.go`, `log.go`, `log_unstable.go` for lines that no script has.
+ * Core events as the log lines that etcd's core writes. Source: the expected outputs of
+ * etcd-io/raft's interaction scripts; etcd-io/raft `raft.go`, `log.go`, `log_unstable.go` for lines
+ * that no script has.
  */
 import type { CoreEvent } from '../core/core-event.ts'
 import type { ConfChange, ConfChangeSingle, EntryId, PeerId } from '../core/entry.ts'
@@ -30,7 +31,8 @@ type Wordings = { readonly [T in CoreEvent['type']]: Wording<EventOf<T>> }
 
 /** The line of an event of member `self`, or none where etcd writes none. */
 export function logLine(self: PeerId, event: CoreEvent): LogLine | undefined {
-  // The table maps each type to a function of events of that type, which the compiler cannot follow.
+  // The table maps each type to a function of events of that type, which the compiler cannot
+  // follow.
   const wording = WORDINGS[event.type] as Wording<CoreEvent>
   return wording(hex(self), event)
 }
@@ -260,7 +262,8 @@ function answeredVote(id: string, event: EventOf<'voteAnswered'>): LogLine {
   const { decision, kind, candidate, candidateLast, last, vote, term, leaseTicks } = event
   const verb = { granted: 'cast', refused: 'rejected', ignored: 'ignored' }[decision]
   const own = `[logterm: ${last.term}, index: ${last.index}, vote: ${hex(vote)}]`
-  const whom = `${decision === 'granted' ? 'for' : 'from'} ${hex(candidate)} ${place(candidateLast)}`
+  const direction = decision === 'granted' ? 'for' : 'from'
+  const whom = `${direction} ${hex(candidate)} ${place(candidateLast)}`
   const text = `${id} ${own} ${verb} ${messageName(kind)} ${whom} at term ${term}`
   const lease = `: lease is not expired (remaining ticks: ${leaseTicks})`
   return ['info', decision === 'ignored' ? text + lease : text]

@@ -1,6 +1,7 @@
 /**
- * One member in an interaction script: a core, a log in memory, and a state machine that appends data to
- * data. The history of its states serves as its snapshots. Source: etcd-io/raft `rafttest/`.
+ * One member in an interaction script: a core, a log in memory, and a state machine that appends
+ * data to data. The history of its states serves as its snapshots. Source: etcd-io/raft
+ * `rafttest/`.
  */
 import { assert, at } from '../../base/assert.ts'
 import { seededRandom } from '../../base/random.ts'
@@ -14,7 +15,9 @@ import { MemoryLog } from './memory-log.ts'
 /** What a script can say of a member. */
 export type NodeOptions = Partial<CoreOptions>
 
-/** Constant part of an entry's size: scripts limit sizes to 1, so that any positive size will do. */
+/**
+ * Constant part of an entry's size: scripts limit sizes to 1, so that any positive size will do.
+ */
 const ENTRY_OVERHEAD_BYTES = 8
 
 const SCRIPT_DEFAULTS = { electionTicks: 3, heartbeatTicks: 1, maxInflightMessages: 2 ** 31 - 1 }

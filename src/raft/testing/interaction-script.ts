@@ -1,7 +1,7 @@
 /**
- * Runs the commands of interaction scripts: a group of members, a network that delivers when told to,
- * and everything that happens printed. Source: reference/raft.md §3.3; etcd-io/raft `rafttest/`, in its
- * observable behaviour.
+ * Runs the commands of interaction scripts: a group of members, a network that delivers when told
+ * to, and everything that happens printed. Source: reference/raft.md §3.3; etcd-io/raft
+ * `rafttest/`, in its observable behaviour.
  */
 import { assert, at } from '../../base/assert.ts'
 import { encodeConfChange } from '../core/conf-change-codec.ts'

@@ -1,6 +1,7 @@
 /**
- * A stable log in memory for tests and scripts: what is put here counts as durable. The snapshot that a
- * far-off follower gets is the caller's to say. Source: etcd-io/raft `storage.go` (`MemoryStorage`).
+ * A stable log in memory for tests and scripts: what is put here counts as durable. The snapshot
+ * that a far-off follower gets is the caller's to say. Source: etcd-io/raft `storage.go`
+ * (`MemoryStorage`).
  */
 import { assert, at } from '../../base/assert.ts'
 import type { ConfState, Entry, HardState, Index, Snapshot, Term } from '../core/entry.ts'
@@ -92,7 +93,9 @@ export class MemoryLog implements LogView {
     this.#conf = metadata.conf
   }
 
-  /** Drops entries up to and including `index`; the configuration stays that of the old beginning. */
+  /**
+   * Drops entries up to and including `index`; the configuration stays that of the old beginning.
+   */
   compact(index: Index): void {
     const term = this.term(index)
     assert(typeof term === 'number', `entry ${index} cannot be compacted to`)

@@ -1,6 +1,6 @@
 /**
- * Runs the commands of quorum scripts: `committed` and `vote`. Every answer is computed in several ways
- * that must agree; where they do not, the difference is printed, so that the script fails.
+ * Runs the commands of quorum scripts: `committed` and `vote`. Every answer is computed in several
+ * ways that must agree; where they do not, the difference is printed, so that the script fails.
  * Source: etcd-io/raft `quorum/datadriven_test.go`, in its observable behaviour.
  */
 import { assert, at } from '../../base/assert.ts'

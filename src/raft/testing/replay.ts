@@ -25,8 +25,8 @@ export function kindOfScript(cases: readonly ScriptCase[]): ScriptKind {
 }
 
 /**
- * Runs every case of a script, whatever the ones before came to. A case that throws has failed, with
- * the error as its output.
+ * Runs every case of a script, whatever the ones before came to. A case that throws has failed,
+ * with the error as its output.
  */
 export function replayScript(text: string): CaseResult[] {
   const cases = parseScript(text)

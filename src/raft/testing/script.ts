@@ -8,8 +8,8 @@
  *   output, to the first blank line
  *
  * A directive that ends in a backslash goes on in the next line. Output that begins with a second
- * `----` may hold blank lines and ends with two of them. Source: the grammar of cockroachdb/datadriven
- * (reference/raft.md §3.1).
+ * `----` may hold blank lines and ends with two of them. Source: the grammar of
+ * cockroachdb/datadriven (reference/raft.md §3.1).
  */
 import { assert, at } from '../../base/assert.ts'
 
