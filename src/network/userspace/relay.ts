@@ -23,8 +23,19 @@ export interface RelayOptions {
 /** Drops `stream` so that a TCP peer sees a reset, not a clean end. */
 export function resetStream(stream: Duplex, reason: Error): void {
   if (stream.destroyed) return
-  if (stream instanceof Socket) stream.resetAndDestroy()
+  if (stream instanceof Socket) resetSocket(stream)
   else stream.destroy(reason)
+}
+
+/**
+ * Drops `socket` with a reset. While its end is on the way to the kernel (all written, not finished)
+ * libuv refuses one (`uv_tcp_close_reset`: EINVAL), and Node then never emits `close`: such a socket,
+ * which has said everything, is closed instead.
+ */
+export function resetSocket(socket: Socket): void {
+  const isEnding = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0
+  if (isEnding) socket.destroy()
+  else socket.resetAndDestroy()
 }
 
 /**

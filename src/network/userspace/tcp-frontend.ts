@@ -17,7 +17,7 @@ import { blamesBackend, dialBackend } from './dial.ts'
 import { bindFault } from './frontend.ts'
 import type { Frontend, FrontendContext } from './frontend.ts'
 import { KEEP_ALIVE_DELAY_MS } from './limits.ts'
-import { relay } from './relay.ts'
+import { relay, resetSocket } from './relay.ts'
 
 /** Connections the kernel may hold before we accept them. */
 const BACKLOG = 1_024
@@ -62,7 +62,7 @@ export class TcpFrontend implements Frontend {
       else listener.close(() => resolve())
     })
     this.#backends.update([])
-    for (const client of this.#clients) client.resetAndDestroy()
+    for (const client of this.#clients) resetSocket(client)
     await Promise.all([stopped, this.#binding, ...this.#serving])
   }
 
@@ -86,7 +86,7 @@ export class TcpFrontend implements Frontend {
     // What breaks a client closes it; `close` is where it is noticed.
     client.on('error', () => {})
     if (this.#closed || !this.#context.budget.take()) {
-      client.resetAndDestroy()
+      resetSocket(client)
       return
     }
     client.setNoDelay(true)
@@ -114,7 +114,7 @@ export class TcpFrontend implements Frontend {
         slot.users.delete(user)
       }
     }
-    client.resetAndDestroy()
+    resetSocket(client)
   }
 
   /**

@@ -1,5 +1,7 @@
 /** The userspace driver: the port's conformance suite, and what only this driver promises. */
 import { once } from 'node:events'
+import { connect, createServer } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import { duplexPair } from 'node:stream'
 import type { Duplex } from 'node:stream'
@@ -25,7 +27,7 @@ import { BackendSet } from './backend-set.ts'
 import { UserspaceBalancer } from './balancer.ts'
 import type { UserspaceOptions } from './balancer.ts'
 import { dialLocal } from './dial.ts'
-import { relay } from './relay.ts'
+import { relay, resetSocket } from './relay.ts'
 
 const noRemotes: RemoteDialer = {
   dial: () => Promise.reject(new Error('no other nodes in this test')),
@@ -252,4 +254,23 @@ test('remote replicas share with local ones, and are dropped like them', async (
   const far = clients[names.indexOf('far')]
   await until('the far connection is closed', () => far?.closed === true)
   t.deepEqual(await census(port, 4), new Map([['near', 4]]))
+})
+
+test('a socket closes whenever it is reset, also while its end is on the way', async (t) => {
+  const listener = createServer({ allowHalfOpen: true }, (peer) => peer.on('error', () => {}))
+  await once(listener.listen(0, LOOPBACK), 'listening')
+  t.teardown(() => listener.close())
+  const { port } = listener.address() as AddressInfo
+  const dropped = async (prepare: (socket: Socket) => void): Promise<boolean> => {
+    const socket = connect({ port, host: LOOPBACK, allowHalfOpen: true })
+    await once(socket, 'connect')
+    prepare(socket)
+    resetSocket(socket)
+    const closed = once(socket, 'close').then(() => true)
+    return Promise.race([closed, pause(2_000).then(() => false)])
+  }
+  t.true(await dropped(() => {}))
+  t.true(await dropped((socket) => socket.end()))
+  t.true(await dropped((socket) => socket.end('last words')))
+  t.true(await dropped((socket) => socket.write('words')))
 })
