@@ -19,6 +19,8 @@ export function tick(raft: Raft): void {
     hup(raft, ownKind(raft))
   } else if (raft.options.informVoters) {
     raft.electionElapsed = 0
+    // Not heard for so long: it holds no lease any more, and must not seem to by the line above.
+    raft.lead = NO_PEER
     informVoters(raft)
   }
 }

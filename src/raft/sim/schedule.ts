@@ -124,7 +124,7 @@ function drawFault(
     case 'clog':
       return { atMs, type: kind, from: who, to: other, forMs }
     case 'slowDisk':
-      return { atMs, type: kind, who, forMs, factor: dice.pick([3, 20, 100]) }
+      return { atMs, type: kind, who, forMs, factor: dice.pick([3, 10, 40]) }
     case 'clock':
       return { atMs, type: kind, who, rate: dice.between(0.7, 1.4), leapMs: drawLeap(dice, unitMs) }
     case 'transfer':

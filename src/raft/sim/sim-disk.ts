@@ -36,6 +36,9 @@ export interface HeldSnapshot {
   readonly chunks: readonly Uint8Array[]
 }
 
+/** No write takes longer than so many times the mean. */
+const MEANS_MAX = 4
+
 interface Write {
   readonly host: Host
   readonly isLog: boolean
@@ -207,7 +210,8 @@ export class SimDisk {
   /** Resolves after the time of a write; never, when the host dies before. */
   #rest(host: Host, done = (): void => {}): Promise<void> {
     const { loop, dice, manners } = this.#parts
-    const delayMs = dice.exponential(manners.meanWriteMs * this.slowness)
+    const meanMs = manners.meanWriteMs * this.slowness
+    const delayMs = Math.min(dice.exponential(meanMs), MEANS_MAX * meanMs)
     const { promise, resolve } = Promise.withResolvers<void>()
     loop.after(delayMs, 'disk', {
       host,

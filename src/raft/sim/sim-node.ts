@@ -119,7 +119,7 @@ export class SimNode {
     assert(!this.isUp && !this.isGone, `${this.id} cannot start`)
     this.#lives += 1
     const { id } = this
-    const { loop, seed, options, verdict } = this.#world
+    const { loop, seed, options } = this.#world
     const host = { alive: true, busyUntilMs: loop.nowMs }
     const start = { rate: this.#rate, atMs: this.#dice.integer(0, 1_000_000) }
     const clock = new NodeClock(loop, host, start)
@@ -149,9 +149,7 @@ export class SimNode {
       life.raft = raft
       raft.onFatal((error) => this.#onFatal(life, error))
     }
-    open().catch((error: unknown) => {
-      verdict.fail('crash', `${name} cannot start: ${errorText(error)}`)
-    })
+    open().catch((error: unknown) => this.#onFatal(life, error))
   }
 
   /** The process ends without a word, and its disk keeps what it keeps. */
@@ -230,7 +228,7 @@ export class SimNode {
   }
 
   /** A node whose disk failed stops, and its supervisor starts it again. */
-  #onFatal(life: Life, error: Error): void {
+  #onFatal(life: Life, error: unknown): void {
     const { loop, verdict } = this.#world
     if (!this.disk.hasFailed(life.host)) {
       verdict.fail('crash', `${life.name} failed: ${errorText(error)}`)

@@ -1,0 +1,39 @@
+/**
+ * Mistakes that others made (reference/raft.md §1.2), one by one, as changes of the production
+ * source. The simulator must find each of them: that is its measure. `mutation-loader.ts` makes
+ * the change while the source is loaded; production code knows nothing of it. A test checks that
+ * each change still has its place.
+ */
+import { coreMutants } from './mutants-core.ts'
+import { membershipMutants } from './mutants-membership.ts'
+import { runtimeMutants } from './mutants-runtime.ts'
+
+/** One change of one file below `src/raft`. */
+export interface Patch {
+  readonly file: string
+  /** Stands there exactly once. */
+  readonly find: string
+  readonly replace: string
+}
+
+/** A mistake. */
+export interface Mutant {
+  readonly name: string
+  /** Number of the bug family in reference/raft.md §1.2. */
+  readonly family: number
+  /** What is wrong. */
+  readonly mistake: string
+  readonly patches: readonly Patch[]
+}
+
+/** All mistakes, by family. */
+export const MUTANTS: readonly Mutant[] = [
+  ...coreMutants,
+  ...membershipMutants,
+  ...runtimeMutants,
+].toSorted((a, b) => a.family - b.family)
+
+/** The mistake of this name. */
+export function mutantNamed(name: string): Mutant | undefined {
+  return MUTANTS.find((mutant) => mutant.name === name)
+}
