@@ -23,6 +23,7 @@ import { Applier } from './applier.ts'
 import { Failover } from './failover.ts'
 import { farewells } from './farewell.ts'
 import type { DriverFigures } from './figures.ts'
+import { HeldCommits } from './held-commits.ts'
 import { LogCache } from './log-cache.ts'
 import { MemberNames, memberNumber } from './member-numbers.ts'
 import { Membership, decodeContext } from './membership.ts'
@@ -65,6 +66,7 @@ export class Driver<R> implements TransportHandler {
   readonly #failover: Failover
   readonly #ticker: Ticker
   readonly #names: MemberNames
+  readonly #held: HeldCommits
   #membership: Membership
   #soft: SoftState = { lead: NO_PEER, role: 'follower' }
   #status: Status = 'running'
@@ -85,6 +87,10 @@ export class Driver<R> implements TransportHandler {
     this.#membership = recovered.membership
     this.#names = new MemberNames(limits.STRANGERS_MAX)
     this.#names.setMembers(recovered.membership.ids)
+    this.#held = new HeldCommits(components.clock, (peer, messages) => {
+      const name = this.#names.nameOf(peer)
+      if (name !== undefined) components.transport.send(name, messages)
+    })
     this.calls = new PendingCalls(components.clock, options.timeoutMs)
     this.proposals = new Proposals(this.calls)
     const retryMs = (options.tickMs * options.electionTicks) / 2
@@ -233,6 +239,7 @@ export class Driver<R> implements TransportHandler {
   #halt(error: SwarmError): void {
     this.#ticker.stop()
     this.#failover.stop()
+    this.#held.stop()
     this.#applier.stop()
     this.calls.close(error)
   }
@@ -315,13 +322,11 @@ export class Driver<R> implements TransportHandler {
   /** Brings messages to where they belong: the threads, this core, or other members. */
   #deliver(messages: readonly Message[]): void {
     const sorted = sortMessages(messages, this.#self)
+    // First to the others: their writes are what commit waits for.
+    for (const [peer, group] of sorted.toOthers) this.#held.send(peer, group)
     for (const message of sorted.toWrite) this.#writer.enqueue(message)
     for (const message of sorted.toSelf) this.core.step(message)
     for (const message of sorted.snapshots) this.#sendSnapshot(message)
-    for (const [peer, group] of sorted.toOthers) {
-      const name = this.#names.nameOf(peer)
-      if (name !== undefined) this.#components.transport.send(name, group)
-    }
     for (const message of sorted.toApply) this.#applier.enqueue(message)
   }
 
