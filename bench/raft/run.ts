@@ -22,7 +22,7 @@ const { values: options } = parseArgs({
     transfers: { type: 'string' },
     entries: { type: 'string', default: '0' },
     'fsync-ms': { type: 'string', default: '0' },
-    'snapshot-threshold': { type: 'string', default: '50000' },
+    'snapshot-threshold': { type: 'string', default: '20000' },
     profile: { type: 'string' },
   },
 })
