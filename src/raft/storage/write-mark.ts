@@ -5,8 +5,10 @@
  * vote or a committed entry is forgotten: the node must not take part any more).
  *
  * The mark is written after the log's write is durable and is not synced: it may lag behind the log
- * (then less is noticed), never run ahead of it (so it raises no false alarm). Two slots are
- * written in turn, so a torn mark leaves the one before.
+ * (then less is noticed), never run ahead of it (so it raises no false alarm). It is written
+ * `REST_MS` after the write that asks for it, so that writing it neither delays the answers that
+ * wait for that write nor doubles the work of many small writes. Two slots are written in turn, so a
+ * torn mark leaves the one before.
  */
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
@@ -17,6 +19,8 @@ import { crc32 } from 'node:zlib'
 const SLOT_BYTES = 16
 const SLOTS = 2
 const SEQUENCE_BYTES = 8
+/** How long the mark may lag behind the log, milliseconds. */
+const REST_MS = 10
 
 /** The newest acknowledged write. One file write in flight, the latest value wins. */
 export class WriteMark {
@@ -24,6 +28,7 @@ export class WriteMark {
   #file: FileHandle | undefined
   #slot = 0
   #writing: Promise<void> | undefined
+  #timer: NodeJS.Timeout | undefined
   #wanted: number | undefined
   /** Why the mark cannot be written any more; the log must not go on without it. */
   failure: Error | undefined
@@ -47,28 +52,40 @@ export class WriteMark {
   /** Notes that write `sequence` is durable; returns at once. */
   note(sequence: number): void {
     this.#wanted = sequence
-    this.#writing ??= this.#drain()
+    if (this.#timer === undefined && this.#writing === undefined) this.#arm()
   }
 
   /** Waits for the last mark. */
   async close(): Promise<void> {
+    clearTimeout(this.#timer)
     await this.#writing
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    await this.#drain()
     await this.#file?.close()
     this.#file = undefined
   }
 
+  #arm(): void {
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined
+      this.#writing = this.#drain().finally(() => {
+        this.#writing = undefined
+        if (this.#wanted !== undefined && this.failure === undefined) this.#arm()
+      })
+    }, REST_MS)
+  }
+
   async #drain(): Promise<void> {
-    while (this.#wanted !== undefined && this.failure === undefined) {
-      const bytes = slotBytes(this.#wanted)
-      this.#wanted = undefined
-      try {
-        await this.#file?.write(bytes, 0, bytes.length, this.#slot * SLOT_BYTES)
-        this.#slot = (this.#slot + 1) % SLOTS
-      } catch (error) {
-        this.failure = new Error('write mark: cannot be written', { cause: error })
-      }
+    if (this.#wanted === undefined || this.failure !== undefined) return
+    const bytes = slotBytes(this.#wanted)
+    this.#wanted = undefined
+    try {
+      await this.#file?.write(bytes, 0, bytes.length, this.#slot * SLOT_BYTES)
+      this.#slot = (this.#slot + 1) % SLOTS
+    } catch (error) {
+      this.failure = new Error('write mark: cannot be written', { cause: error })
     }
-    this.#writing = undefined
   }
 }
 
