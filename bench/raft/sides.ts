@@ -11,6 +11,9 @@ import type { Target } from './load.ts'
 const SERVERS = 3
 const serverProgram = new URL('kv-server.ts', import.meta.url).pathname
 
+/** A young generation of 3 × 8 MiB at most: less memory, as fast. */
+const NODE_FLAGS = ['--max-semi-space-size=8']
+
 /** Names of the sides; the first is what the others are compared with. */
 export const SIDES = ['etcd', 'mesh', 'tcp'] as const
 export type SideName = (typeof SIDES)[number]
@@ -111,7 +114,7 @@ export class Side implements AsyncDisposable {
             `--cpu-prof-dir=${profile}`,
             `--cpu-prof-name=${this.name}-${number}.cpuprofile`,
           ]
-    return [process.execPath, ...flags, serverProgram, JSON.stringify(settings)]
+    return [process.execPath, ...NODE_FLAGS, ...flags, serverProgram, JSON.stringify(settings)]
   }
 
   #etcdCommand(n: number, directory: string): readonly string[] {
