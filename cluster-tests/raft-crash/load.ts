@@ -5,7 +5,7 @@ import type { History } from './history.ts'
 import type { Lost, Member } from './member.ts'
 import { KEYS, type Answer } from './protocol.ts'
 
-const WORKERS = 8
+const WORKERS = 16
 /** How long a worker waits for an answer; one that comes later is recorded all the same. */
 const PATIENCE_MS = 1000
 /** Rest between two operations of a worker: the load is steady, not the heaviest. */

@@ -45,7 +45,7 @@ export class Member {
     const output = openSync(this.#outputPath, 'a')
     const settings: ServerSettings = { ...this.#settings, bootstrap: !this.#isBootstrapped }
     const child = spawn(process.execPath, [SERVER, JSON.stringify(settings)], {
-      stdio: ['ignore', output, output],
+      stdio: ['pipe', output, output],
     })
     closeSync(output)
     this.#child = child

@@ -1,6 +1,7 @@
 /**
  * One member of the crash test: raft-ts on a real disk and real sockets, and a port for the client
- * outside. Ends only when it is killed, or when Raft says that it must (exit code 1).
+ * outside. Ends only when it is killed, when Raft says that it must (exit code 1), or when the test
+ * itself is gone (standard input ends).
  */
 import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
@@ -22,8 +23,8 @@ import type { Answer, Numbered, Request, ServerSettings } from './protocol.ts'
 
 /** Small, so that every run goes through many segments, snapshots and installations. */
 const SEGMENT_BYTES = 512 * 1024
-const SNAPSHOT_ENTRIES = 1500
-const TRAILING_ENTRIES = 300
+const SNAPSHOT_ENTRIES = 250
+const TRAILING_ENTRIES = 30
 const TICK_MS = 50
 /** How long a write or read waits before its outcome is called unknown. */
 const TIMEOUT_MS = 5000
@@ -68,6 +69,7 @@ const raft = await Raft.open(
   },
 )
 raft.onFatal(() => process.exit(1))
+process.stdin.on('end', () => process.exit(0)).resume()
 
 async function answerTo(request: Request): Promise<Answer> {
   switch (request.type) {
