@@ -75,6 +75,10 @@ export class GlobalLog {
     }
   }
 
+  hasLeader(term: Term): boolean {
+    return this.#leaders.has(term)
+  }
+
   get leaders(): number {
     return this.#leaders.size
   }

@@ -3,7 +3,7 @@
  * What is left holds a majority of every configuration that can still matter, so it must elect a
  * leader, take writes and reads, and bring all its members up to date (reference/raft.md §4.1).
  */
-import type { ConfState, Index } from '../core/entry.ts'
+import type { ConfState, Index, Term } from '../core/entry.ts'
 import type { Clients } from './clients.ts'
 import type { Cluster } from './cluster.ts'
 import type { Dice } from './dice.ts'
@@ -17,6 +17,10 @@ import type { SimNode } from './sim-node.ts'
 const PROBE_TIMEOUTS = 0.5
 /** Chance that a node which is not needed stays broken. */
 const VICTIM = 0.5
+/** Chance that a victim is down, not only cut off. */
+const DOWN = 0.4
+/** Chance that the victims reach one of the others. */
+const BRIDGE = 0.5
 /** The register of the probes, which no client uses. */
 const PROBE_KEY = 0
 
@@ -32,6 +36,12 @@ interface LivenessParts {
 export class Liveness {
   readonly #parts: LivenessParts
   readonly #victims = new Set<SimNode>()
+  /** A needed node that the victims reach, too (reference/raft.md bug 3). */
+  #bridge: string | undefined
+  /** Highest term of a victim when it was cut off. */
+  #victimTerm: Term = 0
+  /** Who led when the victims came back. */
+  #reunion: { readonly leader: SimNode; readonly term: Term } | undefined
   #written: Index = 0
   #readable = false
   #probing = false
@@ -55,7 +65,9 @@ export class Liveness {
     }
     cluster.network.unclog()
     const cut = new Set([...this.#victims].map(({ id }) => id))
-    cluster.network.block((from, to) => cut.has(from) !== cut.has(to))
+    cluster.network.block((from, to) => {
+      return cut.has(from) !== cut.has(to) && from !== this.#bridge && to !== this.#bridge
+    })
     for (const node of cluster.present) this.#heal(node)
     this.#probe()
   }
@@ -64,12 +76,34 @@ export class Liveness {
   get isProven(): boolean {
     const { cluster, clients } = this.#parts
     if (this.#written === 0 || !this.#readable || clients.waiting.length > 0) return false
-    const servers = cluster.leader?.raft?.configuration.servers ?? []
-    return servers.every(({ id }) => {
+    const configuration = cluster.leader?.raft?.configuration
+    if (configuration === undefined || configuration.joint) return false
+    return configuration.servers.every(({ id }) => {
       const node = cluster.byId(id)
       if (node === undefined || node.isGone || this.#victims.has(node)) return true
       return (node.raft?.appliedIndex ?? 0) >= this.#written
     })
+  }
+
+  /** The victims come back; from now on they count like all others. */
+  reunite(): void {
+    const { cluster } = this.#parts
+    const { leader } = cluster
+    const term = leader?.raft?.term
+    if (leader !== undefined && term !== undefined) this.#reunion = { leader, term }
+    this.#victims.clear()
+    cluster.network.block(() => false)
+    for (const node of cluster.present) if (!node.isUp) node.start()
+  }
+
+  /**
+   * Whether the leader is still the one that led when the victims came back. With pre-votes those
+   * cannot have raised their terms meanwhile (reference/raft.md bug 1).
+   */
+  get isStable(): boolean {
+    if (this.#reunion === undefined || this.#victimTerm > this.#reunion.term) return true
+    const { leader, term } = this.#reunion
+    return leader.leads && leader.raft?.term === term
   }
 
   /** Where everything stands, for people. */
@@ -90,8 +124,13 @@ export class Liveness {
     const { cluster } = this.#parts
     node.disk.calm()
     node.setClock(1, 0)
-    if (this.#victims.has(node)) cluster.crash(node)
-    else if (!node.isUp) node.start()
+    if (!this.#victims.has(node)) {
+      if (!node.isUp) node.start()
+      return
+    }
+    const term = Math.max(node.disk.hardState.term, node.raft?.term ?? 0)
+    this.#victimTerm = Math.max(this.#victimTerm, term)
+    if (this.#parts.dice.chance(DOWN)) cluster.crash(node)
   }
 
   /** Writes and reads until both worked once. */
@@ -134,6 +173,20 @@ export class Liveness {
       }
       if (!needed.every((conf) => quorumHas(conf, remains))) this.#victims.delete(node)
     }
+    this.#chooseBridge(needed)
+  }
+
+  /** The victims and the bridge must not be a quorum: then they could lead, rightly. */
+  #chooseBridge(needed: readonly ConfState[]): void {
+    const { cluster, dice } = this.#parts
+    const core = cluster.present.filter((node) => !this.#victims.has(node))
+    if (core.length === 0 || !dice.chance(BRIDGE)) return
+    const bridge = dice.pick(core)
+    const reaches = (peer: number): boolean => {
+      const node = cluster.byNumber(peer)
+      return node !== undefined && (node === bridge || this.#victims.has(node))
+    }
+    if (!needed.some((conf) => quorumHas(conf, reaches))) this.#bridge = bridge.id
   }
 
   /** Configurations that some member may still be in. */

@@ -196,6 +196,11 @@ export const coreMutants: readonly Mutant[] = [
         find: "if (term !== id.term) return this.#ignoreStable(id, 'mismatch', term)",
         replace: '',
       },
+      {
+        file: 'core/step.ts',
+        find: "if (message.index !== 0) tellIgnored(raft, 'staleAppendIgnored', message)",
+        replace: 'onStorageAppended(raft, { ...message, snapshot: undefined } as never)',
+      },
     ],
   },
   {

@@ -19,7 +19,7 @@ export function plant({ patches }: Mutant): void {
     load(url, context, nextLoad) {
       const loaded = nextLoad(url, context)
       const wanted = byUrl.get(url)
-      if (wanted === undefined || loaded.source === undefined || loaded.source === null) {
+      if (wanted === undefined || loaded.source === undefined) {
         return loaded
       }
       const text =

@@ -57,6 +57,12 @@ export class Nemesis {
         case 'crash':
           this.#crash(node, action.forMs)
           break
+        case 'crashAtWrite':
+          node.disk.trap = {
+            kind: action.write,
+            spring: () => cluster.later(0, () => this.#crash(node, action.forMs)),
+          }
+          break
         case 'failWrite':
           node.disk.failNext = true
           break
@@ -107,7 +113,7 @@ export class Nemesis {
     })
   }
 
-  #clog(action: Action & { readonly type: 'clog' }): void {
+  #clog(action: Exclude<LinkFault, { readonly type: 'partition' }>): void {
     const { cluster } = this.#parts
     this.#between(action, (from, to) => {
       cluster.network.clog(from.id, to.id, cluster.loop.nowMs + action.forMs)
@@ -139,11 +145,22 @@ export class Nemesis {
   }
 }
 
-type LinkFault = Extract<Action, { readonly type: 'partition' | 'clog' | 'resetLink' }>
+type LinkFault = Extract<
+  Action,
+  { readonly type: 'partition' } | { readonly type: 'clog' | 'resetLink' }
+>
 type OneNodeFault = Extract<
   Action,
   {
-    readonly type: 'crash' | 'failWrite' | 'pause' | 'slowDisk' | 'clock' | 'transfer' | 'snapshot'
+    readonly type:
+      | 'crash'
+      | 'crashAtWrite'
+      | 'failWrite'
+      | 'pause'
+      | 'slowDisk'
+      | 'clock'
+      | 'transfer'
+      | 'snapshot'
   }
 >
 

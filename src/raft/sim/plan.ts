@@ -16,6 +16,7 @@ export interface Weights {
   clog: number
   slowDisk: number
   failWrite: number
+  crashAtWrite: number
   clock: number
   transfer: number
   member: number
@@ -99,6 +100,7 @@ function drawWeights(dice: Dice): Weights {
     clog: weight(2),
     slowDisk: weight(2),
     failWrite: weight(1),
+    crashAtWrite: weight(3),
     clock: weight(1),
     transfer: weight(3),
     member: weight(5),

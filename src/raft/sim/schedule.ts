@@ -5,6 +5,7 @@
  * rest of a list keeps its meaning when a part is taken out.
  */
 import type { Dice } from './dice.ts'
+import { WRITE_KINDS, type WriteKind } from './sim-disk.ts'
 import { electionMs, type Plan, type Weights } from './plan.ts'
 
 /** The leader of the moment, or a node by number. */
@@ -30,6 +31,12 @@ export type Action = { readonly atMs: number } & (
     }
   | { readonly type: 'read'; readonly who: Who; readonly key: number }
   | { readonly type: 'crash' | 'failWrite' | 'pause'; readonly who: Who; readonly forMs: number }
+  | {
+      readonly type: 'crashAtWrite'
+      readonly who: Who
+      readonly write: WriteKind
+      readonly forMs: number
+    }
   | { readonly type: 'blackout'; readonly forMs: number }
   | {
       readonly type: 'partition'
@@ -39,6 +46,7 @@ export type Action = { readonly atMs: number } & (
       readonly forMs: number
     }
   | { readonly type: 'clog'; readonly from: Who; readonly to: Who; readonly forMs: number }
+  | { readonly type: 'resetLink'; readonly from: Who; readonly to: Who; readonly forMs: number }
   | {
       readonly type: 'slowDisk'
       readonly who: Who
@@ -49,7 +57,6 @@ export type Action = { readonly atMs: number } & (
   | { readonly type: 'member'; readonly change: Change; readonly who: number }
   | { readonly type: 'snapshot' | 'transfer'; readonly who: Who }
   | { readonly type: 'loseDisk'; readonly who: Who }
-  | { readonly type: 'resetLink'; readonly from: Who; readonly to: Who }
 )
 
 type Fault = keyof Weights
@@ -103,26 +110,20 @@ function drawFault(
   { kind, atMs, unitMs }: { readonly kind: Fault; readonly atMs: number; readonly unitMs: number },
 ): Action {
   const who = drawWho(dice, 0.4)
-  const other = drawWho(dice, 0.3)
   const forMs = dice.pick([0.1, 1, 3, 8]) * unitMs * dice.between(0.1, 1)
   switch (kind) {
     case 'crash':
     case 'failWrite':
     case 'pause':
       return { atMs, type: kind, who, forMs }
+    case 'crashAtWrite':
+      return { atMs, type: kind, who, forMs: forMs / 10, write: dice.pick(WRITE_KINDS) }
     case 'blackout':
       return { atMs, type: kind, forMs }
     case 'partition':
-      return {
-        atMs,
-        type: kind,
-        who,
-        forMs,
-        shape: dice.pick(SHAPES),
-        sides: dice.integer(0, SIDES),
-      }
     case 'clog':
-      return { atMs, type: kind, from: who, to: other, forMs }
+    case 'resetLink':
+      return drawLinkFault(dice, kind, { atMs, who, forMs })
     case 'slowDisk':
       return { atMs, type: kind, who, forMs, factor: dice.pick([3, 10, 40]) }
     case 'clock':
@@ -130,14 +131,22 @@ function drawFault(
     case 'transfer':
     case 'loseDisk':
     case 'snapshot':
-      return { atMs, type: kind, who: kind === 'snapshot' ? other : drawWho(dice, 0.1) }
+      return { atMs, type: kind, who: drawWho(dice, 0.1) }
     case 'member':
       return { atMs, type: kind, change: dice.pick(CHANGES), who: dice.integer(0, NUMBERS - 1) }
-    case 'resetLink':
-      return { atMs, type: kind, from: who, to: other }
     default:
       return kind satisfies never
   }
+}
+
+function drawLinkFault(
+  dice: Dice,
+  kind: 'partition' | 'clog' | 'resetLink',
+  start: { readonly atMs: number; readonly who: Who; readonly forMs: number },
+): Action {
+  const { atMs, who, forMs } = start
+  if (kind !== 'partition') return { atMs, type: kind, from: who, to: drawWho(dice, 0.3), forMs }
+  return { ...start, type: kind, shape: dice.pick(SHAPES), sides: dice.integer(0, SIDES) }
 }
 
 function drawLeap(dice: Dice, unitMs: number): number {

@@ -30,6 +30,10 @@ export interface DiskWatch {
   broken(what: string): void
 }
 
+/** What is written. */
+export const WRITE_KINDS = ['append', 'compact', 'reset', 'snapshot'] as const
+export type WriteKind = (typeof WRITE_KINDS)[number]
+
 /** A snapshot on disk. */
 export interface HeldSnapshot {
   readonly stored: StoredSnapshot
@@ -41,7 +45,7 @@ const MEANS_MAX = 4
 
 interface Write {
   readonly host: Host
-  readonly isLog: boolean
+  readonly kind: WriteKind
   readonly take: () => void
   readonly entries: number
 }
@@ -67,6 +71,8 @@ export class SimDisk {
   tornEntries = 0
   /** Writes take so many times longer. */
   slowness = 1
+  /** Called when the next write of a kind has begun. */
+  trap: { readonly kind: WriteKind; readonly spring: () => void } | undefined
   /** The next write to the log fails. */
   failNext = false
   #madeSnapshots = 0
@@ -99,6 +105,7 @@ export class SimDisk {
 
   append(host: Host, batch: AppendBatch): Promise<void> {
     return this.#write(host, {
+      kind: 'append',
       entries: batch.entries.length,
       take: () => {
         this.#parts.watch.beforeAppend(this, batch)
@@ -114,6 +121,7 @@ export class SimDisk {
 
   compact(host: Host, base: LogContents['base']): Promise<void> {
     return this.#write(host, {
+      kind: 'compact',
       entries: 0,
       take: () => {
         if (base.index <= this.base.index) return
@@ -126,6 +134,7 @@ export class SimDisk {
 
   reset(host: Host, base: LogContents['base'], hardState: HardState): Promise<void> {
     return this.#write(host, {
+      kind: 'reset',
       entries: 0,
       take: () => {
         this.#parts.watch.beforeReset(this, base, hardState)
@@ -152,12 +161,13 @@ export class SimDisk {
       all.sort((a, b) => newestFirst(a.stored, b.stored))
       this.snapshots = all.slice(0, SNAPSHOT_GENERATIONS)
     }
-    return this.#later({ host, isLog: false, entries: 0, take }).then(() => stored)
+    return this.#later({ host, kind: 'snapshot', entries: 0, take }).then(() => stored)
   }
 
   /** From now on the disk is fast and whole. */
   calm(): void {
     this.slowness = 0.01
+    this.trap = undefined
     this.failNext = false
   }
 
@@ -179,9 +189,9 @@ export class SimDisk {
     this.#failedHost = undefined
   }
 
-  #write(host: Host, write: Pick<Write, 'take' | 'entries'>): Promise<void> {
+  #write(host: Host, write: Omit<Write, 'host'>): Promise<void> {
     const { watch, dice } = this.#parts
-    if ([...this.#writes].some(({ isLog }) => isLog)) {
+    if ([...this.#writes].some(({ kind }) => kind !== 'snapshot')) {
       watch.broken(`${this.id} writes to its log while another write is on its way`)
     }
     if (this.#failedHost === host) watch.broken(`${this.id} writes after a failed write`)
@@ -190,7 +200,7 @@ export class SimDisk {
       this.#failedHost = host
       return this.#fail(host, dice.chance(0.5) ? write.take : undefined)
     }
-    return this.#later({ host, isLog: true, ...write })
+    return this.#later({ host, ...write })
   }
 
   /** The write may be there all the same. */
@@ -201,6 +211,11 @@ export class SimDisk {
 
   async #later(write: Write): Promise<void> {
     this.#writes.add(write)
+    if (this.trap?.kind === write.kind) {
+      const { spring } = this.trap
+      this.trap = undefined
+      spring()
+    }
     await this.#rest(write.host, () => {
       this.#writes.delete(write)
       write.take()

@@ -148,6 +148,7 @@ export class SimNetwork {
       to: this.#stations.get(to),
       isBlocked: () => this.#isBlocked(from.id, to) || this.#isBlocked(to, from.id),
       breaks: () => this.#link(from.id, to).dice.chance(this.manners.loss / 2),
+      repeats: () => this.#link(from.id, to).dice.chance(this.manners.duplication),
       delayMs: () => this.#delayMs(this.#link(from.id, to).dice),
       timeoutMs: STREAM_TIMEOUT_DELAYS * this.manners.meanDelayMs + 1,
     })

@@ -22,7 +22,7 @@ import { NodeChecks } from './node-checks.ts'
 import { drawPlan, electionMs, type Plan } from './plan.ts'
 import { drawSchedule, type Action } from './schedule.ts'
 import { SimNetwork } from './sim-network.ts'
-import { Verdict, type Failure } from './verdict.ts'
+import { Verdict, type Failure, type Invariant } from './verdict.ts'
 import { WireChecks } from './wire-checks.ts'
 
 /** All that a run depends on. */
@@ -55,6 +55,8 @@ export interface Outcome {
 const LIVENESS_TIMEOUTS = 60
 /** Election timeouts in which the disks must have taken the first configuration. */
 const START_TIMEOUTS = 20
+/** Election timeouts for which those that come back are watched at least. */
+const REUNION_TIMEOUTS = 5
 /** Election timeouts between two rounds of the operators. */
 const ROUND_TIMEOUTS = 2
 /** Time that a call may take, in election timeouts. */
@@ -102,6 +104,7 @@ class Simulation {
     this.#clients = new Clients(this.#history, this.#verdict)
     this.#wire = new WireChecks(this.#verdict, this.#log, {
       disk: (id) => this.#cluster.byId(id)?.disk,
+      lastIndex: (id) => this.#cluster.byId(id)?.raft?.lastIndex ?? 0,
       life: (id) => this.#cluster.byId(id)?.lifeName ?? id,
     })
     const parts = { loop: this.#loop, watch: this.#wire }
@@ -229,8 +232,19 @@ class Simulation {
     this.#liveness = liveness
     liveness.begin(this.#confs)
     await this.#runUntil(fromMs + LIVENESS_TIMEOUTS * timeoutMs, () => liveness.isProven)
-    if (this.#verdict.failure !== undefined || liveness.isProven) return
-    this.#verdict.fail('liveness', liveness.describe())
+    if (!this.#verify(liveness.isProven, 'liveness', liveness)) return
+    // What was cut off comes back.
+    liveness.reunite()
+    const backMs = this.#loop.nowMs
+    await this.#runUntil(backMs + REUNION_TIMEOUTS * timeoutMs, () => false)
+    await this.#runUntil(backMs + LIVENESS_TIMEOUTS * timeoutMs, () => liveness.isProven)
+    if (!this.#verify(liveness.isProven, 'liveness', liveness)) return
+    this.#verify(liveness.isStable, 'stability', liveness)
+  }
+
+  #verify(condition: boolean, invariant: Invariant, liveness: Liveness): boolean {
+    if (!condition) this.#verdict.fail(invariant, liveness.describe())
+    return this.#verdict.failure === undefined
   }
 
   #searched = 0

@@ -16,6 +16,8 @@ export interface StreamPath {
   readonly isBlocked: () => boolean
   /** Whether the stream breaks now. */
   readonly breaks: () => boolean
+  /** Whether it comes again, as after a sender that gave up too early. */
+  readonly repeats: () => boolean
   readonly delayMs: () => number
   readonly timeoutMs: number
 }
@@ -53,6 +55,9 @@ export async function streamSnapshot(
       )
     }
     loop.after(path.delayMs(), 'network', { host: to.host, run: arrive })
+    if (path.repeats()) {
+      loop.after(path.timeoutMs, 'network', { host: to.host, run: arrive })
+    }
   }
   try {
     await ended.promise

@@ -30,6 +30,10 @@ export type Invariant =
   | 'ack-before-sync'
   /** applied <= commit <= last was broken. */
   | 'index-order'
+  /** Leadership is handed to a member that cannot take it. */
+  | 'hand-over'
+  /** A member that came back disturbed a leader that all others heard. */
+  | 'stability'
   /** Something grew beyond its limit. */
   | 'bounds'
   /** The storage port was used against its rules. */

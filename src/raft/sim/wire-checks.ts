@@ -9,6 +9,7 @@ import type {
   SnapshotRequest,
   VoteResponse,
 } from '../core/message.ts'
+import type { Index, Term } from '../core/entry.ts'
 import type { ServerId } from '../runtime/ports.ts'
 import type { GlobalLog } from './global-log.ts'
 import type { SimDisk } from './sim-disk.ts'
@@ -23,9 +24,14 @@ const LEADERS: ReadonlySet<Message['type']> = new Set([
   'timeoutNow',
 ] as const)
 
+/** Steps back for one follower in one term, besides one for each term of its tail. */
+const BACK_OFFS_MAX = 5
+
 /** Where the checks look. */
 export interface WireView {
   readonly disk: (id: ServerId) => SimDisk | undefined
+  /** The last entry in a node's log, durable or not. */
+  readonly lastIndex: (id: ServerId) => Index
   /** The node's present life, by name. */
   readonly life: (id: ServerId) => string
 }
@@ -35,6 +41,8 @@ export class WireChecks implements WireWatch {
   readonly #verdict: Verdict
   readonly #log: GlobalLog
   readonly #view: WireView
+  /** The lowest index refused, and how many steps are left, by follower and term. */
+  readonly #backOffs = new Map<string, { readonly lowest: Index; readonly left: number }>()
   /** Messages by type, for statistics. */
   readonly sent = new Map<Message['type'], number>()
 
@@ -44,15 +52,17 @@ export class WireChecks implements WireWatch {
     this.#view = view
   }
 
-  onSend(from: ServerId, _to: ServerId, message: Message): void {
+  onSend(from: ServerId, to: ServerId, message: Message): void {
     this.sent.set(message.type, (this.sent.get(message.type) ?? 0) + 1)
     this.#verdict.note(message.term * 64 + message.type.length)
     const disk = this.#view.disk(from)
     if (disk === undefined) return
     const { type, term } = message
     if (LEADERS.has(type)) this.#log.leads(term, this.#view.life(from))
-    if (type === 'appResp' && !message.reject) this.#checkAcceptance(disk, message)
-    else if (type === 'voteResp' && !message.reject) this.#checkVote(disk, message)
+    if (type === 'appResp' && message.reject) this.#checkBackOff(disk, message)
+    else if (type === 'appResp') this.#checkAcceptance(disk, message)
+    else if (type === 'voteResp') this.#checkVote(disk, message)
+    else if (type === 'timeoutNow') this.#checkHandOver(from, to, term)
     else if (type === 'app') this.#checkAppend(message)
     else if (type === 'snap') this.#checkSnapshot(message)
   }
@@ -73,11 +83,36 @@ export class WireChecks implements WireWatch {
     this.#checkSynced(disk, matches, `entry ${index} of term ${expected}`)
   }
 
-  /** A vote that was given is on disk, or a later term is. */
-  #checkVote(disk: SimDisk, { term, to }: VoteResponse): void {
-    const { hardState } = disk
-    const isKept = hardState.term > term || (hardState.term === term && hardState.vote === to)
-    this.#checkSynced(disk, isKept, `its vote in term ${term}`)
+  /** A vote that was given is on disk, or a later term is; and it stays given. */
+  #checkVote(disk: SimDisk, { term, to, reject }: VoteResponse): void {
+    const { hardState, id } = disk
+    const isGiven = hardState.term === term && hardState.vote === to
+    if (!reject) this.#checkSynced(disk, hardState.term > term || isGiven, `its vote of ${term}`)
+    else if (isGiven && !this.#log.hasLeader(term)) {
+      this.#verdict.fail('vote-durability', `${id} denies the vote that it gave in term ${term}`)
+    }
+  }
+
+  /** Who is told to campaign has all that the leader has. */
+  #checkHandOver(from: ServerId, to: ServerId, term: Term): void {
+    const target = this.#view.disk(to)
+    const lastIndex = this.#view.lastIndex(from)
+    if (target === undefined || target.hardState.term > term) return
+    if (target.lastIndex >= lastIndex) return
+    const detail = `${from} hands over to ${to}, which has ${target.lastIndex} of ${lastIndex}`
+    this.#verdict.fail('hand-over', `${detail} entries`)
+  }
+
+  /** A leader finds where a follower's log agrees in one step a term, not one an entry. */
+  #checkBackOff(disk: SimDisk, { term, index }: AppendResponse): void {
+    const key = `${disk.id} ${term}`
+    const known = this.#backOffs.get(key)
+    if (known !== undefined && index >= known.lowest) return
+    const left = known === undefined ? BACK_OFFS_MAX + tailTerms(disk) : known.left - 1
+    this.#backOffs.set(key, { lowest: index, left })
+    if (left > 0) return
+    const detail = `the leader of term ${term} goes back step by step for ${disk.id}`
+    this.#verdict.fail('bounds', detail)
   }
 
   #checkSynced(disk: SimDisk, condition: boolean, what: string): void {
@@ -104,4 +139,10 @@ export class WireChecks implements WireWatch {
     const detail = `a snapshot at ${metadata.index} of term ${metadata.term} was sent`
     this.#verdict.fail('commit-durability', `${detail}, which is not committed`)
   }
+}
+
+/** How many terms the uncommitted tail of a log has. */
+function tailTerms({ entries, hardState }: SimDisk): number {
+  return new Set(entries.flatMap(({ index, term }) => (index > hardState.commit ? [term] : [])))
+    .size
 }
