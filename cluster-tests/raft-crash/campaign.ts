@@ -68,7 +68,7 @@ class Campaign implements AsyncDisposable {
   readonly #members: readonly Member[]
   readonly #history = new History()
   readonly #load: Load
-  readonly #blows: Blows = { kills: 0, freezes: 0, transfers: 0 }
+  readonly #blows: Blows = { kills: 0, freezes: 0, cuts: 0, transfers: 0 }
   #slowestRecoveryMs = 0
   #snapshotIndex = 0
   #term = 0

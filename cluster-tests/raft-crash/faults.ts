@@ -15,6 +15,7 @@ const FROZEN_MS_MAX = 2500
 export interface Blows {
   kills: number
   freezes: number
+  cuts: number
   transfers: number
 }
 
@@ -42,6 +43,8 @@ const FAULTS: readonly Fault[] = [
   freezeLeaderThenKillOther,
   freezeThenKill,
   transferThenKill,
+  cutLeaderThenKill,
+  cutLeaderThenKill,
 ]
 
 /** One round: calm, a fault, and everybody back. */
@@ -109,6 +112,17 @@ async function transferThenKill(arena: Arena): Promise<void> {
   void leader?.request({ type: 'transfer' })
   await pause(arena, 50)
   await kill(arena, leader)
+}
+
+/** The leader still answers clients, if it is wrong, while the others have elected another. */
+async function cutLeaderThenKill(arena: Arena): Promise<void> {
+  const leader = leaderOf(arena)
+  arena.blows.cuts += 1
+  void leader?.request({ type: 'cut', isCut: true })
+  await pause(arena, FROZEN_MS_MAX)
+  void leader?.request({ type: 'cut', isCut: false })
+  await pause(arena, CALM_MS_MAX)
+  await kill(arena, anyOf(arena))
 }
 
 async function kill({ blows }: Arena, member: Member | undefined): Promise<void> {

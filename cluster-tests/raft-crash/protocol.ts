@@ -14,6 +14,8 @@ export type Request =
   /** What this member holds now, however old. */
   | { readonly type: 'status' }
   | { readonly type: 'transfer' }
+  /** Cuts or mends this member's links to the others. */
+  | { readonly type: 'cut'; readonly isCut: boolean }
 
 /** What a member holds. */
 export interface MemberStatus {

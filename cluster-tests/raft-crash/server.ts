@@ -17,6 +17,7 @@ import {
   Raft,
   TcpTransport,
 } from '../../src/raft/index.ts'
+import { CutTransport } from './cut-transport.ts'
 import { Ledger, encodeWrite } from './ledger.ts'
 import { lineParser, toLine } from './protocol.ts'
 import type { Answer, Numbered, Request, ServerSettings } from './protocol.ts'
@@ -41,11 +42,11 @@ function openLog(): LogStore {
   return new FileLogStore({ location, log, random: systemRandom, segmentBytes: SEGMENT_BYTES })
 }
 
-async function openTransport(): Promise<TcpTransport> {
+async function openTransport(): Promise<CutTransport> {
   const listen = settings.peers[settings.number] ?? ''
   const transport = await TcpTransport.listen(components, { id, listen })
   transport.setPeers(new Map(ids.map((peer, n) => [peer, settings.peers[n] ?? ''])))
-  return transport
+  return new CutTransport(transport)
 }
 
 const ledger = new Ledger()
@@ -57,8 +58,9 @@ if (settings.bootstrap) {
   const servers = ids.map((member) => ({ id: member, address: '', suffrage: 'voter' as const }))
   await Raft.bootstrap(stores, servers)
 }
+const transport = await openTransport()
 const raft = await Raft.open(
-  { ...components, ...stores, stateMachine: ledger, transport: await openTransport() },
+  { ...components, ...stores, stateMachine: ledger, transport },
   {
     id,
     address: '',
@@ -85,6 +87,9 @@ async function answerTo(request: Request): Promise<Answer> {
       return { type: 'tail', values: ledger.from(request.from), digest: ledger.digest }
     case 'transfer':
       await raft.transferLeadership()
+      return { type: 'done' }
+    case 'cut':
+      transport.isCut = request.isCut
       return { type: 'done' }
     case 'status': {
       const { role, term, snapshotIndex } = raft.stats()
