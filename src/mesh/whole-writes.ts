@@ -1,8 +1,8 @@
 /**
  * Fewer and larger writes on a libp2p connection, on both sides of the encrypter:
- * - below it, what it gives at once leaves in one system call. libp2p hands the pieces of an encrypted
- *   message (length, cipher text, tag) to the socket one by one, and each becomes a call and a
- *   packet; joining them costs a copy of 64 KiB at most;
+ * - below it, what it gives at once leaves in one system call. libp2p hands the pieces of an
+ *   encrypted message (length, cipher text, tag) to the socket one by one, and each becomes a call
+ *   and a packet; joining them costs a copy of 64 KiB at most;
  * - above it, the multiplexer's window updates wait for company (`held-credit.ts`).
  * Measured with raft-ts, 16 small writes in flight: 430 µs of processor time a write before, 190 µs
  * with the first (bench/raft). Source: `reference/raft.md` §5.5.

@@ -1,7 +1,7 @@
 /**
- * An append without entries only tells a follower that the commit index moved, or asks whether it is
- * still there. It may wait a moment: mostly the next entries follow at once and tell the same, and
- * then it need not be sent, nor answered. With one write at a time that is half of all messages.
+ * An append without entries only tells a follower that the commit index moved, or asks whether it
+ * is still there. It may wait a moment: mostly the next entries follow at once and tell the same,
+ * and then it need not be sent, nor answered. With one write at a time that is half of all traffic.
  *
  * Safe: it is as if the network had delayed or lost the message, and only one that the next message
  * repeats is lost: same term, no smaller commit index, entries that begin no earlier.

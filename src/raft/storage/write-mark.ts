@@ -7,8 +7,8 @@
  * The mark is written after the log's write is durable and is not synced: it may lag behind the log
  * (then less is noticed), never run ahead of it (so it raises no false alarm). It is written
  * `REST_MS` after the write that asks for it, so that writing it neither delays the answers that
- * wait for that write nor doubles the work of many small writes. Two slots are written in turn, so a
- * torn mark leaves the one before.
+ * wait for that write nor doubles the work of many small writes. Two slots are written in turn, so
+ * a torn mark leaves the one before.
  */
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
