@@ -15,6 +15,7 @@ class TakingCore {
 
   propose(entries: readonly unknown[]): 'ok' | 'dropped' {
     if (this.role !== 'leader' || this.transferee !== 0) return 'dropped'
+    if (entries.length === 0) throw new Error('a proposal has entries')
     this.lastIndex += entries.length
     return 'ok'
   }
@@ -90,6 +91,16 @@ test('an entry of a later term ends every proposal of earlier terms', async (t) 
   const fates = [fate(), fate(), fate()]
   proposals.onApplied(1, 2, undefined)
   t.deepEqual(await Promise.all(fates), ['NOT_LEADER', 'NOT_LEADER', 'NOT_LEADER'])
+})
+
+test('what has timed out before it was handed over is not proposed', async (t) => {
+  const { clock, calls, proposals, core } = bench()
+  const promise = proposals.add(one, { timeoutMs: 10 })
+  clock.stall(20)
+  calls.sweep()
+  t.notThrows(() => proposals.flush(core))
+  await t.throwsAsync(promise, { code: 'TIMED_OUT' })
+  t.is(core.lastIndex, 0)
 })
 
 test('what a snapshot skipped has an unknown outcome', async (t) => {
