@@ -5,7 +5,8 @@
  *   node scripts/sim.ts --seed 42                                one; shrinks and saves a failure
  *   node scripts/sim.ts --trace FILE                             a saved run
  *   node scripts/sim.ts --mutation NAME [--seeds 2000]           with a mistake planted
- *   node scripts/sim.ts --mutations [--seeds 2000]               all mistakes, as a table
+ *   node scripts/sim.ts --seed 42 --mutation NAME --save         ... and its failure kept
+ *   node scripts/sim.ts --mutations [--only A,B] [--seeds 2000]               all mistakes, as a table
  *
  * Exits with 1 when a run failed (with `--mutations`: when a mistake was not found).
  */
@@ -34,6 +35,7 @@ const { values } = parseArgs({
     mutation: { type: 'string' },
     mutations: { type: 'boolean', default: false },
     only: { type: 'string' },
+    save: { type: 'boolean', default: false },
   },
 })
 
@@ -116,7 +118,7 @@ async function one(script: Script): Promise<void> {
   print(`${smallest.actions.length} actions are left: ${describeFailure(failure)}`)
   const planted = values.mutation === undefined ? '' : `${values.mutation}-`
   const file = new URL(`${planted}${failure.invariant}-${script.seed}.jsonl`, REGRESSIONS)
-  if (planted === '') {
+  if (planted === '' || values.save) {
     mkdirSync(REGRESSIONS, { recursive: true })
     writeFileSync(file, writeTrace(smallest, describeFailure(failure)))
     print(`saved as ${file.pathname}`)
@@ -136,8 +138,9 @@ async function hunt(mutant: Mutant): Promise<Kill> {
   let seeds = 0
   let invariant: string | undefined
   const task = { from, end, mutation: mutant.name, firstOnly: true }
-  await runSeeds(task, Number(values.workers), ({ outcome }) => {
+  await runSeeds(task, Number(values.workers), ({ seed, outcome }) => {
     seeds += 1
+    if (outcome.failure !== undefined) process.stderr.write(`${mutant.name}: seed ${seed}\n`)
     invariant ??= outcome.failure?.invariant
     return invariant === undefined
   })

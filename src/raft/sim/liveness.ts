@@ -3,6 +3,7 @@
  * What is left holds a majority of every configuration that can still matter, so it must elect a
  * leader, take writes and reads, and bring all its members up to date (reference/raft.md §4.1).
  */
+import { errorText } from '../../base/errors.ts'
 import type { ConfState, Index, Term } from '../core/entry.ts'
 import type { Clients } from './clients.ts'
 import type { Cluster } from './cluster.ts'
@@ -21,6 +22,8 @@ const VICTIM = 0.5
 const DOWN = 0.4
 /** Chance that the victims reach one of the others. */
 const BRIDGE = 0.5
+/** What operators do in peace. */
+const DRILLS = ['nothing', 'transfer', 'remove', 'demote'] as const
 /** The register of the probes, which no client uses. */
 const PROBE_KEY = 0
 
@@ -42,6 +45,8 @@ export class Liveness {
   #victimTerm: Term = 0
   /** Who led when the victims came back. */
   #reunion: { readonly leader: SimNode; readonly term: Term } | undefined
+  #drilling = false
+  #drillError = ''
   #written: Index = 0
   #readable = false
   #probing = false
@@ -75,7 +80,8 @@ export class Liveness {
   /** Whether all that was to be shown has been shown. */
   get isProven(): boolean {
     const { cluster, clients } = this.#parts
-    if (this.#written === 0 || !this.#readable || clients.waiting.length > 0) return false
+    if (this.#drilling || this.#written === 0 || !this.#readable || clients.waiting.length > 0)
+      return false
     const configuration = cluster.leader?.raft?.configuration
     if (configuration === undefined || configuration.joint) return false
     return configuration.servers.every(({ id }) => {
@@ -106,6 +112,33 @@ export class Liveness {
     return leader.leads && leader.raft?.term === term
   }
 
+  /**
+   * Operators do one thing in peace, which must succeed: hand over, or take the leader out. Then
+   * all is to be shown again.
+   */
+  drill(): void {
+    const { cluster, dice } = this.#parts
+    const leader = cluster.leader?.raft
+    const others = leader?.configuration.servers.filter(({ id, suffrage }) => {
+      return id !== leader.id && suffrage === 'voter' && cluster.byId(id)?.isGone === false
+    })
+    const kind = dice.pick(DRILLS)
+    if (leader === undefined || others === undefined || others.length === 0) return
+    if (kind === 'nothing') return
+    this.#drilling = true
+    const act = async (): Promise<void> => {
+      if (kind === 'transfer') await leader.transferLeadership(dice.pick(others).id)
+      else if (kind === 'remove') await leader.removeServer(leader.id)
+      else await leader.demoteVoter(leader.id)
+      this.#drilling = false
+      this.#written = 0
+      this.#readable = false
+    }
+    act().catch((error: unknown) => {
+      this.#drillError = `${kind}: ${errorText(expectSwarmError(error))}`
+    })
+  }
+
   /** Where everything stands, for people. */
   describe(): string {
     const { cluster, clients } = this.#parts
@@ -116,7 +149,7 @@ export class Liveness {
       const members = raft?.configuration.servers.map((server) => server.id).join('+') ?? ''
       return `${id}${this.#victims.has(node) ? ' (cut)' : ''}: ${state} ${indexes} [${members}]`
     })
-    const waiting = `${clients.waiting.length} calls wait`
+    const waiting = `${this.#drillError} ${clients.waiting.length} calls wait`
     return `written ${this.#written}, read ${this.#readable}, ${waiting}; ${nodes.join('; ')}`
   }
 

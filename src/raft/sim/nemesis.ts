@@ -70,9 +70,9 @@ export class Nemesis {
           node.pause(action.forMs)
           break
         case 'slowDisk':
-          node.disk.slowness = action.factor
+          node.disk.slowMeanMs = action.meanMs
           cluster.later(action.forMs, () => {
-            node.disk.slowness = 1
+            node.disk.slowMeanMs = 0
           })
           break
         case 'clock':

@@ -56,6 +56,9 @@ export function electionMs({ tickMs, electionTicks }: Plan): number {
   return tickMs * electionTicks
 }
 
+/** So large that a few dozen do not fit in one message. */
+const LARGE_BYTES = 60_000
+
 /** Chance that a kind of fault is left out of a run altogether. */
 const ABSENT = 0.45
 
@@ -76,7 +79,7 @@ export function drawPlan(dice: Dice): Plan {
     faultGap: dice.between(0.3, 4),
     reads: dice.pick([0.1, 0.3, 0.5, 0.8]),
     keys: dice.integer(1, 4),
-    padding: dice.pick([0, 0, 20, 300]),
+    padding: dice.pick([0, 0, 0, 0, 20, 20, 300, 300, 300, LARGE_BYTES]),
     applyMs: dice.chance(0.25) ? dice.between(0, timeoutMs / 50) : 0,
     drift: dice.pick([0, 0.01, 0.1, 0.3]),
     timersFirst: dice.chance(0.6),
@@ -103,7 +106,7 @@ function drawWeights(dice: Dice): Weights {
     crashAtWrite: weight(3),
     clock: weight(1),
     transfer: weight(3),
-    member: weight(5),
+    member: weight(12),
     loseDisk: weight(1),
     snapshot: weight(1),
     resetLink: weight(2),

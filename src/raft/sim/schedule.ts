@@ -50,7 +50,8 @@ export type Action = { readonly atMs: number } & (
   | {
       readonly type: 'slowDisk'
       readonly who: Who
-      readonly factor: number
+      /** Mean time of a write meanwhile. */
+      readonly meanMs: number
       readonly forMs: number
     }
   | { readonly type: 'clock'; readonly who: Who; readonly rate: number; readonly leapMs: number }
@@ -125,7 +126,7 @@ function drawFault(
     case 'resetLink':
       return drawLinkFault(dice, kind, { atMs, who, forMs })
     case 'slowDisk':
-      return { atMs, type: kind, who, forMs, factor: dice.pick([3, 10, 40]) }
+      return { atMs, type: kind, who, forMs, meanMs: dice.pick([0.05, 0.5, 3]) * unitMs }
     case 'clock':
       return { atMs, type: kind, who, rate: dice.between(0.7, 1.4), leapMs: drawLeap(dice, unitMs) }
     case 'transfer':

@@ -43,6 +43,9 @@ export interface HeldSnapshot {
 /** No write takes longer than so many times the mean. */
 const MEANS_MAX = 4
 
+/** How much faster a calm disk is. */
+const CALM = 0.01
+
 interface Write {
   readonly host: Host
   readonly kind: WriteKind
@@ -69,8 +72,9 @@ export class SimDisk {
   snapshots: readonly HeldSnapshot[] = []
   /** Entries that the last crash left torn. */
   tornEntries = 0
-  /** Writes take so many times longer. */
-  slowness = 1
+  /** Mean time of a write while the disk is slow; 0 while it is not. */
+  slowMeanMs = 0
+  #isCalm = false
   /** Called when the next write of a kind has begun. */
   trap: { readonly kind: WriteKind; readonly spring: () => void } | undefined
   /** The next write to the log fails. */
@@ -166,7 +170,8 @@ export class SimDisk {
 
   /** From now on the disk is fast and whole. */
   calm(): void {
-    this.slowness = 0.01
+    this.slowMeanMs = 0
+    this.#isCalm = true
     this.trap = undefined
     this.failNext = false
   }
@@ -225,7 +230,8 @@ export class SimDisk {
   /** Resolves after the time of a write; never, when the host dies before. */
   #rest(host: Host, done = (): void => {}): Promise<void> {
     const { loop, dice, manners } = this.#parts
-    const meanMs = manners.meanWriteMs * this.slowness
+    const usualMs = this.#isCalm ? manners.meanWriteMs * CALM : manners.meanWriteMs
+    const meanMs = Math.max(usualMs, this.slowMeanMs)
     const delayMs = Math.min(dice.exponential(meanMs), MEANS_MAX * meanMs)
     const { promise, resolve } = Promise.withResolvers<void>()
     loop.after(delayMs, 'disk', {

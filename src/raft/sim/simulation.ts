@@ -137,7 +137,6 @@ class Simulation {
       if (this.#verdict.failure === undefined) this.#search()
       await new Promise((resolve) => setImmediate(resolve))
     } catch (error) {
-      if (error instanceof TypeError || error instanceof ReferenceError) throw error
       this.#verdict.fail('crash', errorText(error))
     } finally {
       process.off('unhandledRejection', onRejection)
@@ -239,7 +238,11 @@ class Simulation {
     await this.#runUntil(backMs + REUNION_TIMEOUTS * timeoutMs, () => false)
     await this.#runUntil(backMs + LIVENESS_TIMEOUTS * timeoutMs, () => liveness.isProven)
     if (!this.#verify(liveness.isProven, 'liveness', liveness)) return
-    this.#verify(liveness.isStable, 'stability', liveness)
+    if (!this.#verify(liveness.isStable, 'stability', liveness)) return
+    liveness.drill()
+    const drillMs = this.#loop.nowMs
+    await this.#runUntil(drillMs + LIVENESS_TIMEOUTS * timeoutMs, () => liveness.isProven)
+    this.#verify(liveness.isProven, 'liveness', liveness)
   }
 
   #verify(condition: boolean, invariant: Invariant, liveness: Liveness): boolean {
