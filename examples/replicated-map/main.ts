@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 const host = `127.${process.pid >> 16}.${(process.pid >> 8) & 255}.${process.pid & 255}`
 const addresses = [7301, 7302, 7303].map((port) => `${host}:${port}`)
 const directory = await mkdtemp('/tmp/replicated-map-')
+const signal = AbortSignal.timeout(60_000) // Then whatever still waits fails.
 const members = new Map<string, ChildProcess>()
 const say = (text: string): void => void process.stdout.write(`${text}\n`)
 
@@ -16,7 +17,7 @@ function start(id: string, how: 'first' | 'again'): void {
 
 async function ask(member: ChildProcess, ...question: string[]): Promise<unknown> {
   member.send(question)
-  return (await once(member, 'message'))[0]
+  return (await once(member, 'message', { signal }))[0]
 }
 
 /** Tries one member after the other until the one that leads has done it. */
@@ -26,7 +27,7 @@ async function set(key: string, value: string): Promise<string> {
     say(`${id} leads and sets ${key} = ${value}`)
     return id
   }
-  await sleep(50)
+  await sleep(50, undefined, { signal })
   return await set(key, value)
 }
 

@@ -38,15 +38,13 @@ const stateMachine = new MapMachine()
 const components = { clock, random, log, ...stores, transport, stateMachine }
 const raft = await raftTs.Raft.open(components, { id, address: id })
 
-async function answerTo(key: string, value?: string): Promise<string | undefined> {
-  const command = Buffer.from(JSON.stringify([key, value]))
-  if (value !== undefined) return (await raft.apply(command)).response
-  await raft.waitApplied(await raft.readIndex()) // From here on a local read is linearizable.
-  return stateMachine.values.get(key)
+async function answer(key: string, value?: string): Promise<void> {
+  if (value !== undefined) await raft.apply(Buffer.from(JSON.stringify([key, value])))
+  else await raft.waitApplied(await raft.readIndex()) // Now a local read is linearizable.
+  process.send?.(stateMachine.values.get(key))
 }
 
-const answer = (text: string | undefined): void => void process.send?.(text)
 process.on('message', ([key, value]: [string, string?]) => {
-  void answerTo(key, value).catch(String).then(answer)
+  answer(key, value).catch((error: unknown) => process.send?.(String(error)))
 })
 process.on('disconnect', () => void raft.shutdown())
