@@ -141,7 +141,9 @@ class Client {
   }
 
   #fail(request: number, error: unknown): void {
-    const outcome = isSwarmError(error, 'NOT_LEADER') ? OUTCOME.notLeader : OUTCOME.failed
+    // UNAVAILABLE: leadership is on its way to another; nothing happened either.
+    const isElsewhere = isSwarmError(error, 'NOT_LEADER') || isSwarmError(error, 'UNAVAILABLE')
+    const outcome = isElsewhere ? OUTCOME.notLeader : OUTCOME.failed
     const leader = raft.leader === undefined ? -1 : ids.indexOf(raft.leader)
     this.#answer(frame(request, outcome, Buffer.from([leader & 0xff])))
   }

@@ -1,6 +1,20 @@
 /** raft-ts: consensus as a library of its own. The folder's public face. */
 export { Raft } from './runtime/raft.ts'
-export type { Leadership, RaftStats } from './runtime/raft.ts'
+export type { AddVoterOptions, ReadOptions } from './runtime/raft.ts'
+export type { Leadership, RaftStats } from './runtime/member-view.ts'
+export { OBSERVATIONS_MAX, type ObservationStream } from './runtime/observations.ts'
+export type {
+  Observation,
+  ObservationFilter,
+  ObservationType,
+  ObserveOptions,
+  StagingPhase,
+} from './runtime/observations.ts'
+export { COUNTERS, GAUGES, TIMINGS } from './runtime/metrics.ts'
+export type { CounterName, GaugeName, MetricsSink, TimingName } from './runtime/metrics.ts'
+export type { ReloadableConfig } from './runtime/reloadable-config.ts'
+export type { RestoreOptions } from './runtime/restore.ts'
+export type { Stores } from './runtime/stored-state.ts'
 export type { MemberProgress } from './runtime/succession.ts'
 export type { MembershipChange } from './runtime/membership-changes.ts'
 export type { RaftComponents, RaftOptions } from './runtime/options.ts'

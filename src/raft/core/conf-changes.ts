@@ -8,7 +8,7 @@ import { assert } from '../../base/assert.ts'
 import { isSwarmError } from '../../base/errors.ts'
 import { ConfChanger, leavesJoint } from './conf-changer.ts'
 import { decodeConfChange } from './conf-change-codec.ts'
-import { NO_PEER, type ConfChange, type ConfState } from './entry.ts'
+import { isConfChange, NO_PEER, type ConfChange, type ConfState } from './entry.ts'
 import type { ProposedEntry } from './message.ts'
 import type { LeaderState, Raft } from './raft.ts'
 import { answerConfirmed, serveEarlyReads } from './read-requests.ts'
@@ -27,11 +27,11 @@ export function admitConfChanges(
   leader: LeaderState,
   proposals: readonly ProposedEntry[],
 ): { readonly admitted: readonly ProposedEntry[]; readonly refused: boolean } {
-  if (proposals.every(({ type }) => type === 'normal'))
+  if (!proposals.some(({ type }) => isConfChange(type)))
     return { admitted: proposals, refused: false }
   let refused = false
   const admitted = proposals.map((proposal, position): ProposedEntry => {
-    if (proposal.type === 'normal') return proposal
+    if (!isConfChange(proposal.type)) return proposal
     const change = decoded(proposal.data)
     const reason = change === undefined ? 'it is malformed' : refusal(raft, leader, change)
     if (reason === undefined || (change && raft.options.disableConfChangeValidation)) {

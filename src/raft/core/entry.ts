@@ -12,8 +12,16 @@ export type PeerId = number & { readonly __brand?: 'PeerId' }
 
 export const NO_PEER = 0 as PeerId
 
-/** What an entry means to the core. Everything but configuration changes is opaque to it. */
-export type EntryType = 'normal' | 'confChange' | 'confChangeV2'
+/**
+ * What an entry means to the core. Everything but configuration changes is opaque to it; `restore`
+ * belongs to the runtime (`../runtime/restore-entries.ts`).
+ */
+export type EntryType = 'normal' | 'confChange' | 'confChangeV2' | 'restore'
+
+/** Whether entries of this type change the configuration. */
+export function isConfChange(type: EntryType): boolean {
+  return type === 'confChange' || type === 'confChangeV2'
+}
 
 /** One log entry. `data` is never mutated after the entry is made. */
 export interface Entry {

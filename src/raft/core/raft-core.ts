@@ -15,11 +15,14 @@ import { assert } from '../../base/assert.ts'
 import { applyConfChange } from './conf-changes.ts'
 import { encodeConfChange } from './conf-change-codec.ts'
 import { resolveOptions, type CoreOptions } from './core-options.ts'
-import { NO_PEER, type ConfChange, type ConfState, type PeerId } from './entry.ts'
+import { NO_PEER, type ConfChange, type ConfState } from './entry.ts'
+import type { Index, PeerId, Term } from './entry.ts'
 import type { LocalMessage, Message, ProposedEntry } from './message.ts'
 import { Outbox } from './outbox.ts'
 import { Raft } from './raft.ts'
-import type { LogView, Ready } from './ready.ts'
+import type { LogView, Ready, Role } from './ready.ts'
+import type { LeaseRounds } from './reads.ts'
+import { committedInTerm } from './replication.ts'
 import type { CoreStatus, ProgressStatus } from './status.ts'
 import { step } from './step.ts'
 import type { StepResult } from './step-result.ts'
@@ -160,6 +163,55 @@ export class RaftCore {
    */
   setElectionTimeout(ticks: number): void {
     this.#raft.electionTimeout = ticks
+  }
+
+  /** Cheap views of what `status` copies; for the runtime's hot paths. */
+  get term(): Term {
+    return this.#raft.term
+  }
+
+  get role(): Role {
+    return this.#raft.role
+  }
+
+  get lastIndex(): Index {
+    return this.#raft.log.lastIndex
+  }
+
+  get commitIndex(): Index {
+    return this.#raft.log.committed
+  }
+
+  /** Whom leadership is being handed to; 0 when no transfer runs. */
+  get transferee(): PeerId {
+    return this.#raft.leader?.transferee ?? NO_PEER
+  }
+
+  /** The leader's view of one member; `undefined` for others and of strangers. */
+  progressOf(peer: PeerId): ProgressStatus | undefined {
+    if (this.#raft.leader === undefined) return undefined
+    return this.#raft.tracker.progress(peer)?.status()
+  }
+
+  /**
+   * Rounds of heartbeats from which the runtime measures a lease in real time. `undefined` when
+   * none may be held: not leading, nothing committed in this term yet, or a transfer has begun.
+   */
+  get leaseRounds(): LeaseRounds | undefined {
+    const { leader } = this.#raft
+    if (leader === undefined || leader.reads.leaseForfeited) return undefined
+    return committedInTerm(this.#raft) ? leader.reads : undefined
+  }
+
+  /** A leader gives up at once and for nobody in particular, as if it had lost its quorum. */
+  stepDown(): void {
+    if (this.#raft.leader !== undefined) this.#raft.becomeFollower(this.#raft.term, NO_PEER)
+  }
+
+  /** Other timeouts from now on. Every member should get the same. */
+  reconfigure(ticks: Pick<CoreOptions, 'electionTicks' | 'heartbeatTicks'>): void {
+    this.#raft.options = resolveOptions({ ...this.#raft.options, ...ticks })
+    this.#raft.drawElectionTimeout()
   }
 
   status(): CoreStatus {

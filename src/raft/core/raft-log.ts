@@ -7,6 +7,7 @@
  */
 import { assert, at } from '../../base/assert.ts'
 import type { LogEvent } from './core-event.ts'
+import { isConfChange } from './entry.ts'
 import type { Entry, EntryId, Index, Snapshot, Term } from './entry.ts'
 import type { LogView } from './ready.ts'
 import { Unstable } from './unstable.ts'
@@ -238,7 +239,7 @@ export class RaftLog {
     while (low <= to) {
       const page = this.slice(low, to + 1, SCAN_PAGE_BYTES)
       assert(typeof page !== 'string', `entry ${low} is not applied but not readable`)
-      if (page.some(({ type }) => type !== 'normal')) return true
+      if (page.some(({ type }) => isConfChange(type))) return true
       low += page.length
     }
     return false

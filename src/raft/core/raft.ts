@@ -57,7 +57,8 @@ const TRANSITIONS: Readonly<Record<Role, readonly Role[]>> = {
 
 /** One member's state. */
 export class Raft {
-  readonly options: ResolvedOptions
+  /** Replaced as a whole by `RaftCore.reconfigure`. */
+  options: ResolvedOptions
   readonly id: PeerId
   readonly log: RaftLog
   tracker: Tracker

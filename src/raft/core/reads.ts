@@ -28,6 +28,14 @@ export interface ConfirmedRead extends PendingRead {
   readonly index: Index
 }
 
+/** How far the rounds of a leader are, for a lease measured elsewhere. */
+export interface LeaseRounds {
+  /** The newest round that was sent. */
+  readonly openedRound: number
+  /** The newest round that a quorum has answered. */
+  readonly confirmedRound: number
+}
+
 /** Reads waiting for proof; the oldest is dropped for one more, and its asker asks again. */
 export const MAX_WAITING_READS = 16_384
 
@@ -39,7 +47,7 @@ interface WaitingRead extends ConfirmedRead {
 }
 
 /** Rounds of heartbeats and the reads that they prove. Exists only while leading. */
-export class LeaderReads {
+export class LeaderReads implements LeaseRounds {
   #round = 0
   #confirmed = 0
   readonly #acknowledged = new Map<PeerId, number>()
@@ -49,6 +57,19 @@ export class LeaderReads {
   #sentAt: { readonly round: number; readonly tick: number }[] = []
   #leaseStart = Number.NEGATIVE_INFINITY
   #leaseForfeited = false
+
+  get openedRound(): number {
+    return this.#round
+  }
+
+  get confirmedRound(): number {
+    return this.#confirmed
+  }
+
+  /** Whether leases are over for the rest of the term. */
+  get leaseForfeited(): boolean {
+    return this.#leaseForfeited
+  }
 
   /** Opens a round that will be sent at `tick` and returns its number. */
   openRound(tick: number): number {

@@ -2,7 +2,7 @@
  * The apply thread of the core: hands committed entries to the state machine in order, in slices
  * of at most `APPLY_SLICE_MS` a turn, so that heartbeats and votes never wait for a long replay.
  * Empty entries (a new leader's first one, barriers) and configuration changes do not reach the
- * user.
+ * user; the entries of a restore do at its end, as a new state (`restore-entries.ts`).
  */
 import { AssertionError, assert, at } from '../../base/assert.ts'
 import type { Clock, Timer } from '../../base/clock.ts'
@@ -11,6 +11,7 @@ import type { Entry, Index, Term } from '../core/entry.ts'
 import type { Message, StorageApply } from '../core/message.ts'
 import { APPLY_CHUNK_ENTRIES, APPLY_SLICE_MS } from './options.ts'
 import type { StateMachine } from './ports.ts'
+import { contentOf, RestoreAssembler, type RestoredState } from './restore-entries.ts'
 
 /** What the applier tells its owner. */
 export interface ApplierHooks<R> {
@@ -20,6 +21,8 @@ export interface ApplierHooks<R> {
   readonly onConfChange: (entry: Entry) => void
   /** A whole chunk of `sizeBytes` of data is applied; `appliedIndex` is renewed. */
   readonly onProgress: (sizeBytes: number) => void
+  /** A restore put a new state in force here. */
+  readonly onRestored: (entry: Entry, sizeBytes: number) => void
   /** All entries of one request are applied: its answers go back to the core. */
   readonly onDone: (responses: readonly Message[]) => void
   readonly onFailure: (error: unknown) => void
@@ -35,7 +38,11 @@ export class Applier<R> {
   #offset = 0
   #timer: Timer | undefined
   #stopped = false
+  /** In the middle of a slice. */
   #busy = false
+  /** The state machine is being replaced. */
+  #isRestoring = false
+  readonly #restores = new RestoreAssembler()
   #idle: PromiseWithResolvers<void> | undefined
   /** Position of the last applied entry. */
   appliedIndex: Index
@@ -56,7 +63,12 @@ export class Applier<R> {
   enqueue(message: StorageApply): void {
     if (this.#stopped) return
     this.#queue.push(message)
-    if (this.#timer === undefined && !this.#busy) this.#slice()
+    if (this.#timer === undefined && !this.#busy && !this.#isRestoring) this.#slice()
+  }
+
+  /** Whether the log is in the middle of a restore: a snapshot would not hold its pieces. */
+  get restoring(): boolean {
+    return this.#restores.isOpen || this.#isRestoring
   }
 
   /** Resolves when nothing waits to be applied. */
@@ -69,6 +81,7 @@ export class Applier<R> {
   /** The state machine was replaced by a snapshot at this position. */
   restored(index: Index, term: Term): void {
     assert(this.#queue.length === 0, 'a snapshot is installed when nothing waits to be applied')
+    this.#restores.reset()
     this.appliedIndex = index
     this.appliedTerm = term
   }
@@ -86,7 +99,7 @@ export class Applier<R> {
     this.#busy = true
     const endMs = this.#clock.monotonicMs() + APPLY_SLICE_MS
     try {
-      while (this.#queue.length > 0) {
+      while (this.#queue.length > 0 && !this.#isRestoring) {
         this.#chunk()
         if (this.#clock.monotonicMs() >= endMs) break
       }
@@ -97,6 +110,7 @@ export class Applier<R> {
     } finally {
       this.#busy = false
     }
+    if (this.#isRestoring) return
     if (this.#queue.length > 0) this.#timer = this.#clock.after(0, () => this.#slice())
     else if (this.#idle !== undefined) {
       this.#idle.resolve()
@@ -111,16 +125,54 @@ export class Applier<R> {
     const [first] = chunk
     if (first !== undefined) {
       assert(first.index === this.appliedIndex + 1, `entry ${first.index} is applied out of order`)
-      const isChange = end === 0
       const part = end === -1 ? chunk : chunk.slice(0, Math.max(1, end))
-      if (isChange) this.#applyConfChange(first)
+      this.#restores.onTerm(first.term)
+      if (first.type === 'restore') this.#applyRestore(first)
+      else if (end === 0) this.#applyConfChange(first)
       else this.#applyNormal(part)
+      if (this.#isRestoring) return
       this.#hooks.onProgress(part.reduce((sum, { data }) => sum + data.length, 0))
     }
+    this.#endMessage()
+  }
+
+  #endMessage(): void {
+    const message = at(this.#queue, 0)
     if (this.#offset < message.entries.length) return
     this.#queue.shift()
     this.#offset = 0
     this.#hooks.onDone(message.responses)
+  }
+
+  #applyRestore(entry: Entry): void {
+    const state = this.#restores.take(entry)
+    if (state !== undefined) {
+      this.#isRestoring = true
+      void this.#restore(entry, state)
+      return
+    }
+    this.#advance(entry)
+    this.#hooks.onEntry(entry, undefined)
+  }
+
+  /** Replaces the state, then goes on. */
+  async #restore(entry: Entry, state: RestoredState): Promise<void> {
+    try {
+      await this.#stateMachine.restore(contentOf(state), entry.index)
+    } catch (error) {
+      this.stop()
+      const message = `raft: the state machine took no restore at entry ${entry.index}`
+      this.#hooks.onFailure(new SwarmError('INTERNAL', message, { cause: error }))
+      return
+    }
+    if (this.#stopped) return
+    this.#isRestoring = false
+    this.#advance(entry)
+    this.#hooks.onEntry(entry, undefined)
+    this.#hooks.onProgress(entry.data.length)
+    this.#hooks.onRestored(entry, state.sizeBytes)
+    this.#endMessage()
+    this.#slice()
   }
 
   #applyConfChange(entry: Entry): void {

@@ -6,15 +6,19 @@ import * as limits from './options.ts'
 
 /** Everything of the core's options but who this member is and where it stands. */
 export function coreOptions(
-  options: Pick<limits.ResolvedRaftOptions, 'electionTicks' | 'heartbeatTicks'>,
+  options: Pick<limits.ResolvedRaftOptions, 'electionTicks' | 'heartbeatTicks' | 'leaseReads'>,
 ): Omit<CoreOptions, 'id' | 'random' | 'applied'> {
-  const { electionTicks, heartbeatTicks } = options
+  const { electionTicks, heartbeatTicks, leaseReads } = options
   return {
     electionTicks,
     heartbeatTicks,
     asyncStorageWrites: true,
     preVote: true,
     checkQuorum: true,
+    // Followers honour leases; the leader's own is measured in real time (`lease.ts`), so the core
+    // still confirms every read index with a round.
+    readOnly: leaseReads ? 'lease' : 'safe',
+    leaseTicks: 0,
     maxBytesPerMessage: limits.MESSAGE_BYTES_MAX,
     maxUncommittedBytes: limits.UNCOMMITTED_BYTES_MAX,
     maxInflightMessages: limits.INFLIGHT_MESSAGES_MAX,

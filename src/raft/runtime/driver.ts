@@ -17,19 +17,24 @@ import type { Message, SnapshotRequest } from '../core/message.ts'
 import { RaftCore } from '../core/raft-core.ts'
 import type { Ready, Role, SoftState } from '../core/ready.ts'
 import type { SnapshotMetadata } from '../core/entry.ts'
+import { Announcer } from './announcer.ts'
 import { AppendWriter } from './append-writer.ts'
 import { coreOptions } from './core-settings.ts'
 import { Applier } from './applier.ts'
 import { Failover } from './failover.ts'
 import { farewells } from './farewell.ts'
-import type { DriverFigures } from './figures.ts'
+import { figuresOf, type DriverFigures } from './figures.ts'
 import { HeldCommits } from './held-commits.ts'
 import { LogCache } from './log-cache.ts'
-import { MemberNames, memberNumber } from './member-numbers.ts'
-import { Membership, decodeContext } from './membership.ts'
+import { install } from './install.ts'
+import { LeaderLease } from './lease.ts'
+import { memberNumber } from './member-numbers.ts'
+import { Members } from './members.ts'
+import { decodeContext, type Membership } from './membership.ts'
 import { isWireMessage } from './message-rows.ts'
-import { sortMessages } from './message-sorting.ts'
-import * as limits from './options.ts'
+import { LOCAL_ONLY, sortMessages } from './message-sorting.ts'
+import type { Observation } from './observations.ts'
+import type * as limits from './options.ts'
 import { PendingCalls } from './pending-calls.ts'
 import type { ServerId, SnapshotTransfer, TransportHandler } from './ports.ts'
 import { Proposals } from './proposals.ts'
@@ -44,6 +49,8 @@ export interface DriverHooks {
   readonly onLeadership: () => void
   readonly onConfiguration: () => void
   readonly onApplied: () => void
+  readonly onTick: () => void
+  readonly onObservation: (observation: Observation) => void
   readonly onFatal: (error: SwarmError) => void
 }
 
@@ -53,7 +60,7 @@ type Status = 'running' | 'stopped' | 'failed'
 export class Driver<R> implements TransportHandler {
   readonly #components: limits.RaftComponents<R>
   readonly #hooks: DriverHooks
-  readonly #self: PeerId
+  readonly #members: Members
   readonly core: RaftCore
   readonly calls: PendingCalls
   readonly proposals: Proposals<R>
@@ -65,9 +72,10 @@ export class Driver<R> implements TransportHandler {
   readonly #transfers: SnapshotTransfers
   readonly #failover: Failover
   readonly #ticker: Ticker
-  readonly #names: MemberNames
   readonly #held: HeldCommits
-  #membership: Membership
+  readonly #lease: LeaderLease
+  readonly announcer: Announcer
+  #options: limits.ResolvedRaftOptions
   #soft: SoftState = { lead: NO_PEER, role: 'follower' }
   #status: Status = 'running'
   #stopping: Promise<void> | undefined
@@ -83,14 +91,13 @@ export class Driver<R> implements TransportHandler {
     const { recovered, hooks } = start
     this.#components = components
     this.#hooks = hooks
-    this.#self = memberNumber(options.id)
-    this.#membership = recovered.membership
-    this.#names = new MemberNames(limits.STRANGERS_MAX)
-    this.#names.setMembers(recovered.membership.ids)
+    this.#options = options
+    this.#members = new Members(options.id, recovered.membership)
     this.#held = new HeldCommits(components.clock, (peer, messages) => {
-      const name = this.#names.nameOf(peer)
+      const name = this.#members.nameOf(peer)
       if (name !== undefined) components.transport.send(name, messages)
     })
+    this.announcer = new Announcer(components.clock, this.#members, hooks.onObservation)
     this.calls = new PendingCalls(components.clock, options.timeoutMs)
     this.proposals = new Proposals(this.calls)
     const retryMs = (options.tickMs * options.electionTicks) / 2
@@ -100,19 +107,14 @@ export class Driver<R> implements TransportHandler {
     this.#writer = this.#newWriter(recovered.hardState)
     this.#transfers = new SnapshotTransfers(components, (peer, ok) => this.#onSent(peer, ok))
     this.snapshots = this.#newKeeper(options, recovered)
-    this.core = RaftCore.restore(
-      {
-        ...coreOptions(options),
-        id: this.#self,
-        random: components.random,
-        applied: recovered.applied.index,
-      },
-      this.#cache,
-    )
+    const place = { id: this.#members.self, applied: recovered.applied.index }
+    const { random } = components
+    this.core = RaftCore.restore({ ...coreOptions(options), ...place, random }, this.#cache)
     this.#failover = new Failover(components, {
       isLeaderless: () => this.#soft.lead === NO_PEER,
       campaign: () => this.act(() => this.core.campaign()),
     })
+    this.#lease = new LeaderLease({ clock: components.clock, core: this.core })
     this.#ticker = new Ticker(components.clock, options.tickMs, () => this.#tick())
   }
 
@@ -130,6 +132,10 @@ export class Driver<R> implements TransportHandler {
     return new Applier(this.#components, applied, {
       onEntry: ({ index, term }, response) => this.proposals.onApplied(index, term, response),
       onConfChange: (entry) => this.#onConfChange(entry),
+      onRestored: ({ index }, sizeBytes) => {
+        this.#hooks.onObservation({ type: 'restored', index, sizeBytes })
+        this.snapshots.onRestored()
+      },
       onProgress: (sizeBytes) => {
         this.#hooks.onApplied()
         this.snapshots.onApplied(sizeBytes)
@@ -147,12 +153,14 @@ export class Driver<R> implements TransportHandler {
         position: () => ({
           index: this.#applier.appliedIndex,
           term: this.#applier.appliedTerm,
-          membership: this.#membership,
+          membership: this.membership,
         }),
         exclusive: (run) => this.#writer.exclusive(run),
         heldIndex: () => {
-          return this.#transfers.heldIndex(this.core.status(), options.trailingEntries)
+          return this.#transfers.heldIndex(this.core.status(), this.#options.trailingEntries)
         },
+        mayTake: () => !this.#applier.restoring,
+        onTaken: (stored) => this.announcer.snapshot('snapshotTaken', stored),
       },
     })
   }
@@ -162,11 +170,11 @@ export class Driver<R> implements TransportHandler {
   }
 
   get leader(): ServerId | undefined {
-    return this.#soft.lead === NO_PEER ? undefined : this.#names.nameOf(this.#soft.lead)
+    return this.#soft.lead === NO_PEER ? undefined : this.#members.nameOf(this.#soft.lead)
   }
 
   get membership(): Membership {
-    return this.#membership
+    return this.#members.membership
   }
 
   get appliedIndex(): Index {
@@ -177,24 +185,26 @@ export class Driver<R> implements TransportHandler {
     return this.#status === 'running'
   }
 
-  /** Figures for people and metrics. */
-  figures(): DriverFigures {
-    const { hard, lastIndex } = this.core.status()
-    return {
-      role: this.#soft.role,
-      term: hard.term,
-      firstIndex: this.#cache.firstIndex(),
-      lastIndex,
-      commitIndex: hard.commit,
-      appliedIndex: this.appliedIndex,
-      snapshotIndex: this.snapshots.newest?.metadata.index ?? 0,
-      logBytes: this.#cache.sizeBytes,
-      proposalsWaiting: this.proposals.waitingCount,
-    }
+  get options(): limits.ResolvedRaftOptions {
+    return this.#options
   }
 
-  logHandOverFailure(error: SwarmError): void {
-    this.#components.log.warn({ err: errorText(error) }, 'leadership was not handed over')
+  /** Limits and timeouts from now on. */
+  reconfigure(options: limits.ResolvedRaftOptions): void {
+    this.#options = options
+    this.snapshots.setLimits(options)
+    this.core.reconfigure(options)
+  }
+
+  /** Whether this leader's lease holds at this moment: no other can lead. */
+  holdsLease(): boolean {
+    return this.#lease.isHeld(this.#options, this.#members.isOnlyVoter)
+  }
+
+  /** Figures for people and metrics. */
+  figures(): DriverFigures {
+    const { role, core, proposals, snapshots, appliedIndex } = this
+    return figuresOf({ role, core, proposals, snapshots, appliedIndex, cache: this.#cache })
   }
 
   start(): void {
@@ -260,25 +270,28 @@ export class Driver<R> implements TransportHandler {
 
   onMessage(from: ServerId, message: Message): void {
     if (this.#status !== 'running' || !isWireMessage(message)) return
-    const isOwn = message.from === this.#names.meet(from) && message.to === this.#self
-    if (!isOwn || LOCAL_ONLY.has(message.type)) {
+    if (!this.#isOwn(from, message) || LOCAL_ONLY.has(message.type)) {
       this.#components.log.warn({ peer: from, type: message.type }, 'refused a raft message')
       return
     }
+    this.announcer.heard(from)
     this.act(() => this.core.step(message))
+  }
+
+  /** Whether `message` says truly who sent it, and is for this member. */
+  #isOwn(from: ServerId, message: Message): boolean {
+    return message.from === this.#members.meet(from) && message.to === this.#members.self
   }
 
   async onSnapshot(from: ServerId, transfer: SnapshotTransfer): Promise<void> {
     const { message, metadata } = transfer
-    const isOwn = message.from === this.#names.meet(from) && message.to === this.#self
-    if (this.#status !== 'running' || message.type !== 'snap' || !isOwn) {
+    if (this.#status !== 'running' || message.type !== 'snap' || !this.#isOwn(from, message)) {
       throw new SwarmError('UNAVAILABLE', 'snapshot: is not for this node now')
     }
-    const { hard } = this.core.status()
     if (this.#writer.installing) {
       throw new SwarmError('UNAVAILABLE', 'snapshot: another one is being installed')
     }
-    const isUseful = metadata.index > hard.commit && message.term >= hard.term
+    const isUseful = metadata.index > this.core.commitIndex && message.term >= this.core.term
     if (isUseful) await this.#transfers.receive(transfer)
     this.act(() => this.core.step(message))
   }
@@ -289,20 +302,25 @@ export class Driver<R> implements TransportHandler {
     this.act(() => this.core.reportUnreachable(number))
     if (reason !== 'closed' || this.#soft.lead !== number || this.#soft.role !== 'follower') return
     this.act(() => this.core.forgetLeader())
-    if (this.#membership.conf.voters.includes(this.#self)) this.#failover.start()
+    if (this.#members.isVoter) this.#failover.start()
   }
 
   #tick(): void {
+    const startMs = this.#components.clock.monotonicMs()
     this.act(() => (this.#isAlone() ? this.core.campaign() : this.core.tick()))
+    this.#lease.onTick(this.#options, startMs)
+    this.announcer.look(this.#options.tickMs * this.#options.electionTicks)
     this.reads.retry()
     this.calls.sweep()
+    this.#hooks.onTick()
   }
 
-  /** The only voter need not wait for anybody to lead. */
+  /**
+   * The only voter need not wait for anybody to lead. With leases it does: it may have granted one
+   * to a leader that was removed since.
+   */
   #isAlone(): boolean {
-    const { voters, votersOutgoing } = this.#membership.conf
-    if (this.#soft.role === 'leader' || votersOutgoing.length > 0) return false
-    return voters.length === 1 && voters[0] === this.#self
+    return this.role !== 'leader' && !this.#options.leaseReads && this.#members.isOnlyVoter
   }
 
   #turn(): void {
@@ -321,7 +339,7 @@ export class Driver<R> implements TransportHandler {
 
   /** Brings messages to where they belong: the threads, this core, or other members. */
   #deliver(messages: readonly Message[]): void {
-    const sorted = sortMessages(messages, this.#self)
+    const sorted = sortMessages(messages, this.#members.self)
     // First to the others: their writes are what commit waits for.
     for (const [peer, group] of sorted.toOthers) this.#held.send(peer, group)
     for (const message of sorted.toWrite) this.#writer.enqueue(message)
@@ -331,7 +349,7 @@ export class Driver<R> implements TransportHandler {
   }
 
   #sendSnapshot(message: SnapshotRequest): void {
-    const name = this.#names.nameOf(message.to)
+    const name = this.#members.nameOf(message.to)
     if (name !== undefined) this.#transfers.send(name, message)
   }
 
@@ -343,48 +361,39 @@ export class Driver<R> implements TransportHandler {
   #onSoftState(soft: SoftState): void {
     const before = this.#soft
     this.#soft = soft
-    const { hard, lastIndex } = this.core.status()
+    const { term, lastIndex } = this.core
     if (soft.role === 'leader' && before.role !== 'leader') this.leadershipIndex = lastIndex
     if (soft.role !== 'leader') this.proposals.onLeadershipLost()
     if (soft.lead !== NO_PEER) this.#failover.stop()
     if (soft.role === before.role && soft.lead === before.lead) return
-    const fields = { role: soft.role, term: hard.term, leader: this.leader }
+    const fields = { role: soft.role, term, leader: this.leader }
     this.#components.log.info(fields, 'raft role changed')
+    this.announcer.softState(before, soft, term)
     this.#hooks.onLeadership()
+  }
+
+  #onNewMembers(): void {
+    this.#lease.forget()
+    this.announcer.membersChanged()
+    this.#hooks.onConfiguration()
   }
 
   #onConfChange(entry: Entry): void {
     const change = decodeConfChange(entry.data)
     this.#deliver(farewells(this.core.status(), change, entry.index))
     const conf = this.core.applyConfChange(change)
-    this.#membership = this.#membership.changed(conf, decodeContext(change.context), entry.index)
-    this.#names.setMembers(this.#membership.ids)
-    this.#hooks.onConfiguration()
+    this.#members.change(conf, decodeContext(change.context), entry.index)
+    this.#onNewMembers()
     this.schedule()
   }
 
-  /** A received snapshot, stored already, takes the place of log and state machine. */
   async #install(metadata: SnapshotMetadata, hardState: HardState): Promise<void> {
-    await this.#applier.drained()
-    const { logStore, snapshotStore, stateMachine, log } = this.#components
-    const stored = await this.#transfers.find(metadata)
-    await logStore.reset(metadata, hardState)
-    await stateMachine.restore(snapshotStore.read(stored.id), metadata.index)
-    this.#cache.reset(metadata)
-    this.#applier.restored(metadata.index, metadata.term)
-    this.#membership = Membership.decode(metadata.conf, stored.membership)
-    this.#names.setMembers(this.#membership.ids)
-    this.snapshots.installed(stored)
-    this.proposals.onRestored(metadata.index)
-    log.info({ index: metadata.index, sizeBytes: stored.sizeBytes }, 'installed a snapshot')
-    this.#hooks.onConfiguration()
+    const { proposals, snapshots } = this
+    const own = { transfers: this.#transfers, applier: this.#applier, cache: this.#cache }
+    const parts = { ...own, components: this.#components, members: this.#members }
+    const stored = await install({ ...parts, proposals, snapshots }, metadata, hardState)
+    this.announcer.snapshot('snapshotInstalled', stored)
+    this.#onNewMembers()
     this.#hooks.onApplied()
   }
 }
-
-/** Members do not forward proposals or transfers: the runtime refuses them where they are made. */
-const LOCAL_ONLY: ReadonlySet<Message['type']> = new Set([
-  'prop',
-  'transferLeader',
-  'snap',
-] as const)

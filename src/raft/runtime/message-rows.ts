@@ -32,7 +32,7 @@ const TYPE_NUMBERS: ReadonlyMap<MessageType, number> = new Map(
   TYPES.map((type, position) => [type, position]),
 )
 
-const ENTRY_TYPES: readonly EntryType[] = ['normal', 'confChange', 'confChangeV2']
+const ENTRY_TYPES: readonly EntryType[] = ['normal', 'confChange', 'confChangeV2', 'restore']
 
 /** Whether `message` may go to another member; the others are for this node alone. */
 export function isWireMessage(message: Message): message is WireMessage {

@@ -32,3 +32,10 @@ export function sortMessages(messages: readonly Message[], self: PeerId): Sorted
   }
   return { toWrite, toApply, toSelf, snapshots, toOthers }
 }
+
+/** Members do not forward proposals or transfers: the runtime refuses them where they are made. */
+export const LOCAL_ONLY: ReadonlySet<Message['type']> = new Set([
+  'prop',
+  'transferLeader',
+  'snap',
+] as const)

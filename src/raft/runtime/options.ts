@@ -4,6 +4,7 @@ import type { Clock } from '../../base/clock.ts'
 import type { Logger } from '../../base/log.ts'
 import type { Random } from '../../base/random.ts'
 import type { LogStore, SnapshotStore } from '../storage/ports.ts'
+import type { MetricsSink } from './metrics.ts'
 import type { ServerId, StateMachine, Transport } from './ports.ts'
 
 /** What a `Raft` works with. It opens and closes the stores and the transport. */
@@ -15,6 +16,8 @@ export interface RaftComponents<R> {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
+  /** Takes figures; nothing is measured without. */
+  readonly metrics?: MetricsSink
 }
 
 /** Options of `Raft.open`; all but the first two have defaults. */
@@ -39,6 +42,12 @@ export interface RaftOptions {
   readonly trailingBytes?: number
   /** How long a call waits when it does not say. */
   readonly timeoutMs?: number
+  /**
+   * Lets `read` with `consistency: 'lease'` answer without a round of messages. The same on all
+   * members. Its price: no fast failover when a leader's connections close, and no vote within an
+   * election timeout of a start. See `lease.ts` for where the clock forbids it.
+   */
+  readonly leaseReads?: boolean
 }
 
 export type ResolvedRaftOptions = Required<RaftOptions>
@@ -54,6 +63,7 @@ const DEFAULTS = {
   trailingEntries: 4096,
   trailingBytes: 16 * MEBIBYTE,
   timeoutMs: 10_000,
+  leaseReads: false,
 }
 
 /**
@@ -79,6 +89,16 @@ export const APPLY_CHUNK_ENTRIES = 64
 export const COMMIT_WRITE_DELAY_MS = 500
 /** Rest after a failed snapshot before the next try, milliseconds. */
 export const SNAPSHOT_RETRY_MS = 30_000
+/** A learner that lacks no more entries may become a voter: on a busy leader some always lack. */
+export const CAUGHT_UP_ENTRIES = 100
+/** Staging that makes no progress for so many election timeouts is abandoned. */
+export const STAGING_STALL_ELECTIONS = 20
+/** How long staging may take when the call does not say, milliseconds. */
+export const STAGING_TIMEOUT_MS = 600_000
+/** Bytes that `restore` takes: they travel through the log and lie in memory meanwhile. */
+export const RESTORE_BYTES_MAX = 128 * MEBIBYTE
+/** Bytes of one piece of a restored state. */
+export const RESTORE_CHUNK_BYTES = 256 * 1024
 /** Strangers (not yet or no longer members) whose names are remembered to answer them. */
 export const STRANGERS_MAX = 64
 

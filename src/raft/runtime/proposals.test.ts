@@ -116,7 +116,7 @@ test('what a snapshot skipped has an unknown outcome', async (t) => {
 test('a refusal says why: no leader, a transfer, too much, another change', async (t) => {
   const { proposals, core, fate } = bench()
   core.transferee = 2
-  t.is(await fate(), 'NOT_LEADER')
+  t.is(await fate(), 'UNAVAILABLE')
   core.transferee = 0
   core.propose = () => 'dropped'
   t.is(await fate(), 'RESOURCE_EXHAUSTED')

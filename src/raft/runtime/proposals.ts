@@ -4,9 +4,9 @@
  * applied: there (its own result), or one of a later term (then it can never be committed).
  * A leader that lost its office keeps waiting: the next leader decides what becomes of the entry.
  */
-import { defined } from '../../base/assert.ts'
 import { SwarmError } from '../../base/errors.ts'
-import type { ConfChange, Index, Term } from '../core/entry.ts'
+import { NO_PEER, type ConfChange, type Index, type Term } from '../core/entry.ts'
+import type { ProposedEntry } from '../core/message.ts'
 import type { RaftCore } from '../core/raft-core.ts'
 import type { CallOptions, PendingCall, PendingCalls } from './pending-calls.ts'
 import { COMMAND_BYTES_MAX, WRITE_BYTES_MAX } from './options.ts'
@@ -27,7 +27,10 @@ interface Forming<R> {
 }
 
 /** What proposals need of the core. */
-type ProposalCore = Pick<RaftCore, 'propose' | 'proposeConfChange' | 'status'>
+type ProposalCore = Pick<
+  RaftCore,
+  'propose' | 'proposeConfChange' | 'term' | 'lastIndex' | 'role' | 'transferee'
+>
 type Calls<R> = Map<Index, PendingCall<Outcome<R>>>
 
 const TIMED_OUT =
@@ -85,9 +88,8 @@ export class Proposals<R> {
         for (const { call } of batch) call.reject(error)
         continue
       }
-      const { lastIndex, hard } = core.status()
-      const first = lastIndex - batch.length + 1
-      const calls = this.#callsOf(hard.term)
+      const first = core.lastIndex - batch.length + 1
+      const calls = this.#callsOf(core.term)
       batch.forEach(({ call }, offset) => calls.set(first + offset, call))
     }
   }
@@ -105,9 +107,33 @@ export class Proposals<R> {
       call.reject(result === 'refused' ? changePending() : refusal(core))
       return { index: 0, promise: call.promise }
     }
-    const { lastIndex, hard } = core.status()
-    this.#callsOf(hard.term).set(lastIndex, call)
+    const { lastIndex, term } = core
+    this.#callsOf(term).set(lastIndex, call)
     return { index: lastIndex, promise: call.promise }
+  }
+
+  /** Proposes one entry of the runtime's own, at once; resolves when it is applied. */
+  proposeEntry(
+    core: ProposalCore,
+    entry: ProposedEntry,
+    options: CallOptions,
+  ): Promise<Outcome<R>> {
+    const call = this.#calls.start<Outcome<R>>(options, TIMED_OUT)
+    if (call.settled) return call.promise
+    if (core.propose([entry]) === 'ok') this.#callsOf(core.term).set(core.lastIndex, call)
+    else call.reject(refusal(core))
+    return call.promise
+  }
+
+  /** Nobody waits any more: what becomes of these proposals has no meaning now. */
+  abort(error: SwarmError): void {
+    const withdrawn = this.#forming
+    this.#forming = []
+    for (const { call } of withdrawn) call.reject(error)
+    for (const calls of this.#waiting.values()) {
+      for (const call of calls.values()) call.reject(error)
+    }
+    this.#waiting.clear()
   }
 
   /** The entry at `index` was applied, with `response`. */
@@ -178,13 +204,22 @@ export function changePending(): SwarmError {
   return new SwarmError('FAILED_PRECONDITION', message)
 }
 
+/** While a restore runs on this leader. */
+export function restoreRunning(code: 'FAILED_PRECONDITION' | 'UNAVAILABLE'): SwarmError {
+  return new SwarmError(code, 'raft: a restore is under way; repeat when it has ended')
+}
+
+/** Nothing enters the log of a leader that is on its way out: it took no effect. */
+function handingOver(): SwarmError {
+  const message = 'raft proposal: leadership is being handed over; nothing happened, repeat it'
+  return new SwarmError('UNAVAILABLE', message)
+}
+
 function refusal(core: ProposalCore): SwarmError {
-  const { role, transferee } = core.status()
-  if (role !== 'leader')
+  if (core.role !== 'leader') {
     return new SwarmError('NOT_LEADER', 'raft proposal: this node leads no more')
-  if (defined(transferee, 'transferee') !== 0) {
-    return new SwarmError('NOT_LEADER', 'raft proposal: leadership is being handed over')
   }
+  if (core.transferee !== NO_PEER) return handingOver()
   const message = 'raft proposal: too many bytes wait for commit; repeat later'
   return new SwarmError('RESOURCE_EXHAUSTED', message)
 }

@@ -3,58 +3,58 @@
  * and its transport from `open` to `shutdown`. Reads of state are synchronous and of this member's
  * knowledge; whatever waits takes `{ signal, timeoutMs }`.
  *
- * A write that ends with TIMED_OUT may still take effect; with NOT_LEADER it took none.
+ * What a failed call means, by code (all are `SwarmError`s; `docs/raft.md` has the table):
+ * NOT_LEADER: it took no effect, ask `leader`. UNAVAILABLE: leadership is on its way to another or
+ * a restore runs, it took no effect, repeat it. TIMED_OUT, ABORTED: it may still take effect.
+ * RESOURCE_EXHAUSTED: too much waits, it took no effect. SHUTTING_DOWN, STORAGE_…, INTERNAL: this
+ * member has stopped; its last calls may still take effect.
  */
-import { SwarmError } from '../../base/errors.ts'
+import { SwarmError, errorText } from '../../base/errors.ts'
 import type { Index, Term } from '../core/entry.ts'
-import type { Role } from '../core/ready.ts'
 import type { StoredSnapshot } from '../storage/ports.ts'
-import { AppliedWaiters } from './applied-waiters.ts'
 import { bootstrap } from './bootstrap.ts'
-import { Driver } from './driver.ts'
-import type { DriverFigures } from './figures.ts'
-import { LatestValue } from './latest-value.ts'
-import { memberNumber } from './member-numbers.ts'
+import type { Driver } from './driver.ts'
+import * as handover from './handover.ts'
+import { MemberView } from './member-view.ts'
 import { toConfChange, type MembershipChange } from './membership-changes.ts'
-import {
-  resolveRaftOptions,
-  type RaftComponents,
-  type RaftOptions,
-  type ResolvedRaftOptions,
-} from './options.ts'
+import { resolveRaftOptions, type RaftComponents, type RaftOptions } from './options.ts'
+import type { ResolvedRaftOptions } from './options.ts'
 import type { CallOptions } from './pending-calls.ts'
-import type { Configuration, ServerId } from './ports.ts'
-import { BARRIER, changePending, type Applied } from './proposals.ts'
-import { recover } from './recovery.ts'
-import { bestSuccessor, type MemberProgress } from './succession.ts'
+import type { ServerId } from './ports.ts'
+import { BARRIER, changePending, restoreRunning, type Applied } from './proposals.ts'
+import { recover, type Recovered } from './recovery.ts'
+import { reloaded, type ReloadableConfig } from './reloadable-config.ts'
+import { Restore, type RestoreOptions } from './restore.ts'
+import { notCaughtUp, Staging } from './staging.ts'
+import { hasExistingState, readConfiguration, recoverCluster } from './stored-state.ts'
+import { markFree, markInUse } from './stores-in-use.ts'
 
-/** Who leads, as this member sees it. */
-export interface Leadership {
-  readonly leader: ServerId | undefined
-  readonly term: Term
+/** How fresh a read must be. */
+export interface ReadOptions extends CallOptions {
   /**
-   * Whether this member leads. Its state machine may not hold all earlier writes yet: `barrier`.
+   * `linearizable` (default): sees every write acknowledged before; any member, one round of
+   * messages. `lease`: the same, without a round on a leader whose lease holds
+   * (`RaftOptions.leaseReads`). `stale`: whatever is applied here, at once.
    */
-  readonly isLeader: boolean
+  readonly consistency?: 'linearizable' | 'lease' | 'stale'
 }
 
-/** Figures for people and metrics. */
-export interface RaftStats extends DriverFigures {
-  readonly id: ServerId
-  readonly leader: ServerId | undefined
+/** How a voter is added. */
+export interface AddVoterOptions extends CallOptions {
+  /** First a learner, promoted when it has caught up; `observe` tells how it goes. */
+  readonly staging?: boolean
+  /** Even if it is unreachable or far behind: it will count in every quorum. */
+  readonly force?: boolean
 }
 
 /** A member of a Raft group. `R` is what the state machine answers to a command. */
-export class Raft<R> implements AsyncDisposable {
-  readonly #options: ResolvedRaftOptions
+export class Raft<R> extends MemberView<R> implements AsyncDisposable {
+  readonly #components: RaftComponents<R>
   readonly #driver: Driver<R>
-  readonly #leadershipListeners = new Set<(leadership: Leadership) => void>()
-  readonly #configurationListeners = new Set<(configuration: Configuration) => void>()
-  readonly #fatalListeners = new Set<(error: SwarmError) => void>()
-  readonly #appliedWaiters: AppliedWaiters
+  readonly #staging: Staging
   /** The last configuration change that this member proposed, and its term: it dies with that. */
   #change: { readonly index: Index; readonly term: Term } = { index: 0, term: 0 }
-  #fatal: SwarmError | undefined
+  #isRestoring = false
 
   /**
    * Restores the state machine and starts. Without any configuration (not bootstrapped) it waits
@@ -62,83 +62,70 @@ export class Raft<R> implements AsyncDisposable {
    */
   static async open<R>(components: RaftComponents<R>, options: RaftOptions): Promise<Raft<R>> {
     const resolved = resolveRaftOptions(options)
+    const { logStore, snapshotStore, transport } = components
+    markInUse(logStore)
     try {
       const raft = new Raft(components, resolved, await recover(components))
       raft.#driver.start()
       return raft
     } catch (error) {
-      await components.transport.close()
-      await components.snapshotStore.close()
-      await components.logStore.close()
+      await transport.close()
+      await snapshotStore.close()
+      await logStore.close()
+      markFree(logStore)
       throw error
     }
   }
 
   /** Writes the first configuration into empty stores. @throws FAILED_PRECONDITION */
   static readonly bootstrap = bootstrap
+  /** Forces another configuration on a stopped member's stores after the loss of a quorum. */
+  static readonly recover = recoverCluster
+  /** Whether a stopped member's stores hold anything. */
+  static readonly hasExistingState = hasExistingState
+  /** The last committed configuration in a stopped member's stores. */
+  static readonly readConfiguration = readConfiguration
 
   private constructor(
     components: RaftComponents<R>,
     options: ResolvedRaftOptions,
-    recovered: Awaited<ReturnType<typeof recover>>,
+    recovered: Recovered,
   ) {
-    this.#options = options
-    this.#driver = new Driver<R>(components, options, {
-      recovered,
-      hooks: {
-        onLeadership: () => this.#tell(this.#leadershipListeners, this.#leadership()),
-        onConfiguration: () => this.#tell(this.#configurationListeners, this.configuration),
-        onApplied: () => this.#appliedWaiters.onApplied(this.appliedIndex),
-        onFatal: (error) => this.#onFatal(error),
-      },
+    super(components, options, recovered)
+    this.#components = components
+    this.#driver = this.driver
+    this.#staging = new Staging({
+      raft: this,
+      clock: components.clock,
+      options: () => this.#driver.options,
+      isChangePending: () => this.#isChangePending(),
+      tell: (observation) => this.tell(observation),
+      stopped: this.stopped.signal,
     })
-    this.#appliedWaiters = new AppliedWaiters(this.#driver.calls)
-  }
-
-  get id(): ServerId {
-    return this.#options.id
-  }
-
-  get role(): Role {
-    return this.#driver.role
-  }
-
-  get leader(): ServerId | undefined {
-    return this.#driver.leader
-  }
-
-  get term(): Term {
-    return this.#driver.core.status().hard.term
-  }
-
-  get lastIndex(): Index {
-    return this.#driver.core.status().lastIndex
-  }
-
-  get commitIndex(): Index {
-    return this.#driver.core.status().hard.commit
-  }
-
-  get appliedIndex(): Index {
-    return this.#driver.appliedIndex
-  }
-
-  /** Who is a member, as of the last applied change. */
-  get configuration(): Configuration {
-    return this.#driver.membership.configuration
   }
 
   /**
    * Proposes a command; resolves when it is applied here.
-   * @throws NOT_LEADER at once when another leads (see `leader`), TIMED_OUT (it may still take
-   * effect), RESOURCE_EXHAUSTED, INVALID_ARGUMENT, ABORTED, SHUTTING_DOWN, or the code of the
-   * node's failure
+   * @throws NOT_LEADER at once when another leads (see `leader`), UNAVAILABLE (leadership is being
+   * handed over, or a restore runs; no effect), TIMED_OUT and ABORTED (it may still take effect),
+   * RESOURCE_EXHAUSTED, INVALID_ARGUMENT, SHUTTING_DOWN, or the code of the node's failure
    */
   async apply(data: Uint8Array, options: CallOptions = {}): Promise<Applied<R>> {
     if (data.length === 0) throw new SwarmError('INVALID_ARGUMENT', 'raft: an empty command')
     const { index, term, response } = await this.#propose(data, options)
     // Only entries without data have no response.
     return { index, term, response: response as R }
+  }
+
+  /**
+   * Proposes commands that enter the log in this order. Not a transaction: when it fails, at least
+   * one took no effect or an unknown one, and others may have taken theirs. @throws as `apply`
+   */
+  async applyBatch(
+    commands: readonly Uint8Array[],
+    options: CallOptions = {},
+  ): Promise<readonly Applied<R>[]> {
+    return Promise.all(commands.map((data) => this.apply(data, options)))
   }
 
   /**
@@ -159,8 +146,7 @@ export class Raft<R> implements AsyncDisposable {
 
   /**
    * An index such that a local read after `waitApplied(index)` is linearizable. Works on every
-   * member.
-   * @throws TIMED_OUT when no leader confirms it in time
+   * member. @throws TIMED_OUT when no leader confirms it in time (Ongaro §6.4)
    */
   readIndex(options: CallOptions = {}): Promise<Index> {
     const promise = this.#driver.reads.add(options)
@@ -168,34 +154,62 @@ export class Raft<R> implements AsyncDisposable {
     return promise
   }
 
+  /**
+   * Calls `reader` when the state machine is as fresh as asked, with the index that it stands at;
+   * `reader` must read synchronously. On every member. @throws TIMED_OUT, SHUTTING_DOWN, ABORTED
+   */
+  async read<T>(reader: (appliedIndex: Index) => T, options: ReadOptions = {}): Promise<T> {
+    const { consistency = 'linearizable', ...call } = options
+    this.#assertRunning()
+    if (consistency === 'lease' && this.#driver.holdsLease()) {
+      await this.waitApplied(this.commitIndex, call)
+    } else if (consistency !== 'stale') {
+      await this.waitApplied(await this.readIndex(call), call)
+    }
+    return reader(this.appliedIndex)
+  }
+
   /** Resolves when entry `index` is applied here. @throws TIMED_OUT */
   async waitApplied(index: Index, options: CallOptions = {}): Promise<void> {
     if (this.appliedIndex >= index) return
-    await this.#appliedWaiters.add(index, options)
+    await this.appliedWaiters.add(index, options)
   }
 
-  /** Adds a voter, or promotes a learner; also renews the address. */
-  addVoter(id: ServerId, address: string, options?: CallOptions): Promise<Index> {
-    return this.changeMembership([{ type: 'addVoter', id, address }], options)
+  /**
+   * Adds a voter, promotes a learner, or renews a voter's address.
+   * @throws FAILED_PRECONDITION also when it would cost the quorum: who is no voter yet must have
+   * caught up, be staged, or be forced. With `staging` as {@link Staging.run}; else as
+   * `changeMembership`
+   */
+  async addVoter(id: ServerId, address: string, options: AddVoterOptions = {}): Promise<Index> {
+    const { staging = false, force = false, ...call } = options
+    this.#assertLeader()
+    const isVoter = this.#driver.membership.suffrageOf(id) === 'voter'
+    if (staging && !isVoter) return this.#staging.run(id, address, call)
+    if (!force && !isVoter && !this.#staging.isCaughtUp(id)) throw notCaughtUp(id)
+    return this.changeMembership([{ type: 'addVoter', id, address }], call)
   }
 
+  /** Adds a learner, who gets everything and votes on nothing. @throws as `changeMembership` */
   addLearner(id: ServerId, address: string, options?: CallOptions): Promise<Index> {
     return this.changeMembership([{ type: 'addLearner', id, address }], options)
   }
 
-  /** Makes a voter a learner. */
+  /** Makes a voter a learner. @throws as `changeMembership` */
   demoteVoter(id: ServerId, options?: CallOptions): Promise<Index> {
     return this.changeMembership([{ type: 'demoteVoter', id }], options)
   }
 
+  /** @throws as `changeMembership` */
   removeServer(id: ServerId, options?: CallOptions): Promise<Index> {
     return this.changeMembership([{ type: 'removeServer', id }], options)
   }
 
   /**
-   * Changes the membership; resolves when the change is in force here, the joint phase included.
+   * Changes the membership; several changes go through joint consensus (Ongaro §4.3). Resolves when
+   * the change is in force here, the joint phase included. Looks at nobody's progress.
    * @throws NOT_LEADER, FAILED_PRECONDITION (another change is under way, or no voter would be
-   * left), NOT_FOUND, INVALID_ARGUMENT, TIMED_OUT (it may still take effect)
+   * left), NOT_FOUND, INVALID_ARGUMENT, UNAVAILABLE, TIMED_OUT (it may still take effect)
    */
   async changeMembership(
     changes: readonly MembershipChange[],
@@ -206,7 +220,7 @@ export class Raft<R> implements AsyncDisposable {
     // bug 18).
     await this.waitApplied(this.#driver.leadershipIndex, options)
     this.#assertLeader()
-    this.#assertNoChangePending()
+    if (this.#isChangePending()) throw changePending()
     const change = toConfChange(this.#driver.membership, changes)
     const proposed = this.#driver.proposals.proposeChange(this.#driver.core, change, options)
     if (proposed.index > 0) this.#change = { index: proposed.index, term: this.term }
@@ -219,28 +233,32 @@ export class Raft<R> implements AsyncDisposable {
 
   /**
    * Hands leadership to `to`, or to the voter that is furthest. Resolves when this member follows.
-   * @throws NOT_LEADER, NOT_FOUND, FAILED_PRECONDITION (no other voter), TIMED_OUT
+   * Meanwhile it takes no writes; given up after an election timeout (Ongaro §3.10).
+   * @throws NOT_LEADER, NOT_FOUND, FAILED_PRECONDITION (no other voter, or another hand-over is
+   * under way), TIMED_OUT
    */
   async transferLeadership(to?: ServerId, options: CallOptions = {}): Promise<void> {
     this.#assertLeader()
-    const target = to ?? bestSuccessor(this)
-    if (target === this.id) return
-    if (this.#driver.membership.suffrageOf(target) !== 'voter') {
-      throw new SwarmError('NOT_FOUND', `server ${target}: is no voter`)
-    }
-    const { tickMs, electionTicks } = this.#options
-    const message = `raft: server ${target} did not take over in time`
-    const timeoutMs = options.timeoutMs ?? 2 * tickMs * electionTicks
-    const call = this.#driver.calls.start<void>({ ...options, timeoutMs }, message)
-    const undo = this.onLeadership(({ isLeader, leader }) => {
-      if (!isLeader && leader !== undefined) call.resolve()
-    })
-    try {
-      this.#driver.act(() => this.#driver.core.transferLeader(memberNumber(target)))
-      await call.promise
-    } finally {
-      undo()
-    }
+    await handover.transferLeadership({ raft: this, driver: this.#driver }, to, options)
+  }
+
+  /**
+   * Leads no more: hands over, or, if nobody takes it in time, just stops leading; may be elected
+   * again. @throws NOT_LEADER, FAILED_PRECONDITION (the only voter)
+   */
+  async stepDown(options: CallOptions = {}): Promise<void> {
+    this.#assertLeader()
+    await handover.stepDown({ raft: this, driver: this.#driver }, options)
+  }
+
+  /**
+   * Asks for votes now instead of after the election timeout; resolves when this member leads. A
+   * leader that lives is not deposed: members that hear it refuse (Ongaro §9.6).
+   * @throws FAILED_PRECONDITION (no voter), TIMED_OUT (not elected)
+   */
+  async campaign(options: CallOptions = {}): Promise<void> {
+    this.#assertRunning()
+    await handover.campaign({ raft: this, driver: this.#driver }, options)
   }
 
   /** Takes a snapshot now. @throws FAILED_PRECONDITION when nothing is applied, STORAGE_FULL … */
@@ -248,76 +266,66 @@ export class Raft<R> implements AsyncDisposable {
     return this.#driver.snapshots.take()
   }
 
-  stats(): RaftStats {
-    return { id: this.id, leader: this.leader, ...this.#driver.figures() }
-  }
-
   /**
-   * What this leader knows of `id`; `undefined` when it is no member or this member does not lead.
+   * Replaces the state of the whole group by one from outside, such as an old snapshot's bytes; the
+   * membership stays. Waiting proposals end with ABORTED; writes meanwhile are UNAVAILABLE. Happens
+   * on all members at the entry that it gives, or on none (`restore-entries.ts`).
+   * @throws NOT_LEADER (no effect), FAILED_PRECONDITION (one is under way), INVALID_ARGUMENT (not
+   * `sizeBytes`), RESOURCE_EXHAUSTED (over `RESTORE_BYTES_MAX`), TIMED_OUT (may still happen), or
+   * what `source` throws
    */
-  progressOf(id: ServerId): MemberProgress | undefined {
-    const { progress, lastIndex } = this.#driver.core.status()
-    const found = progress.get(memberNumber(id))
-    if (found === undefined || !this.#driver.isRunning) return undefined
-    const { match, recentActive, mode } = found
-    return { match, recentActive, mode, behind: Math.max(0, lastIndex - match) }
-  }
-
-  /** Calls `listener` after each change of leader or role; returns the undo. */
-  onLeadership(listener: (leadership: Leadership) => void): () => void {
-    return subscribe(this.#leadershipListeners, listener)
-  }
-
-  /** The present leadership and every later one; a slow reader gets the latest only. */
-  leadership(options: { readonly signal?: AbortSignal } = {}): AsyncIterable<Leadership> {
-    const latest = new LatestValue(this.#leadership())
-    return latest.iterate(
-      this.onLeadership((value) => latest.set(value)),
-      options.signal,
-    )
-  }
-
-  /** Calls `listener` after each applied change of membership; returns the undo. */
-  onConfiguration(listener: (configuration: Configuration) => void): () => void {
-    return subscribe(this.#configurationListeners, listener)
-  }
-
-  /**
-   * Calls `listener` when this member must stop for good (also if it has already); returns the
-   * undo.
-   */
-  onFatal(listener: (error: SwarmError) => void): () => void {
-    if (this.#fatal !== undefined) listener(this.#fatal)
-    return subscribe(this.#fatalListeners, listener)
-  }
-
-  /**
-   * Stops. With `transfer`, a leader first hands over; if nobody takes it in time, it stops anyway.
-   */
-  async shutdown(options: { readonly transfer?: boolean } = {}): Promise<void> {
-    if (options.transfer === true && this.role === 'leader' && this.#driver.isRunning) {
-      await this.#handOver()
+  async restore(source: AsyncIterable<Uint8Array>, options: RestoreOptions = {}): Promise<Index> {
+    this.#assertLeader()
+    if (this.#isRestoring) throw restoreRunning('FAILED_PRECONDITION')
+    this.#isRestoring = true
+    try {
+      return await new Restore(this.#driver, options).run(source)
+    } finally {
+      this.#isRestoring = false
     }
+  }
+
+  /**
+   * Changes options while this member runs; give all members the same timeouts.
+   * @throws INVALID_ARGUMENT, FAILED_PRECONDITION: then nothing has changed
+   */
+  reloadConfig(changes: Partial<ReloadableConfig>): void {
+    this.#driver.reconfigure(reloaded(this.#driver.options, changes))
+  }
+
+  /**
+   * Stops. With `transfer`, a leader first hands over; if nobody takes it in time, or `signal`
+   * aborts, it stops anyway.
+   */
+  async shutdown(
+    options: { readonly transfer?: boolean; readonly signal?: AbortSignal } = {},
+  ): Promise<void> {
+    const { transfer = false, signal } = options
+    if (transfer && this.role === 'leader' && this.#driver.isRunning) await this.#handOver(signal)
+    this.end(new SwarmError('SHUTTING_DOWN', 'raft: is stopping'))
     await this.#driver.stop()
+    markFree(this.#components.logStore)
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.shutdown()
   }
 
-  async #handOver(): Promise<void> {
+  async #handOver(signal: AbortSignal | undefined): Promise<void> {
     const isAlone = this.#driver.membership.conf.voters.length < 2
     if (isAlone) return
     try {
-      await this.transferLeadership()
+      await this.transferLeadership(undefined, { signal })
     } catch (error) {
       if (!(error instanceof SwarmError)) throw error
-      this.#driver.logHandOverFailure(error)
+      const fields = { err: errorText(error) }
+      this.#components.log.warn(fields, 'leadership was not handed over')
     }
   }
 
   #propose(data: Uint8Array, options: CallOptions): ReturnType<Driver<R>['proposals']['add']> {
     this.#assertLeader()
+    if (this.#isRestoring) throw restoreRunning('UNAVAILABLE')
     const promise = this.#driver.proposals.add(data, options)
     this.#driver.schedule()
     return promise
@@ -338,35 +346,21 @@ export class Raft<R> implements AsyncDisposable {
     }
   }
 
-  #assertLeader(): void {
-    if (this.#fatal !== undefined) throw this.#fatal
+  #assertRunning(): void {
+    if (this.failure !== undefined) throw this.failure
     if (!this.#driver.isRunning) throw new SwarmError('SHUTTING_DOWN', 'raft: is stopping')
+  }
+
+  #assertLeader(): void {
+    this.#assertRunning()
     if (this.role !== 'leader') throw notLeader()
   }
 
-  #assertNoChangePending(): void {
+  #isChangePending(): boolean {
     const isOpen = this.#change.term === this.term && this.#change.index > this.appliedIndex
-    if (isOpen || this.configuration.joint) throw changePending()
+    if (isOpen || this.configuration.joint) return true
+    return false
   }
-
-  #leadership(): Leadership {
-    const isLeader = this.role === 'leader' && this.#driver.isRunning
-    return { leader: this.leader, term: this.term, isLeader }
-  }
-
-  #onFatal(error: SwarmError): void {
-    this.#fatal = error
-    this.#tell(this.#fatalListeners, error)
-  }
-
-  #tell<T>(listeners: ReadonlySet<(value: T) => void>, value: T): void {
-    for (const listener of listeners) listener(value)
-  }
-}
-
-function subscribe<T>(listeners: Set<T>, listener: T): () => void {
-  listeners.add(listener)
-  return () => listeners.delete(listener)
 }
 
 function notLeader(): SwarmError {

@@ -93,8 +93,8 @@ async function restoreNewest(
 }
 
 /** Makes the log continue `snapshot`. */
-async function align(
-  { logStore, log }: RecoveryComponents,
+export async function align(
+  { logStore, log }: Pick<RecoveryComponents, 'logStore' | 'log'>,
   contents: LogContents,
   { metadata }: StoredSnapshot,
 ): Promise<LogContents> {

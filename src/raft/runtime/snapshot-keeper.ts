@@ -34,9 +34,13 @@ export interface KeeperHooks {
   readonly exclusive: (run: () => Promise<void>) => void
   /** The lowest index that a transfer still needs; `undefined` when none runs. */
   readonly heldIndex: () => Index | undefined
+  /** Whether the state machine's position is one that a snapshot can stand at. */
+  readonly mayTake: () => boolean
+  readonly onTaken: (stored: StoredSnapshot) => void
 }
 
-type Limits = Pick<
+/** When snapshots are taken, and what stays of the log behind them. */
+export type SnapshotLimits = Pick<
   ResolvedRaftOptions,
   'snapshotThreshold' | 'snapshotThresholdBytes' | 'trailingEntries' | 'trailingBytes'
 >
@@ -44,7 +48,7 @@ type Limits = Pick<
 /** Snapshots of this node's state machine. */
 export class SnapshotKeeper {
   readonly #components: KeeperComponents
-  readonly #limits: Limits
+  #limits: SnapshotLimits
   readonly #hooks: KeeperHooks
   /** Newest durable snapshot. */
   #newest: StoredSnapshot | undefined
@@ -58,7 +62,7 @@ export class SnapshotKeeper {
 
   constructor(
     components: KeeperComponents,
-    limits: Limits,
+    limits: SnapshotLimits,
     start: { readonly newest: StoredSnapshot | undefined; readonly hooks: KeeperHooks },
   ) {
     this.#components = components
@@ -69,6 +73,11 @@ export class SnapshotKeeper {
 
   get newest(): StoredSnapshot | undefined {
     return this.#newest
+  }
+
+  /** Other limits from now on. */
+  setLimits(limits: SnapshotLimits): void {
+    this.#limits = limits
   }
 
   /**
@@ -97,10 +106,18 @@ export class SnapshotKeeper {
   /** Takes a snapshot now, or waits for the one under way. @throws what storing it throws */
   async take(): Promise<StoredSnapshot> {
     if (this.#stopped) throw new SwarmError('SHUTTING_DOWN', 'raft: is stopping')
+    if (!this.#hooks.mayTake()) {
+      throw new SwarmError('UNAVAILABLE', 'snapshot: a restore is under way; repeat later')
+    }
     this.#taking ??= this.#take().finally(() => {
       this.#taking = undefined
     })
     return this.#taking
+  }
+
+  /** A restore replaced the state: the log is full of it, and a snapshot makes room. */
+  onRestored(): void {
+    this.#takeInBackground()
   }
 
   /** A snapshot from the leader is in force. */
@@ -141,7 +158,7 @@ export class SnapshotKeeper {
 
   #takeInBackground(): void {
     const { clock, log } = this.#components
-    if (this.#taking !== undefined || this.#stopped) return
+    if (this.#taking !== undefined || this.#stopped || !this.#hooks.mayTake()) return
     if (clock.monotonicMs() < this.#retryAtMs || this.#hooks.position().index === 0) return
     this.take().catch((error: unknown) => {
       this.#retryAtMs = clock.monotonicMs() + SNAPSHOT_RETRY_MS
@@ -164,6 +181,7 @@ export class SnapshotKeeper {
     this.#components.log.info({ index, term, sizeBytes: stored.sizeBytes }, 'took a snapshot')
     if (index > (this.#newest?.metadata.index ?? 0)) this.#newest = stored
     this.compact()
+    this.#hooks.onTaken(stored)
     return stored
   }
 

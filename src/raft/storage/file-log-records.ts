@@ -41,7 +41,7 @@ const ENTRIES_HEAD_BYTES = 8 + 4
 const ENTRY_HEAD_BYTES = 8 + 1 + 4
 const STATE_BYTES = 6 * 8
 
-const ENTRY_TYPES: readonly EntryType[] = ['normal', 'confChange', 'confChangeV2']
+const ENTRY_TYPES: readonly EntryType[] = ['normal', 'confChange', 'confChangeV2', 'restore']
 const RECORD_TYPES = ['append', 'compact', 'reset', 'rotate'] as const
 
 const packr = new Packr({ useRecords: false })

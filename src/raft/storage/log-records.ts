@@ -21,7 +21,7 @@ const LAYOUT_VERSION = 1
 
 const CRC_BYTES = 4
 const KEY_BYTES = 9
-const ENTRY_TYPES: readonly EntryType[] = ['normal', 'confChange', 'confChangeV2']
+const ENTRY_TYPES: readonly EntryType[] = ['normal', 'confChange', 'confChangeV2', 'restore']
 
 /** Key of the state record. */
 export const STATE_KEY: Uint8Array = Uint8Array.of(0, 's'.charCodeAt(0))

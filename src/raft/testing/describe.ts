@@ -25,6 +25,7 @@ const ENTRY_TYPES: Readonly<Record<EntryType, string>> = {
   normal: 'EntryNormal',
   confChange: 'EntryConfChange',
   confChangeV2: 'EntryConfChangeV2',
+  restore: 'EntryRestore',
 }
 
 /** Letters of configuration changes in scripts: `v1 l2 r3 u4`. */
