@@ -65,7 +65,7 @@ function* checkFile(path: string, text: string): Generator<Finding> {
   for (const [index, line] of lines.entries()) {
     const at = `${path}:${index + 1}`
     // A message stands on one line, so that who reads it can find it.
-    const isMessage = /^\s*(?:return )?['`]/.test(line)
+    const isMessage = /^\s*(?:return |find: |replace: )?['`]/.test(line)
     const columnsMax =
       isMessage || path.endsWith('.test.ts') ? TEST_LINE_COLUMNS_MAX : LINE_COLUMNS_MAX
     if (line.length > columnsMax) yield { at, what: `line has ${line.length} columns` }

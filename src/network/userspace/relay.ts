@@ -28,9 +28,9 @@ export function resetStream(stream: Duplex, reason: Error): void {
 }
 
 /**
- * Drops `socket` with a reset. While its end is on the way to the kernel (all written, not finished)
- * libuv refuses one (`uv_tcp_close_reset`: EINVAL), and Node then never emits `close`: such a socket,
- * which has said everything, is closed instead.
+ * Drops `socket` with a reset. While its end is on the way to the kernel (all written, not
+ * finished) libuv refuses one (`uv_tcp_close_reset`: EINVAL), and Node then never emits `close`:
+ * such a socket, which has said everything, is closed instead.
  */
 export function resetSocket(socket: Socket): void {
   const isEnding = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0
