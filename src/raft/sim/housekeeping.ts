@@ -3,6 +3,7 @@
  * by new ones, and keep the rules that an operator must keep:
  *
  * - no disk is lost on purpose when a majority of voters would not be left;
+ * - whose disk is lost is not promoted;
  * - while a voter's disk is lost, no other voter is taken out;
  * - a removed node's machine is thrown away only when every member knows durably that it is out.
  */
@@ -25,15 +26,17 @@ export class Housekeeping {
   readonly #cluster: Cluster
   readonly #dice: Dice
   /** Changes whose outcome is open. */
-  readonly #pending = new Set<object>()
-  /** Time after which an answer is no longer waited for. */
-  readonly #patienceMs: number
+  readonly #pending = new Set<{ readonly node: SimNode; readonly life: string }>()
+  /** Time in which what a process sent before its end may still arrive. */
+  readonly #echoMs: number
+  /** Until then a change may come out of the network whose maker is gone. */
+  #quietFromMs = 0
   /** Changes that were put in force. */
   changes = 0
 
-  constructor(cluster: Cluster, dice: Dice, patienceMs: number) {
+  constructor(cluster: Cluster, dice: Dice, echoMs: number) {
     this.#cluster = cluster
-    this.#patienceMs = patienceMs
+    this.#echoMs = echoMs
     this.#dice = dice
   }
 
@@ -58,7 +61,7 @@ export class Housekeeping {
   /** The disk of `node` is lost for ever, if the group survives that. */
   maybeLose(node: SimNode): void {
     const configuration = this.#cluster.leader?.raft?.configuration
-    if (configuration === undefined || configuration.joint || this.#pending.size > 0) return
+    if (configuration === undefined || configuration.joint || !this.#isQuiet()) return
     if (!this.#isSettled(configuration)) return
     const voters = configuration.servers.filter(({ suffrage }) => suffrage === 'voter')
     const left = voters.filter(({ id }) => id !== node.id && !this.#isGone(id))
@@ -76,8 +79,20 @@ export class Housekeeping {
     return isKnown && !hasChangesBehind(this.#cluster, index)
   }
 
+  /** Whether no change can come into force that is not in a log already. */
+  #isQuiet(): boolean {
+    const { nowMs } = this.#cluster.loop
+    for (const change of this.#pending) {
+      if (change.node.isUp && change.node.lifeName === change.life) continue
+      // It ended before it answered.
+      this.#pending.delete(change)
+      this.#quietFromMs = nowMs + this.#echoMs
+    }
+    return this.#pending.size === 0 && nowMs >= this.#quietFromMs
+  }
+
   #retire(configuration: Configuration): void {
-    if (this.#pending.size > 0 || configuration.joint || !this.#isSettled(configuration)) return
+    if (!this.#isQuiet() || configuration.joint || !this.#isSettled(configuration)) return
     const members = new Set(configuration.servers.map(({ id }) => id))
     for (const node of this.#cluster.present) {
       if (members.has(node.id) || !this.#dice.chance(RETIREMENT)) continue
@@ -89,7 +104,9 @@ export class Housekeeping {
   #changesFor(kind: Change, who: number, { servers }: Configuration): readonly MembershipChange[] {
     const lost = this.#lostMembers({ servers })
     const voters = servers.filter(({ suffrage }) => suffrage === 'voter')
-    const learners = servers.filter(({ suffrage }) => suffrage === 'learner')
+    const learners = servers.filter(({ id, suffrage }) => {
+      return suffrage === 'learner' && !this.#isGone(id)
+    })
     const voter = voters[who % voters.length]
     const learner = learners[who % Math.max(1, learners.length)]
     const mayShrink = lost.length === 0 && voters.length > 1 && voter !== undefined
@@ -134,7 +151,9 @@ export class Housekeeping {
   }
 
   #propose(leader: Raft<Answer>, changes: readonly MembershipChange[]): void {
-    const change = {}
+    const node = this.#cluster.byId(leader.id)
+    if (node === undefined) return
+    const change = { node, life: node.lifeName }
     this.#pending.add(change)
     const made = async (): Promise<void> => {
       try {
@@ -147,8 +166,6 @@ export class Housekeeping {
       }
     }
     void made()
-    // The node that was asked may end before it answers.
-    this.#cluster.later(this.#patienceMs, () => this.#pending.delete(change))
   }
 
   #lostMembers({ servers }: Pick<Configuration, 'servers'>): readonly Server[] {

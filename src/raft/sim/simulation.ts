@@ -57,6 +57,8 @@ const LIVENESS_TIMEOUTS = 60
 const START_TIMEOUTS = 20
 /** Election timeouts for which those that come back are watched at least. */
 const REUNION_TIMEOUTS = 5
+/** Election timeouts that a message may be on its way. */
+const ECHO_TIMEOUTS = 10
 /** Election timeouts between two rounds of the operators. */
 const ROUND_TIMEOUTS = 2
 /** Time that a call may take, in election timeouts. */
@@ -110,8 +112,8 @@ class Simulation {
     const parts = { loop: this.#loop, watch: this.#wire }
     this.#network = new SimNetwork(parts, seed, { ...plan.network })
     this.#cluster = this.#newCluster()
-    const patienceMs = 4 * CALL_TIMEOUTS * electionMs(plan)
-    this.#housekeeping = new Housekeeping(this.#cluster, new Dice(seed, 'operators'), patienceMs)
+    const echoMs = ECHO_TIMEOUTS * electionMs(plan)
+    this.#housekeeping = new Housekeeping(this.#cluster, new Dice(seed, 'operators'), echoMs)
     this.#nemesis = new Nemesis({
       cluster: this.#cluster,
       clients: this.#clients,
