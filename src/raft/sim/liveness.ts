@@ -120,11 +120,13 @@ export class Liveness {
     const { cluster, dice } = this.#parts
     const leader = cluster.leader?.raft
     const others = leader?.configuration.servers.filter(({ id, suffrage }) => {
-      return id !== leader.id && suffrage === 'voter' && cluster.byId(id)?.isGone === false
+      return id !== leader.id && suffrage === 'voter' && !isGone(cluster, id)
     })
     const kind = dice.pick(DRILLS)
     if (leader === undefined || others === undefined || others.length === 0) return
-    if (kind === 'nothing') return
+    // A leader is not taken out while another voter is lost for ever.
+    const isWhole = leader.configuration.servers.every(({ id }) => !isGone(cluster, id))
+    if (kind === 'nothing' || (kind !== 'transfer' && !isWhole)) return
     this.#drilling = true
     const act = async (): Promise<void> => {
       if (kind === 'transfer') await leader.transferLeadership(dice.pick(others).id)
@@ -230,4 +232,8 @@ export class Liveness {
     const first = indexes.findLast((index) => index <= oldest) ?? 0
     return indexes.filter((index) => index >= first).flatMap((index) => confs.get(index) ?? [])
   }
+}
+
+function isGone(cluster: Cluster, id: string): boolean {
+  return cluster.byId(id)?.isGone !== false
 }
