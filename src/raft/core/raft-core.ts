@@ -210,7 +210,8 @@ export class RaftCore {
 
   /** Other timeouts from now on. Every member should get the same. */
   reconfigure(ticks: Pick<CoreOptions, 'electionTicks' | 'heartbeatTicks'>): void {
-    this.#raft.options = resolveOptions({ ...this.#raft.options, ...ticks })
+    const { electionTicks, heartbeatTicks } = ticks
+    this.#raft.options = resolveOptions({ ...this.#raft.options, electionTicks, heartbeatTicks })
     this.#raft.drawElectionTimeout()
   }
 

@@ -21,6 +21,7 @@ import { Announcer } from './announcer.ts'
 import { AppendWriter } from './append-writer.ts'
 import { coreOptions } from './core-settings.ts'
 import { Applier } from './applier.ts'
+import type { DriverHooks } from './driver-hooks.ts'
 import { Failover } from './failover.ts'
 import { farewells } from './farewell.ts'
 import { figuresOf, type DriverFigures } from './figures.ts'
@@ -33,7 +34,6 @@ import { Members } from './members.ts'
 import { decodeContext, type Membership } from './membership.ts'
 import { isWireMessage } from './message-rows.ts'
 import { LOCAL_ONLY, sortMessages } from './message-sorting.ts'
-import type { Observation } from './observations.ts'
 import type * as limits from './options.ts'
 import { PendingCalls } from './pending-calls.ts'
 import type { ServerId, SnapshotTransfer, TransportHandler } from './ports.ts'
@@ -43,16 +43,6 @@ import type { Recovered } from './recovery.ts'
 import { SnapshotKeeper } from './snapshot-keeper.ts'
 import { SnapshotTransfers } from './snapshot-transfers.ts'
 import { Ticker } from './ticker.ts'
-
-/** What the driver tells the `Raft` above it. */
-export interface DriverHooks {
-  readonly onLeadership: () => void
-  readonly onConfiguration: () => void
-  readonly onApplied: () => void
-  readonly onTick: () => void
-  readonly onObservation: (observation: Observation) => void
-  readonly onFatal: (error: SwarmError) => void
-}
 
 type Status = 'running' | 'stopped' | 'failed'
 
@@ -275,6 +265,14 @@ export class Driver<R> implements TransportHandler {
       return
     }
     this.announcer.heard(from)
+    if (message.type === 'timeoutNow') void this.#campaignSoon(message)
+    else this.act(() => this.core.step(message))
+  }
+
+  /** First what is committed is applied: a change of membership there would forbid a campaign. */
+  async #campaignSoon(message: Message): Promise<void> {
+    await Promise.resolve() // The turn that hands out what came just before.
+    await this.#applier.drained()
     this.act(() => this.core.step(message))
   }
 

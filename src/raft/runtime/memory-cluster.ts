@@ -10,6 +10,7 @@ import { MemoryLogStore } from '../storage/memory-log-store.ts'
 import { MemorySnapshotStore } from '../storage/memory-snapshot-store.ts'
 import type { LogStore, SnapshotStore } from '../storage/ports.ts'
 import { MemoryNetwork } from './memory-transport.ts'
+import type { MetricsSink } from './metrics.ts'
 import type { RaftOptions } from './options.ts'
 import type { CommittedEntry, Server, ServerId, StateMachine } from './ports.ts'
 import { Raft } from './raft.ts'
@@ -55,6 +56,8 @@ export interface MemoryClusterOptions {
   readonly seed?: number
   /** Real time per simulated time; 0 by default, more where real disks are written. */
   readonly pace?: number
+  /** Takes the figures of all members. */
+  readonly metrics?: MetricsSink
   /** The stores of a place; in memory by default. */
   readonly stores?: (id: ServerId, clock: SimulatedClock) => PlaceStores
 }
@@ -114,10 +117,14 @@ export class MemoryCluster implements AsyncDisposable {
     const transport = this.network.transport(id)
     const { clock } = this
     const { logStore, snapshotStore, machine: stateMachine } = place
-    place.raft = await Raft.open(
-      { logStore, snapshotStore, transport, stateMachine, clock, random, log: silentLogger },
-      { id, address: `at-${id}`, ...this.#options.raft },
-    )
+    const stores = { logStore, snapshotStore }
+    const { metrics } = this.#options
+    const parts = { ...stores, transport, stateMachine, clock, random, log: silentLogger }
+    place.raft = await Raft.open(metrics === undefined ? parts : { ...parts, metrics }, {
+      id,
+      address: `at-${id}`,
+      ...this.#options.raft,
+    })
     return place.raft
   }
 

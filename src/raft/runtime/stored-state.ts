@@ -64,9 +64,9 @@ export function readConfiguration(stores: Stores): Promise<Configuration | undef
  * @throws FAILED_PRECONDITION while a `Raft` uses the stores or when they are empty,
  * INVALID_ARGUMENT when nobody may vote, STORAGE_CORRUPT
  */
-export function recoverCluster(stores: Stores, servers: readonly Server[]): Promise<void> {
+export async function recoverCluster(stores: Stores, servers: readonly Server[]): Promise<void> {
   checkServers(servers)
-  return withOpen(stores, async (found) => {
+  await withOpen(stores, async (found) => {
     const contents = await aligned(stores, found)
     const { hardState, lastIndex } = contents
     const membership = await membershipAt(stores, contents, lastIndex)
