@@ -10,13 +10,15 @@ import type { LogStore, SnapshotStore } from '../storage/ports.ts'
 import { memberNumber } from './member-numbers.ts'
 import { encodeContext } from './membership.ts'
 import type { Server } from './ports.ts'
+import { assertNotInUse } from './stores-in-use.ts'
 
 /** Term of the first entries. */
 const FIRST_TERM = 1
 
 /**
  * Writes the first configuration into empty stores; opens and closes them.
- * @throws FAILED_PRECONDITION when there is state already; INVALID_ARGUMENT when no server may vote
+ * @throws FAILED_PRECONDITION when there is state already, or a `Raft` uses the stores;
+ * INVALID_ARGUMENT when no server may vote
  */
 export async function bootstrap(
   stores: { readonly logStore: LogStore; readonly snapshotStore: SnapshotStore },
@@ -24,6 +26,7 @@ export async function bootstrap(
 ): Promise<void> {
   const entries = firstEntries(servers)
   const { logStore, snapshotStore } = stores
+  assertNotInUse(logStore)
   try {
     const { hardState, lastIndex } = await logStore.open()
     await snapshotStore.open()
