@@ -18,6 +18,11 @@ export interface CoreOptions {
   readonly electionTicks: number
   /** A leader sends heartbeats at this interval; less than `electionTicks`. */
   readonly heartbeatTicks: number
+  /**
+   * Beyond etcd: learners get a heartbeat only this often, and none for reads, which need no word
+   * of theirs. Less than `electionTicks`; by default as everybody.
+   */
+  readonly learnerHeartbeatTicks?: number
   /** Draws election timeouts. */
   readonly random: Random
   /** Last index that the state machine holds already; entries up to it are not handed out again. */
@@ -97,6 +102,7 @@ const DEFAULTS = {
 export function resolveOptions(options: CoreOptions): ResolvedOptions {
   const resolved = {
     ...DEFAULTS,
+    learnerHeartbeatTicks: options.heartbeatTicks,
     leaseTicks: Math.max(0, options.electionTicks - 2),
     maxCommittedBytesPerReady: options.maxBytesPerMessage ?? UNLIMITED,
     ...options,
@@ -104,6 +110,10 @@ export function resolveOptions(options: CoreOptions): ResolvedOptions {
   assert(Number.isSafeInteger(options.id) && options.id > NO_PEER, 'id is a positive integer')
   assert(resolved.heartbeatTicks > 0, 'heartbeatTicks is positive')
   assert(resolved.electionTicks > resolved.heartbeatTicks, 'electionTicks exceeds heartbeatTicks')
+  assert(
+    resolved.electionTicks > resolved.learnerHeartbeatTicks,
+    'electionTicks exceeds learnerHeartbeatTicks',
+  )
   assert(resolved.maxInflightMessages > 0, 'maxInflightMessages is positive')
   assert(
     resolved.maxInflightBytes >= Math.min(resolved.maxBytesPerMessage, resolved.maxInflightBytes),

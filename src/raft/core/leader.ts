@@ -45,7 +45,7 @@ export function stepLeader(raft: Raft, leader: LeaderState, message: Message): S
   if (!concernsLeader(message)) return 'ok'
   switch (message.type) {
     case 'beat':
-      broadcastHeartbeat(raft, roundOfBeat(raft, leader))
+      broadcastHeartbeat(raft, roundOfBeat(raft, leader), learnersAreDue(raft, leader))
       return 'ok'
     case 'checkQuorum':
       checkQuorum(raft)
@@ -94,6 +94,15 @@ function onMemberMessage(raft: Raft, leader: LeaderState, message: MemberMessage
     default:
       message satisfies never
   }
+}
+
+/** Whether this beat goes to learners, too. */
+function learnersAreDue(raft: Raft, leader: LeaderState): boolean {
+  const { heartbeatTicks, learnerHeartbeatTicks } = raft.options
+  leader.learnersElapsed += heartbeatTicks
+  if (leader.learnersElapsed < learnerHeartbeatTicks) return false
+  leader.learnersElapsed = 0
+  return true
 }
 
 /** Appends proposals and sends them on. */

@@ -38,6 +38,8 @@ export class LeaderState {
   pendingConfIndex: Index
   /** Bytes of proposals that are not yet applied. */
   uncommittedBytes = 0
+  /** Ticks since learners got a heartbeat. */
+  learnersElapsed = 0
   readonly reads = new LeaderReads()
   /** Reads that came before the first commit of this term (bug 22). */
   earlyReads: PendingRead[] = []

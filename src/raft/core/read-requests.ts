@@ -52,7 +52,8 @@ function serve(raft: Raft, leader: LeaderState, reads: readonly PendingRead[]): 
   }
   const round = leader.reads.openRound(raft.now)
   for (const read of reads) leader.reads.add(read, index)
-  broadcastHeartbeat(raft, round)
+  const { heartbeatTicks, learnerHeartbeatTicks } = raft.options
+  broadcastHeartbeat(raft, round, learnerHeartbeatTicks <= heartbeatTicks)
 }
 
 function answer(raft: Raft, { from, context }: PendingRead, index: Index): void {

@@ -152,10 +152,12 @@ function maybeSendSnapshot(raft: Raft, to: PeerId, progress: Progress): boolean 
   return true
 }
 
-/** Sends every other member a heartbeat that carries `round` (0: none). */
-export function broadcastHeartbeat(raft: Raft, round: number): void {
+/**
+ * Sends every other member, or every other voter, a heartbeat that carries `round` (0: none).
+ */
+export function broadcastHeartbeat(raft: Raft, round: number, toLearners: boolean): void {
   for (const [id, progress] of raft.tracker.entries()) {
-    if (id === raft.id) continue
+    if (id === raft.id || (progress.isLearner && !toLearners)) continue
     const commit = Math.min(progress.match, raft.log.committed)
     raft.send({ type: 'heartbeat', ...raft.head(id), commit, context: round })
     progress.sentCommit(commit)

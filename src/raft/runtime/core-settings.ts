@@ -4,14 +4,17 @@
 import type { CoreOptions } from '../core/core-options.ts'
 import * as limits from './options.ts'
 
+type CoreRelevant = 'electionTicks' | 'heartbeatTicks' | 'learnerHeartbeatTicks' | 'leaseReads'
+
 /** Everything of the core's options but who this member is and where it stands. */
 export function coreOptions(
-  options: Pick<limits.ResolvedRaftOptions, 'electionTicks' | 'heartbeatTicks' | 'leaseReads'>,
+  options: Pick<limits.ResolvedRaftOptions, CoreRelevant>,
 ): Omit<CoreOptions, 'id' | 'random' | 'applied'> {
-  const { electionTicks, heartbeatTicks, leaseReads } = options
+  const { electionTicks, heartbeatTicks, learnerHeartbeatTicks, leaseReads } = options
   return {
     electionTicks,
     heartbeatTicks,
+    learnerHeartbeatTicks,
     asyncStorageWrites: true,
     preVote: true,
     checkQuorum: true,

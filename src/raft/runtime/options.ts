@@ -32,6 +32,11 @@ export interface RaftOptions {
   readonly electionTicks?: number
   /** Ticks between a leader's heartbeats. */
   readonly heartbeatTicks?: number
+  /**
+   * Ticks between heartbeats to learners; less than `electionTicks`, best at most half of it. For
+   * groups with many. Default: as for voters.
+   */
+  readonly learnerHeartbeatTicks?: number
   /** Entries applied since the last snapshot before the next is taken. */
   readonly snapshotThreshold?: number
   /** The same in bytes of entry data; bounds the memory that the log takes. */
@@ -104,7 +109,8 @@ export const STRANGERS_MAX = 64
 
 /** `options` with defaults. @throws INVALID_ARGUMENT */
 export function resolveRaftOptions(options: RaftOptions): ResolvedRaftOptions {
-  const resolved = { ...DEFAULTS, ...options }
+  const heartbeatTicksDefault = options.heartbeatTicks ?? DEFAULTS.heartbeatTicks
+  const resolved = { ...DEFAULTS, learnerHeartbeatTicks: heartbeatTicksDefault, ...options }
   if (resolved.id === '') throw new SwarmError('INVALID_ARGUMENT', 'raft: the id is empty')
   const { electionTicks, heartbeatTicks, trailingEntries } = resolved
   for (const [name, value] of Object.entries(resolved)) {
@@ -114,6 +120,12 @@ export function resolveRaftOptions(options: RaftOptions): ResolvedRaftOptions {
   }
   if (heartbeatTicks < 1 || electionTicks <= heartbeatTicks || resolved.tickMs <= 0) {
     throw new SwarmError('INVALID_ARGUMENT', 'raft: electionTicks must exceed heartbeatTicks')
+  }
+  if (electionTicks <= resolved.learnerHeartbeatTicks) {
+    throw new SwarmError(
+      'INVALID_ARGUMENT',
+      'raft: electionTicks must exceed learnerHeartbeatTicks',
+    )
   }
   if (resolved.snapshotThreshold < 1 || !Number.isInteger(trailingEntries)) {
     throw new SwarmError('INVALID_ARGUMENT', 'raft: snapshotThreshold must be at least 1')

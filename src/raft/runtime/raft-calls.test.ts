@@ -686,3 +686,33 @@ test('after its stop a member answers every call with SHUTTING_DOWN', async (t) 
   for (const call of calls) t.is(await codeOf(call), 'SHUTTING_DOWN')
   await leader.shutdown()
 })
+
+test('learners can get fewer heartbeats than voters, and still hear their leader', async (t) => {
+  await using cluster = await MemoryCluster.start(3, { raft: { learnerHeartbeatTicks: 4 } })
+  const leader = await cluster.leader()
+  await cluster.settled(leader.addLearner('n4', 'at-n4'))
+  const learner = await cluster.up('n4')
+  await cluster.converged()
+  const beats = new Map<string, number>()
+  cluster.network.drop((_from, to, { type }) => {
+    if (type === 'heartbeat') beats.set(to, (beats.get(to) ?? 0) + 1)
+    return false
+  })
+  for (let turn = 0; turn < 100; turn += 1) {
+    await cluster.clock.advance(100)
+    t.is(learner.leader, leader.id)
+  }
+  t.true((beats.get('n4') ?? 0) <= 26)
+  t.true((beats.get(at(others(cluster, leader.id), 0)) ?? 0) >= 99)
+  await cluster.apply(leader, ['a'])
+  await cluster.converged()
+  t.deepEqual(cluster.commands('n4'), ['a'])
+  t.true(
+    (leader.progressOf('n4')?.recentActive ?? false) || leader.lastContactMs('n4') !== undefined,
+  )
+})
+
+test('heartbeats to learners rarer than elections are refused', async (t) => {
+  const cluster = new MemoryCluster({ raft: { learnerHeartbeatTicks: 10 } })
+  t.is(await codeOf(cluster.up('n1')), 'INVALID_ARGUMENT')
+})
