@@ -45,3 +45,8 @@ export const ROLE_CHANGE_TIMEOUT_MS = 10_000
 
 /** Prefix length of a node's container subnet, when `swarm init` names none: 253 tasks a node. */
 export const SUBNET_SIZE_DEFAULT = 24
+/**
+ * Ticks of Raft (100 ms) between the leader's heartbeats to a worker: with hundreds of workers they
+ * are most of an idle leader's messages. Two may be late before a worker thinks of no leader.
+ */
+export const WORKER_HEARTBEAT_TICKS = 4

@@ -21,6 +21,7 @@ import type { StoreView } from '../store/view.ts'
 import type { ClusterKeys } from './cluster-keys.ts'
 import { DataKeyExchange } from './data-key-exchange.ts'
 import { joinAuthority } from './join-authority.ts'
+import { WORKER_HEARTBEAT_TICKS } from './limits.ts'
 import { LEAVE_METHOD, onLeave } from './retire.ts'
 import { Leadership } from './leadership.ts'
 import { SelfReport } from './self-report.ts'
@@ -117,7 +118,7 @@ export class SwarmMember {
     const transport = new RaftTransport({ mesh, log })
     const raft = await Raft.open(
       { logStore, snapshotStore, transport, stateMachine, clock, random, log },
-      { id: nodeId, address },
+      { id: nodeId, address, learnerHeartbeatTicks: WORKER_HEARTBEAT_TICKS },
     )
     // Nobody decides on a replica that still reads its own log.
     await raft.waitApplied(raft.commitIndex)
