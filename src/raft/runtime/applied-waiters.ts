@@ -10,7 +10,7 @@ interface Waiting {
 /** Those who wait for the state machine to get somewhere. */
 export class AppliedWaiters {
   readonly #calls: PendingCalls
-  #waiting: readonly Waiting[] = []
+  #waiting: Waiting[] = []
 
   constructor(calls: PendingCalls) {
     this.#calls = calls
@@ -20,7 +20,7 @@ export class AppliedWaiters {
   add(index: Index, options: CallOptions): Promise<void> {
     const message = `raft: entry ${index} was not applied within the time`
     const call = this.#calls.start<void>(options, message)
-    this.#waiting = [...this.#waiting, { index, call }]
+    this.#waiting.push({ index, call })
     return call.promise
   }
 

@@ -5,7 +5,7 @@
 import type { ExecutionContext, TestFn } from 'ava'
 import { AssertionError, at } from '../../base/assert.ts'
 import { isSwarmError } from '../../base/errors.ts'
-import type { Entry, Index, SnapshotMetadata, Term } from '../core/entry.ts'
+import type { Entry, EntryType, Index, SnapshotMetadata, Term } from '../core/entry.ts'
 import { EMPTY_BASE, EMPTY_CONFIGURATION, EMPTY_HARD_STATE } from './empty-log.ts'
 import type { LogContents, LogStore, SnapshotStore } from './ports.ts'
 
@@ -15,12 +15,20 @@ export interface StoragePlace<T> {
   dispose(): Promise<void>
 }
 
+/** Every kind of entry comes up. */
+const TYPES: readonly EntryType[] = [
+  ...Array<EntryType>(4).fill('normal'),
+  'confChange',
+  'confChangeV2',
+  'restore',
+]
+
 /** Entries `first` … `first + count - 1` of `term`, each with its own data. */
 export function entriesFrom(first: Index, count: number, term: Term): Entry[] {
   return Array.from({ length: count }, (_, offset) => ({
     index: first + offset,
     term,
-    type: offset % 7 === 6 ? 'confChangeV2' : 'normal',
+    type: at(TYPES, offset % TYPES.length),
     data: new TextEncoder().encode(`entry ${first + offset} of term ${term}`),
   }))
 }
