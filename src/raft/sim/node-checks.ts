@@ -101,7 +101,16 @@ export class NodeChecks {
   }
 
   #checkNewLeader({ life, status }: NodeNow): void {
-    const { hard, lastIndex } = status
+    const { hard, lastIndex, conf, id } = status
+    const voted = (peer: PeerId): boolean => {
+      const disk = this.#diskOf(peer)
+      if (disk === 'lost' || disk === undefined) return disk === 'lost'
+      const { term, vote } = disk.hardState
+      return term > hard.term || (term === hard.term && vote === id)
+    }
+    if (!quorumHas(conf, voted)) {
+      this.#verdict.fail('election-safety', `${life} leads term ${hard.term} without a quorum`)
+    }
     const needed = this.#log.lastBefore(hard.term)
     if (lastIndex >= needed) return
     const detail = `${life} leads term ${hard.term} with ${lastIndex} entries, ${needed}`
