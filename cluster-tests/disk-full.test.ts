@@ -34,18 +34,22 @@ test.serial('a lone manager says that its disk is full and loses nothing it said
   const { acknowledged, refusal } = await writeUntilRefused(daemon)
   t.log(`${acknowledged} writes acknowledged; then: ${refusal.trim()}`)
   t.regex(refusal, /disk is full/)
-  t.regex(daemon.log(), /STORAGE_FULL/)
-  t.regex(daemon.log(), /takes no part in the swarm/)
+  await until('the log to say so', async () => {
+    const log = await Promise.resolve(daemon.log())
+    return log.includes('STORAGE_FULL') && log.includes('takes no part in the swarm')
+  })
 
-  const info = await skeinOk(daemon, 'info')
-  t.regex(info, /Swarm: error/)
+  const info = await until('the node to say so', async () => {
+    const text = await skeinOk(daemon, 'info')
+    return text.includes('Swarm: error') && text
+  })
   t.regex(info, /Error: .*disk is full/)
   const nodes = await skein(daemon, 'node', 'ls')
   t.not(nodes.code, 0)
   t.regex(nodes.stderr, /disk is full/)
   t.regex((await skein(daemon, 'service', 'scale', '--detach', 'web=9')).stderr, /disk is full/)
   for (const pid of before) t.notThrows(() => process.kill(pid, 0), 'the container goes on')
-  t.regex(await fetchText(daemon.host, 8041), /^replica/)
+  t.regex(await until('an answer', () => fetchText(daemon.host, 8041)), /^replica/)
 
   disk.free()
   await daemon.kill('SIGTERM')
