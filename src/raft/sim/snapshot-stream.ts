@@ -36,16 +36,17 @@ export async function streamSnapshot(
   const { from, to } = path
   const ended = Promise.withResolvers<void>()
   let open = true
+  const isBegun = to !== undefined && !path.isBlocked()
   const end = (run: () => void): void => {
     loop.after(path.delayMs(), 'network', { host: from.host, run })
   }
   const look = (): void => {
     if (!open) return
-    if (to?.host.alive !== true || path.isBlocked()) ended.reject(broken())
+    if (!isBegun || !to.host.alive || path.isBlocked()) ended.reject(broken())
     else loop.after(path.timeoutMs, 'network', { host: from.host, run: look })
   }
   loop.after(path.timeoutMs, 'network', { host: from.host, run: look })
-  if (to !== undefined && !path.isBlocked()) {
+  if (isBegun) {
     const arrive = (): void => {
       const [message = transfer.message] = decodeMessages(encodeMessages([transfer.message]))
       const source = arriving(loop, { source: transfer.source, signal }, { ...path, to })
