@@ -231,6 +231,18 @@ export const coreMutants: readonly Mutant[] = [
     ],
   },
   {
+    name: 'leads-before-own-vote',
+    family: 28,
+    mistake: 'a candidate leads by the votes of others while its own is still being written',
+    patches: [
+      {
+        file: 'core/elections.ts',
+        find: 'else if (raft.votes.has(raft.id)) lead(raft)',
+        replace: 'else lead(raft)',
+      },
+    ],
+  },
+  {
     name: 'vote-before-sync',
     family: 28,
     mistake: 'a vote is answered before it is durable',
