@@ -236,6 +236,7 @@ class Reign {
         this.#markServices()
         return
       case 'cluster':
+      case 'networks':
         this.#markServices()
         return
       default:

@@ -36,6 +36,7 @@ export class Plan {
   readonly #overlay: Overlay = {
     cluster: new Map(),
     nodes: new Map(),
+    networks: new Map(),
     services: new Map(),
     tasks: new Map(),
   }

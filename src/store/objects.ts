@@ -10,7 +10,14 @@
  * ORPHANED when the node is gone for good. Observed and desired states only grow.
  * Source: swarmkit `api/objects.proto`, `api/types.proto`.
  */
-import type { ClusterSpec, NodeSpec, PortConfig, ServiceSpec, TaskSpec } from './spec.ts'
+import type {
+  ClusterSpec,
+  NetworkSpec,
+  NodeSpec,
+  PortConfig,
+  ServiceSpec,
+  TaskSpec,
+} from './spec.ts'
 
 /** Kept by the state machine, never set by a caller. */
 export interface Meta {
@@ -66,6 +73,38 @@ export interface Node extends StoredObject {
   readonly subnet?: string
 }
 
+/**
+ * Who may talk to whom: tasks reach each other, and services' virtual addresses, when they share a
+ * network. A task has one address whichever networks it is on (its node's subnet); the network's
+ * own range is that of its services' virtual addresses.
+ */
+export interface Network extends StoredObject {
+  readonly spec: NetworkSpec
+  /**
+   * Range of virtual addresses (overlay) or of tasks' addresses (macvlan, ipvlan), CIDR; as the user
+   * gave it, or from the cluster's pools. Set by the allocator.
+   */
+  readonly subnet?: string
+  /** The range's first address or the user's choice. */
+  readonly gateway?: string
+}
+
+/** A network as a task or an endpoint is on it. */
+export interface NetworkAttachment {
+  readonly networkId: string
+  /** More names under which the service is known there. */
+  readonly aliases: readonly string[]
+  /** Only where the network gives tasks addresses of its own (macvlan, ipvlan). */
+  readonly address?: string
+}
+
+/** A service's address on one network: the same on every node, while the service lives. */
+export interface VirtualAddress {
+  readonly networkId: string
+  /** IPv4, no prefix. */
+  readonly address: string
+}
+
 /** A port as the allocator fixed it. */
 export interface AllocatedPort {
   readonly name?: string
@@ -85,7 +124,14 @@ export interface Service extends StoredObject {
   /**
    * Absent until the allocator has seen `spec`. `allocatedFor` is the `specVersion` it stands for.
    */
-  readonly endpoint?: { readonly ports: readonly AllocatedPort[]; readonly allocatedFor: number }
+  readonly endpoint?: {
+    readonly ports: readonly AllocatedPort[]
+    readonly allocatedFor: number
+    /** Absent or empty with endpoint mode `dnsrr` or without an overlay network. */
+    readonly virtualAddresses?: readonly VirtualAddress[]
+    /** The spec's networks with their ids; absent: none. */
+    readonly networks?: readonly NetworkAttachment[]
+  }
   readonly updateStatus?: {
     readonly state:
       | 'updating'
@@ -169,6 +215,8 @@ export interface Task extends StoredObject {
   readonly status: TaskStatus
   /** Container address (IPv4, no prefix) inside the node's subnet; allocated with the node. */
   readonly address?: string
+  /** Networks that it is on, from its service's endpoint when it was made; absent: none. */
+  readonly networks?: readonly NetworkAttachment[]
   readonly ports: readonly AllocatedPort[]
   /** The task that this one replaces, and which attempt this is; see `restartedTaskId`. */
   readonly predecessor?: string
@@ -193,6 +241,7 @@ export interface Cluster extends StoredObject {
 export interface Tables {
   readonly cluster: Cluster
   readonly nodes: Node
+  readonly networks: Network
   readonly services: Service
   readonly tasks: Task
 }

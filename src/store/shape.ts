@@ -82,6 +82,10 @@ const ports = listOf(
   }),
 )
 
+const attachments = maybe(
+  listOf(fields({ networkId: identifier, aliases: listOf(text), address: maybe(text) })),
+)
+
 const taskSpec = fields({
   ContainerSpec: fields({ Image: text }),
   Placement: maybe(fields({ Constraints: maybe(listOf(text)) })),
@@ -110,6 +114,12 @@ const objectRules: { readonly [T in TableName]: Rule } = {
     status: fields({ state: oneOf(['unknown', 'ready', 'down']), message: text }),
     subnet: maybe(text),
   }),
+  networks: fields({
+    id: identifier,
+    spec: fields({ Name: text, Driver: maybe(text), IPAM: maybe(flagless) }),
+    subnet: maybe(text),
+    gateway: maybe(text),
+  }),
   services: fields({
     id: identifier,
     spec: fields({
@@ -118,7 +128,14 @@ const objectRules: { readonly [T in TableName]: Rule } = {
       Mode: maybe(flagless),
       EndpointSpec: maybe(fields({ Ports: maybe(listOf(fields({ TargetPort: natural }))) })),
     }),
-    endpoint: maybe(fields({ ports, allocatedFor: natural })),
+    endpoint: maybe(
+      fields({
+        ports,
+        allocatedFor: natural,
+        virtualAddresses: maybe(listOf(fields({ networkId: identifier, address: text }))),
+        networks: attachments,
+      }),
+    ),
     updateStatus: maybe(fields({ state: text, startedAt: text, message: text })),
   }),
   tasks: fields({
@@ -132,6 +149,7 @@ const objectRules: { readonly [T in TableName]: Rule } = {
     desiredState: oneOf(TASK_STATES),
     status,
     address: maybe(text),
+    networks: attachments,
     ports,
     predecessor: maybe(identifier),
     attempt: natural,

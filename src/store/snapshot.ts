@@ -21,7 +21,7 @@ export const SNAPSHOT_FRAME_ITEMS = 100
 /** Most bytes of one frame; a longer one is damage. Above 100 objects of the largest size. */
 export const SNAPSHOT_FRAME_BYTES_MAX = 256 * 1024 * 1024
 
-const TABLES: readonly TableName[] = ['cluster', 'nodes', 'services', 'tasks']
+const TABLES: readonly TableName[] = ['cluster', 'nodes', 'networks', 'services', 'tasks']
 const LENGTH_BYTES = 4
 
 /**
@@ -51,6 +51,7 @@ class ImageReader {
   readonly #lists: { [T in TableName]: Tables[T][] } = {
     cluster: [],
     nodes: [],
+    networks: [],
     services: [],
     tasks: [],
   }

@@ -148,6 +148,33 @@ export interface ServiceSpec {
   }
 }
 
+/** One range of a network: what the user gave. */
+export interface IpamConfig {
+  readonly Subnet?: string
+  readonly IPRange?: string
+  readonly Gateway?: string
+  readonly AuxiliaryAddresses?: Labels
+}
+
+/** What the user wants of a network. `Driver` defaults to `overlay`. */
+export interface NetworkSpec {
+  readonly Name: string
+  readonly Labels?: Labels
+  readonly Driver?: string
+  /** Driver's settings; `com.docker.network.driver.mtu`, `parent` of a macvlan … */
+  readonly Options?: Labels
+  readonly Internal?: boolean
+  readonly Attachable?: boolean
+  readonly EnableIPv4?: boolean
+  readonly EnableIPv6?: boolean
+  readonly Scope?: string
+  readonly IPAM?: {
+    readonly Driver?: string
+    readonly Options?: Labels | null
+    readonly Config?: readonly IpamConfig[] | null
+  }
+}
+
 /** Cluster-wide settings, Docker's `Spec` of `GET /swarm`. */
 export interface ClusterSpec {
   readonly Name: string

@@ -34,6 +34,10 @@ const UNIQUE: {
     readonly refusal: (object: Tables[T]) => string
   }
 } = {
+  networks: {
+    keyOf: (network) => network.spec.Name,
+    refusal: (network) => `network with name ${network.spec.Name} already exists`,
+  },
   services: {
     keyOf: (service) => service.spec.Name,
     refusal: (service) => `service "${service.spec.Name}": name is taken`,
@@ -50,6 +54,7 @@ const COMPLETE: {
 } = {
   cluster: (cluster) => cluster,
   nodes: (node) => node,
+  networks: (network) => network,
   services: versioned,
   tasks: forwardOnly,
 }
@@ -61,6 +66,7 @@ export class Staging {
   readonly #staged: Staged = {
     cluster: new Map(),
     nodes: new Map(),
+    networks: new Map(),
     services: new Map(),
     tasks: new Map(),
   }
@@ -121,10 +127,12 @@ export class Staging {
   finish(): Change[] {
     this.#checkManagers()
     this.#checkUnique('nodes')
+    this.#checkUnique('networks')
     this.#checkUnique('services')
     return [
       ...this.#changesOf('cluster'),
       ...this.#changesOf('nodes'),
+      ...this.#changesOf('networks'),
       ...this.#changesOf('services'),
       ...this.#changesOf('tasks'),
     ]

@@ -6,7 +6,7 @@
  */
 import { isSwarmError, type SwarmError } from '../base/errors.ts'
 import { performAction } from './actions.ts'
-import type { Node, Service, TableName, Tables, Task } from './objects.ts'
+import type { Network, Node, Service, TableName, Tables, Task } from './objects.ts'
 import { Staging } from './staging.ts'
 import { Table } from './table.ts'
 import { REQUEST_HISTORY_MAX, type Transaction, type TransactionResult } from './transaction.ts'
@@ -39,6 +39,7 @@ export class Store implements StoreView {
       name: (node) => node.spec.Name ?? node.description.hostname,
       peerId: (node) => node.peerId,
     }),
+    networks: new Table<Network>({ name: (network) => network.spec.Name }),
     services: new Table<Service>({ name: (service) => service.spec.Name }),
     tasks: new Table<Task>({
       serviceId: (task) => task.serviceId,
@@ -141,6 +142,7 @@ export class Store implements StoreView {
       tables: {
         cluster: this.#tables.cluster.all(),
         nodes: this.#tables.nodes.all(),
+        networks: this.#tables.networks.all(),
         services: this.#tables.services.all(),
         tasks: this.#tables.tasks.all(),
       },
@@ -152,6 +154,7 @@ export class Store implements StoreView {
   load(image: StoreImage): void {
     this.#loadTable('cluster', image)
     this.#loadTable('nodes', image)
+    this.#loadTable('networks', image)
     this.#loadTable('services', image)
     this.#loadTable('tasks', image)
     this.#requests = new Map(image.requests)
@@ -191,6 +194,7 @@ export class Store implements StoreView {
 
   #uniqueHolder(table: TableName, key: string): string | undefined {
     if (table === 'nodes') return this.#tables.nodes.find('peerId', key)[0]?.id
+    if (table === 'networks') return this.#tables.networks.find('name', key)[0]?.id
     if (table === 'services') return this.#tables.services.find('name', key)[0]?.id
     return undefined
   }
@@ -201,6 +205,8 @@ export class Store implements StoreView {
         return commitTo(this.#tables.cluster, change)
       case 'nodes':
         return commitTo(this.#tables.nodes, change)
+      case 'networks':
+        return commitTo(this.#tables.networks, change)
       case 'services':
         return commitTo(this.#tables.services, change)
       case 'tasks':

@@ -27,6 +27,7 @@ export type Commit =
 export interface Indexes {
   readonly cluster: object
   readonly nodes: { readonly name: string; readonly peerId: string }
+  readonly networks: { readonly name: string }
   readonly services: { readonly name: string }
   readonly tasks: {
     readonly serviceId: string
