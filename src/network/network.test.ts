@@ -28,11 +28,13 @@ import {
   until,
   virtualServer,
 } from './conformance-peers.ts'
-import { FAULT_RETRY_MS, NetworkReconciler, wantedServers } from './network.ts'
+import { FAULT_RETRY_MS, NetworkReconciler } from './network.ts'
 import type { BalancerFault, LoadBalancer, VirtualServer } from './ports.ts'
 import { DialServer, StreamDialer, decodeDialRequest } from './remote-dial.ts'
 import { UserspaceBalancer } from './userspace/balancer.ts'
 import { frameOf, unframed } from './userspace/datagram-frame.ts'
+import { wantedServers } from './wanted-servers.ts'
+import type { LinkState } from './wanted-servers.ts'
 
 const OPTIONS = { nodeId: 'here', listenAddress: LOOPBACK }
 
@@ -105,7 +107,7 @@ function ended(): Task['status'] {
 }
 
 function backendsIn(scene: Scene): string[] {
-  const [server] = wantedServers(scene.store, OPTIONS)
+  const [server] = wantedServers(scene, OPTIONS)
   return (server?.backends ?? []).map(
     (b) =>
       `${b.taskId}@${b.nodeId} ${b.local ? 'local' : 'remote'} ${b.address}:${b.port} w${b.weight}`,
@@ -126,11 +128,11 @@ test('running replicas on nodes that are up are the backends of a published port
   scene.task('f', { status: ended() })
   scene.task('g', { desiredState: 'shutdown' })
   t.deepEqual(backendsIn(scene), [
-    'a@here local 10.0.0.2:80 w1',
-    'b@there remote 10.0.1.2:80 w1',
+    'a@here local 10.0.0.2:80 w4',
+    'b@there remote 10.0.1.2:80 w4',
     'g@here local 10.0.0.2:80 w0',
   ])
-  const [server] = wantedServers(scene.store, OPTIONS)
+  const [server] = wantedServers(scene, OPTIONS)
   t.like(server, { id: 'web/tcp/8080', protocol: 'tcp', address: LOOPBACK, port: 8080 })
 })
 
@@ -140,7 +142,7 @@ test('a process answers on the loopback ports that its node reported, no others'
   scene.service([port(8080)])
   scene.task('a', { status: running([{ targetPort: 80, hostPort: 40_001 }]) })
   scene.task('b', { status: running([{ targetPort: 81, hostPort: 40_002 }]) })
-  t.deepEqual(backendsIn(scene), [`a@here local ${LOOPBACK}:40001 w1`])
+  t.deepEqual(backendsIn(scene), [`a@here local ${LOOPBACK}:40001 w4`])
 })
 
 test('a node that the leader believes down still serves its own replicas', (t) => {
@@ -168,9 +170,9 @@ test('of its own replicas a node believes itself, of others the store', (t) => {
     { ...told('stopping'), desiredState: 'running' as const },
     { ...told('ended'), id: 'successor', status: running() },
   ]
-  const [server] = wantedServers(scene.store, OPTIONS, own)
+  const [server] = wantedServers({ store: scene.store, own }, OPTIONS)
   const backends = (server?.backends ?? []).map((backend) => `${backend.taskId} ${backend.weight}`)
-  t.deepEqual(backends, ['other 1', 'unheard 1', 'stopping 0', 'successor 1'])
+  t.deepEqual(backends, ['other 4', 'unheard 4', 'stopping 0', 'successor 4'])
 })
 
 test('a port in host mode has only replicas of this node', (t) => {
@@ -179,19 +181,60 @@ test('a port in host mode has only replicas of this node', (t) => {
   scene.node('there')
   scene.service([port(8080, { publishMode: 'host' })])
   scene.task('a', { nodeId: 'there' })
-  t.deepEqual(wantedServers(scene.store, OPTIONS), [])
+  t.deepEqual(wantedServers(scene, OPTIONS), [])
   scene.task('b')
-  t.deepEqual(backendsIn(scene), ['b@here local 10.0.0.2:80 w1'])
+  t.deepEqual(backendsIn(scene), ['b@here local 10.0.0.2:80 w4'])
 })
 
 test('a port without replicas has a virtual server, a port not allocated has none', (t) => {
   const scene = new Scene()
   scene.service([port(0)])
-  t.deepEqual(wantedServers(scene.store, OPTIONS), [])
+  t.deepEqual(wantedServers(scene, OPTIONS), [])
   scene.service([port(8081, { protocol: 'udp' })], 'dns')
   t.deepEqual(
-    wantedServers(scene.store, OPTIONS).map((server) => [server.id, server.backends.length]),
+    wantedServers(scene, OPTIONS).map((server) => [server.id, server.backends.length]),
     [['dns/udp/8081', 0]],
+  )
+})
+
+test('a dead link gets nothing new, a relayed one less, and the last replica is kept', (t) => {
+  const scene = new Scene()
+  for (const id of ['here', 'near', 'far', 'dead']) scene.node(id)
+  scene.service([port(8080), port(8053, { protocol: 'udp' })])
+  for (const nodeId of ['near', 'far', 'dead']) scene.task(nodeId, { nodeId })
+  const states = new Map<string, LinkState>([
+    ['near', 'direct'],
+    ['far', 'relayed'],
+    ['dead', 'none'],
+  ])
+  const linkTo = (id: string): LinkState => states.get(id) ?? 'none'
+  const weights = (): string[] =>
+    wantedServers({ store: scene.store, linkTo }, OPTIONS).map(({ protocol, backends }) =>
+      [protocol, ...backends.map((backend) => `${backend.taskId} ${backend.weight}`)].join(', '),
+    )
+  t.deepEqual(weights(), ['tcp, dead 0, far 1, near 4', 'udp, far 1, near 4'])
+  for (const id of states.keys()) states.set(id, 'none')
+  t.deepEqual(weights(), ['tcp, dead 4, far 4, near 4', 'udp, dead 4, far 4, near 4'])
+})
+
+test('a virtual address has the replicas on its network, for every port', (t) => {
+  const scene = new Scene()
+  scene.node('here')
+  const virtualAddresses = [{ networkId: 'net', address: '10.96.0.2' }]
+  const endpoint = { ports: [], allocatedFor: 0, virtualAddresses }
+  const labels = { 'skein.affinity': 'client-ip' }
+  const object = { ...serviceDraft('web', { ...serviceSpec('web'), Labels: labels }), endpoint }
+  scene.write({ type: 'create', table: 'services', object })
+  scene.task('a', { networks: [{ networkId: 'net', aliases: [] }] })
+  scene.task('b', { networks: [{ networkId: 'other', aliases: [] }] })
+  const { store } = scene
+  t.deepEqual(wantedServers({ store }, OPTIONS), [])
+  const [server, ...more] = wantedServers({ store, hasVirtualAddresses: true }, OPTIONS)
+  t.deepEqual(more, [])
+  t.like(server, { id: 'web/net', protocol: 'any', address: '10.96.0.2', port: 0, scheduler: 'mh' })
+  t.deepEqual(
+    server?.backends.map(({ taskId, address, port: on }) => [taskId, address, on]),
+    [['a', '10.0.0.2', 0]],
   )
 })
 
@@ -233,6 +276,7 @@ test('commits move traffic at once: a new replica, a stopped one, a removed serv
 /** Records what it is told; fails as told. */
 class RecordingBalancer implements LoadBalancer {
   readonly name = 'userspace'
+  readonly hasVirtualAddresses = false
   readonly reason = 'test'
   readonly applied: (readonly VirtualServer[])[] = []
   faults: readonly BalancerFault[] = []

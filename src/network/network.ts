@@ -1,36 +1,22 @@
 /**
- * What this node's load balancer should do, read from the store. The pure part, `wantedServers`,
- * derives the virtual servers; `NetworkReconciler` keeps the driver so: initialise from the store,
- * mark dirty on commits, apply the whole wanted state. Commits in quick succession are one `apply`.
- *
- * Invariants: a replica is a backend while it is observed running on a node that is not down; it
- * gets new connections only while it is also wanted running, so a replica that is being stopped
- * drains through its grace period. Of its own replicas the node believes itself: they answer
- * through it also when no leader has heard of their restart. A fault is tried again by timer until
- * it is gone.
+ * Keeps the load balancer as the store wants it: initialise from the store, mark dirty on commits
+ * and on links that come and go, apply the whole wanted state (`wanted-servers.ts`). Changes in quick
+ * succession are one `apply`. A fault is tried again by timer until it is gone.
  */
 import type { Clock, Timer } from '../base/clock.ts'
 import { isSwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
-import type { AllocatedPort, Node, Service, Task } from '../store/objects.ts'
+import type { Task } from '../store/objects.ts'
 import type { Commit, StoreView } from '../store/view.ts'
-import type { Backend, BalancerFault, LoadBalancer, VirtualServer } from './ports.ts'
+import type { BalancerFault, LoadBalancer, VirtualServer } from './ports.ts'
+import { wantedServers } from './wanted-servers.ts'
+import type { LinkState, NetworkOptions } from './wanted-servers.ts'
 
 /** Milliseconds in which commits are gathered into one `apply`. */
 export const APPLY_COALESCE_MS = 10
 
 /** Milliseconds after which a server that could not be made is tried again. */
 export const FAULT_RETRY_MS = 5_000
-
-/** Weight of a replica that takes connections; replicas are equal. */
-const WEIGHT = 1
-
-/** Whose balancer this is and where it listens. */
-export interface NetworkOptions {
-  readonly nodeId: string
-  /** `0.0.0.0` = all of this node's addresses. */
-  readonly listenAddress: string
-}
 
 /**
  * What this node itself knows of its tasks, which the store learns later, or never without a
@@ -43,6 +29,13 @@ export interface OwnTasks {
   onChange(listener: () => void): () => void
 }
 
+/** How other nodes can be reached. */
+export interface PeerLinks {
+  linkTo(nodeId: string): LinkState
+  /** Calls `listener` after each change; returns the undo. */
+  onChange(listener: () => void): () => void
+}
+
 /** What the reconciler needs. */
 export interface NetworkComponents {
   readonly store: StoreView
@@ -51,6 +44,14 @@ export interface NetworkComponents {
   readonly clock: Clock
   /** Absent: this node's tasks are as the store says. */
   readonly ownTasks?: OwnTasks
+  /** Absent: every node has a link. */
+  readonly links?: PeerLinks
+}
+
+/** {@link NetworkOptions}, and what the kernel does. */
+export interface ReconcilerOptions extends NetworkOptions {
+  /** Whether other nodes' tasks are reached by the kernel's routes. */
+  readonly routed?: boolean
 }
 
 /** The load balancer's state, for `info`. */
@@ -61,31 +62,10 @@ export interface NetworkStatus {
   readonly faults: readonly BalancerFault[]
 }
 
-/** The virtual servers that `store` asks of the node, in order of service id and port. */
-export function wantedServers(
-  store: StoreView,
-  options: NetworkOptions,
-  own?: readonly Task[],
-): VirtualServer[] {
-  return store.list('services').flatMap((service) => {
-    const ports = service.endpoint?.ports ?? []
-    const known = store.find('tasks', 'serviceId', service.id)
-    const tasks = own === undefined ? known : withOwn(known, { own, service, options })
-    return ports
-      .filter((port) => port.publishedPort > 0)
-      .flatMap((port) => {
-        const backends = backendsOf({ store, tasks, port, options })
-        // In host mode the port is the node's only where a replica is.
-        if (port.publishMode === 'host' && backends.length === 0) return []
-        return [virtualServer(service, port, { backends, address: options.listenAddress })]
-      })
-  })
-}
-
 /** Keeps a load balancer as the store wants it. */
 export class NetworkReconciler {
   readonly #components: NetworkComponents
-  readonly #options: NetworkOptions
+  readonly #options: ReconcilerOptions
   #unsubscribe: (() => void) | undefined
   #timer: Timer | undefined
   #retryTimer: Timer | undefined
@@ -94,7 +74,7 @@ export class NetworkReconciler {
   #servers = 0
   #faults: readonly BalancerFault[] = []
 
-  constructor(components: NetworkComponents, options: NetworkOptions) {
+  constructor(components: NetworkComponents, options: ReconcilerOptions) {
     this.#components = components
     this.#options = options
   }
@@ -102,10 +82,11 @@ export class NetworkReconciler {
   /** Applies what the store says now and follows it from here on. */
   start(): void {
     if (this.#unsubscribe !== undefined) return
-    const { store, ownTasks } = this.#components
+    const { store, ownTasks, links } = this.#components
     const undo = [
       store.onCommit((commit) => this.#onCommit(commit)),
       ownTasks?.onChange(() => this.#markDirty()),
+      links?.onChange(() => this.#markDirty()),
     ]
     this.#unsubscribe = () => undo.forEach((one) => one?.())
     this.#markDirty()
@@ -148,8 +129,7 @@ export class NetworkReconciler {
 
   async #apply(): Promise<void> {
     this.#dirty = false
-    const { store, ownTasks } = this.#components
-    const wanted = wantedServers(store, this.#options, ownTasks?.tasks())
+    const wanted = this.#wanted()
     const faults = await this.#applyNow(wanted)
     this.#servers = wanted.length
     this.#report(faults)
@@ -157,6 +137,20 @@ export class NetworkReconciler {
     this.#retryTimer = undefined
     if (faults.length === 0 || this.#unsubscribe === undefined) return
     this.#retryTimer = this.#components.clock.after(FAULT_RETRY_MS, () => this.#markDirty())
+  }
+
+  #wanted(): VirtualServer[] {
+    const { store, ownTasks, links, balancer } = this.#components
+    const { routed = false } = this.#options
+    const { hasVirtualAddresses } = balancer
+    const scene = {
+      store,
+      routed,
+      hasVirtualAddresses,
+      ...(ownTasks === undefined ? {} : { own: ownTasks.tasks() }),
+      ...(links === undefined ? {} : { linkTo: (id: string) => links.linkTo(id) }),
+    }
+    return wantedServers(scene, this.#options)
   }
 
   /** A driver that fails as a whole is a fault of every server. */
@@ -183,73 +177,3 @@ export class NetworkReconciler {
     this.#faults = faults
   }
 }
-
-function virtualServer(
-  service: Service,
-  port: AllocatedPort,
-  where: Pick<VirtualServer, 'address' | 'backends'>,
-): VirtualServer {
-  const { protocol, publishedPort } = port
-  const id = `${service.id}/${protocol}/${publishedPort}`
-  return { id, protocol, port: publishedPort, ...where }
-}
-
-function backendsOf(query: {
-  readonly store: StoreView
-  readonly tasks: readonly Task[]
-  readonly port: AllocatedPort
-  readonly options: NetworkOptions
-}): Backend[] {
-  const { store, tasks, port, options } = query
-  const backends: Backend[] = []
-  for (const task of tasks) {
-    if (task.status.state !== 'running') continue
-    if (port.publishMode === 'host' && task.nodeId !== options.nodeId) continue
-    const node = store.get('nodes', task.nodeId)
-    if (node === undefined || isDown(node, options)) continue
-    const where = taskAddress(task, port.targetPort)
-    if (where === undefined) continue
-    const weight = task.desiredState === 'running' ? WEIGHT : 0
-    const local = task.nodeId === options.nodeId
-    backends.push({ taskId: task.id, nodeId: task.nodeId, local, ...where, weight })
-  }
-  return backends
-}
-
-/** The tasks of a service: the others' as the store says, this node's as it sees them itself. */
-function withOwn(
-  known: readonly Task[],
-  about: {
-    readonly own: readonly Task[]
-    readonly service: Service
-    readonly options: NetworkOptions
-  },
-): Task[] {
-  const { own, service, options } = about
-  const wishes = new Map(known.map((task) => [task.id, task.desiredState]))
-  const mine = own
-    .filter((task) => task.serviceId === service.id)
-    .map((task) => ({ ...task, desiredState: wishes.get(task.id) ?? task.desiredState }))
-  return [...known.filter((task) => task.nodeId !== options.nodeId), ...mine]
-}
-
-/** A node that reads this is up, whatever the leader, cut off from it, may have written. */
-function isDown(node: Node, options: NetworkOptions): boolean {
-  return node.status.state === 'down' && node.id !== options.nodeId
-}
-
-/** Where the task answers for `targetPort` on its node; undefined when it does not. */
-export function taskAddress(
-  task: Task,
-  targetPort: number,
-): { readonly address: string; readonly port: number } | undefined {
-  if (task.status.ports !== undefined) {
-    const found = task.status.ports.find((mapping) => mapping.targetPort === targetPort)
-    return found === undefined ? undefined : { address: LOOPBACK, port: found.hostPort }
-  }
-  if (task.address === undefined) return undefined
-  return { address: task.address, port: targetPort }
-}
-
-/** Where processes without a network of their own answer. */
-const LOOPBACK = '127.0.0.1'

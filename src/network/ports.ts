@@ -10,21 +10,47 @@ export interface Backend {
   readonly nodeId: string
   /** Whether the task runs on this node. */
   readonly local: boolean
-  /** IPv4 address and port on the task's node; reachable from here only when `local`. */
+  /** IPv4 address and port on the task's node; see `local` and `routed`. */
   readonly address: string
   readonly port: number
-  /** 0 = draining: existing connections go on, no new ones. */
+  /** Whether this node's kernel reaches `address`: local, or over the overlay. */
+  readonly routed?: boolean
+  /** 0 = draining: existing connections go on, no new ones. Below 65,536. */
   readonly weight: number
 }
 
-/** A published port and the replicas behind it. */
+/** How a kernel driver picks a backend; IPVS' names. Others take `wrr` for all but `mh`. */
+export const SCHEDULERS = [
+  'rr',
+  'wrr',
+  'lc',
+  'wlc',
+  'lblc',
+  'lblcr',
+  'dh',
+  'sh',
+  'sed',
+  'nq',
+  'fo',
+  'ovf',
+  'mh',
+] as const
+
+/** One of {@link SCHEDULERS}. */
+export type Scheduler = (typeof SCHEDULERS)[number]
+
+/** A published port, or a service's virtual address, and the replicas behind it. */
 export interface VirtualServer {
-  /** `<service id>/<protocol>/<published port>` */
+  /** `<service id>/<protocol>/<published port>` or `<service id>/<network id>` */
   readonly id: string
-  readonly protocol: 'tcp' | 'udp' | 'sctp'
+  /** `any`: a virtual address answers for every port of tcp, udp and sctp. */
+  readonly protocol: 'tcp' | 'udp' | 'sctp' | 'any'
   /** Address to answer on; `0.0.0.0` = all of this node's. */
   readonly address: string
+  /** 0 with protocol `any`: backends are given the client's port, their `port` is 0, too. */
   readonly port: number
+  /** Default `wrr`. `mh` sends a client address to the same backend, on every node. */
+  readonly scheduler?: Scheduler
   readonly backends: readonly Backend[]
 }
 
@@ -39,6 +65,8 @@ export interface LoadBalancer {
   readonly name: 'ipvs' | 'nftables' | 'userspace'
   /** Why this driver and not a better one, for `info`. */
   readonly reason: string
+  /** Whether it can answer on virtual addresses (protocol `any`); else it is given none. */
+  readonly hasVirtualAddresses: boolean
   /**
    * Makes `wanted` so. A backend that is gone gets no new connection from the moment this is
    * called, and its connections are closed. Faults are per server; the others still work.

@@ -44,6 +44,7 @@ interface Entry {
 /** Spreads connections in this process. */
 export class UserspaceBalancer implements LoadBalancer {
   readonly name = 'userspace'
+  readonly hasVirtualAddresses = false
   readonly reason: string
   readonly #context: FrontendContext
   /** By id of the virtual server. */
@@ -127,7 +128,7 @@ export class UserspaceBalancer implements LoadBalancer {
   #newFrontend(server: VirtualServer): Frontend | undefined {
     if (server.protocol === 'tcp') return new TcpFrontend(server, this.#context)
     if (server.protocol === 'udp') return new UdpFrontend(server, this.#context)
-    server.protocol satisfies 'sctp'
+    server.protocol satisfies 'sctp' | 'any'
     return undefined
   }
 }
