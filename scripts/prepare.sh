@@ -1,12 +1,15 @@
 #!/bin/sh
 # Makes sure that the system packages Skein uses are there: crun and conmon run containers, iproute2 and
-# nftables connect them, busybox-static is what the demonstration image is made from. Says what it
-# installs; without root it prints the command and goes on only if asked to (--optional).
+# nftables connect them, busybox-static is what the demonstration image is made from; and a C compiler for
+# the netlink addon, which is then built. Says what it installs. Without root it prints the command; the
+# compiler alone is a wish, and everything goes on without it.
 set -eu
+cd "$(dirname "$0")/.."
 
 missing=''
+has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
 need() { # need COMMAND PACKAGE
-  command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ] || missing="$missing $2"
+  has "$1" || missing="$missing $2"
 }
 need crun crun
 need conmon conmon
@@ -17,25 +20,39 @@ need nsenter util-linux
 [ -x /bin/busybox ] || missing="$missing busybox-static"
 [ "${1:-}" != --tests ] || need setcap libcap2-bin
 
-[ -n "$missing" ] || exit 0
-install="apt-get install -y --no-install-recommends$missing"
+wanted=''
+[ -f build/native/netlink.node ] || has cc || has gcc || has clang || wanted=' gcc libc6-dev'
 
-if ! command -v apt-get >/dev/null 2>&1; then
-  echo "skein: please install with your package manager:$missing" >&2
-  exit 1
-fi
-if [ "$(id -u)" -ne 0 ]; then
-  echo "skein: system packages are missing. As root, run:" >&2
-  echo "  apt-get update && $install" >&2
-  exit 1
-fi
-echo "skein: installing system packages:$missing"
-export DEBIAN_FRONTEND=noninteractive
-log=$(mktemp)
-if ! { apt-get update && $install; } >"$log" 2>&1; then
-  cat "$log" >&2
+install_packages() { # install_packages PACKAGE...
+  echo "skein: installing system packages: $*"
+  export DEBIAN_FRONTEND=noninteractive
+  log=$(mktemp)
+  if ! { apt-get update && apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    return 1
+  fi
   rm -f "$log"
-  echo "skein: the packages could not be installed; see above" >&2
-  exit 1
+}
+
+if [ -n "$missing" ]; then
+  if ! command -v apt-get >/dev/null 2>&1; then
+    echo "skein: please install with your package manager:$missing" >&2
+    exit 1
+  fi
+  if [ "$(id -u)" -ne 0 ]; then
+    echo "skein: system packages are missing. As root, run:" >&2
+    echo "  apt-get update && apt-get install -y --no-install-recommends$missing$wanted" >&2
+    exit 1
+  fi
+  # Unquoted: a list of names.
+  if ! install_packages $missing; then
+    echo "skein: the packages could not be installed; see above" >&2
+    exit 1
+  fi
 fi
-rm -f "$log"
+
+if [ -n "$wanted" ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+  install_packages $wanted || echo "skein: the C compiler could not be installed; see above" >&2
+fi
+sh scripts/build-native.sh
