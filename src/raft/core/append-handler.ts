@@ -85,12 +85,12 @@ function restore(raft: Raft, snapshot: Snapshot): boolean {
   const { index, term, conf } = snapshot.metadata
   if (index <= raft.log.committed) return false
   if (raft.role !== 'follower') {
-    raft.tell({ type: 'snapshotRefused', reason: 'role' })
+    raft.tell({ type: 'snapshotRefused', reason: 'role', conf })
     raft.becomeFollower(raft.term + 1, NO_PEER)
     return false
   }
   if (![...conf.voters, ...conf.learners, ...conf.votersOutgoing].includes(raft.id)) {
-    raft.tell({ type: 'snapshotRefused', reason: 'notMember' })
+    raft.tell({ type: 'snapshotRefused', reason: 'notMember', conf })
     return false
   }
   if (raft.log.matches({ index, term })) {

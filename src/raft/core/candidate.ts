@@ -4,6 +4,7 @@
  */
 import { onLeaderMessage } from './append-handler.ts'
 import { onVoteResponse } from './elections.ts'
+import { tellTimeoutNow } from './follower.ts'
 import { isOneOf, type Message } from './message.ts'
 import type { Raft } from './raft.ts'
 import type { StepResult } from './step-result.ts'
@@ -39,7 +40,7 @@ export function stepCandidate(raft: Raft, message: Message): StepResult {
       return 'ok'
     }
     case 'timeoutNow':
-      raft.tell({ type: 'timeoutNow', from: message.from, term: raft.term, obeyed: false })
+      tellTimeoutNow(raft, message.from, false)
       return 'ok'
     default:
       return message satisfies never

@@ -40,7 +40,14 @@ export function admitConfChanges(
     }
     refused = true
     const conf = raft.tracker.confState()
-    raft.tell({ type: 'confChangeIgnored', change: change ?? NO_CHANGE, conf, reason })
+    const entryType = proposal.type
+    raft.tell({
+      type: 'confChangeIgnored',
+      entryType,
+      change: change ?? NO_CHANGE,
+      conf,
+      reason,
+    })
     return { type: 'normal', data: new Uint8Array() }
   })
   return { admitted, refused }

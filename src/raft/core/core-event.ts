@@ -83,6 +83,7 @@ export type ProposalEvent =
     }
   | {
       readonly type: 'confChangeIgnored'
+      readonly entryType: 'confChange' | 'confChangeV2'
       readonly change: ConfChange
       readonly conf: ConfState
       readonly reason: string
@@ -171,7 +172,12 @@ export type LogEvent =
       readonly snapshot: SnapshotId
       readonly commit: Index
     }
-  | { readonly type: 'snapshotRefused'; readonly reason: 'role' | 'notMember' }
+  | {
+      readonly type: 'snapshotRefused'
+      readonly reason: 'role' | 'notMember'
+      /** The snapshot's. */
+      readonly conf: ConfState
+    }
 
 /** Membership and hand-over. */
 export type MembershipEvent =
@@ -194,6 +200,7 @@ export type MembershipEvent =
       readonly type: 'timeoutNow'
       readonly from: PeerId
       readonly term: Term
+      readonly role: Role
       readonly obeyed: boolean
     }
   | {

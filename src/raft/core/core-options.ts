@@ -65,6 +65,12 @@ export interface CoreOptions {
    * committed.
    */
   readonly informVoters?: boolean
+  /**
+   * A candidate that the votes of others suffice for leads although its own is not on disk yet, as
+   * in etcd. Unsafe with asynchronous storage writes: after a crash it may be elected in the same
+   * term again, with another log. For scripts that expect etcd's behaviour.
+   */
+  readonly leadsBeforeOwnVote?: boolean
   /** Size of an entry against the byte limits. Default: the length of its data. */
   readonly entrySize?: (entry: Pick<Entry, 'type' | 'data'>) => number
   /** Told of everything worth a log line, synchronously; must not call the core. */
@@ -94,6 +100,7 @@ const DEFAULTS = {
   disableConfChangeValidation: false,
   stepDownOnRemoval: false,
   informVoters: false,
+  leadsBeforeOwnVote: false,
   entrySize: (entry: Pick<Entry, 'data'>): number => entry.data.length,
   onEvent: (): void => undefined,
 }

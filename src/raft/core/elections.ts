@@ -107,9 +107,7 @@ export function onVoteResponse(raft: Raft, { type, from, reject }: VoteResponse)
   switch (raft.tracker.membership.voters.voteResult(raft.votes)) {
     case 'won':
       if (raft.role === 'preCandidate') campaign(raft, 'vote')
-      // Not before its own vote is on disk, though the others suffice: after a crash it would be
-      // elected in this term once more, with another log (found by the simulator, seed 2080).
-      else if (raft.votes.has(raft.id)) lead(raft)
+      else if (mayLead(raft)) lead(raft)
       break
     case 'lost':
       raft.becomeFollower(raft.term, NO_PEER)
@@ -153,6 +151,14 @@ export function informVoters(raft: Raft): void {
 
 function commitNews({ log }: Raft): EntryId {
   return { index: log.committed, term: log.termOrZero(log.committed) }
+}
+
+/**
+ * Not before its own vote is on disk, though the others suffice: after a crash it would be elected
+ * in this term once more, with another log (found by the simulator, seed 2080).
+ */
+function mayLead(raft: Raft): boolean {
+  return raft.options.leadsBeforeOwnVote || raft.votes.has(raft.id)
 }
 
 /** Begins to lead with an empty entry, which commits what earlier terms left (Raft §8). */

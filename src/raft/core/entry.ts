@@ -19,7 +19,7 @@ export const NO_PEER = 0 as PeerId
 export type EntryType = 'normal' | 'confChange' | 'confChangeV2' | 'restore'
 
 /** Whether entries of this type change the configuration. */
-export function isConfChange(type: EntryType): boolean {
+export function isConfChange(type: EntryType): type is 'confChange' | 'confChangeV2' {
   return type === 'confChange' || type === 'confChangeV2'
 }
 

@@ -4,7 +4,7 @@
  */
 import { onLeaderMessage } from './append-handler.ts'
 import { hup } from './elections.ts'
-import { NO_PEER } from './entry.ts'
+import { NO_PEER, type PeerId } from './entry.ts'
 import { isOneOf } from './message.ts'
 import type { Message, Proposal, ReadIndexRequest, ReadIndexResponse } from './message.ts'
 import type { Raft } from './raft.ts'
@@ -44,7 +44,7 @@ export function stepFollower(raft: Raft, message: Message): StepResult {
       return 'ok'
     case 'timeoutNow':
       // No pre-vote: the leader itself asked, so there is no partition to recover from.
-      raft.tell({ type: 'timeoutNow', from: message.from, term: raft.term, obeyed: true })
+      tellTimeoutNow(raft, message.from, true)
       hup(raft, 'transfer')
       return 'ok'
     case 'readIndex':
@@ -93,6 +93,12 @@ function forgetLeader(raft: Raft): void {
   if (raft.lead === NO_PEER) return
   raft.tell({ type: 'leaderForgotten', leader: raft.lead, term: raft.term })
   raft.lead = NO_PEER
+}
+
+/** Tells that this member was asked to campaign at once. */
+export function tellTimeoutNow(raft: Raft, from: PeerId, obeyed: boolean): void {
+  const { term, role } = raft
+  raft.tell({ type: 'timeoutNow', from, term, role, obeyed })
 }
 
 function hasLeader(raft: Raft, message: 'prop' | 'transferLeader' | 'readIndex'): boolean {

@@ -237,7 +237,7 @@ export const coreMutants: readonly Mutant[] = [
     patches: [
       {
         file: 'core/elections.ts',
-        find: 'else if (raft.votes.has(raft.id)) lead(raft)',
+        find: 'else if (mayLead(raft)) lead(raft)',
         replace: 'else lead(raft)',
       },
     ],

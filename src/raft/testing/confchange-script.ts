@@ -7,7 +7,7 @@ import { ConfChanger, type ChangeResult } from '../core/conf-changer.ts'
 import type { ConfChangeSingle } from '../core/entry.ts'
 import { Tracker } from '../core/tracker.ts'
 import { CHANGE_LETTERS, describeConf, describeProgressMap } from './describe.ts'
-import { valueOf, type ScriptCase } from './script.ts'
+import { CommandError, valueOf, type ScriptCase } from './script.ts'
 
 /** Windows of members in scripts: the size is never reached there. */
 const LIMITS = { maxInflightMessages: 10, maxInflightBytes: Number.MAX_SAFE_INTEGER }
@@ -52,10 +52,12 @@ export function parseChanges(input: string): ConfChangeSingle[] {
     .split(/\s+/)
     .filter((word) => word !== '')
     .map((word) => {
+      if (word.length < 2) throw new CommandError(`unknown token ${word}`)
       const type = changeTypes.find((name) => CHANGE_LETTERS[name] === word[0])
+      if (type === undefined) throw new CommandError(`unknown input: ${word}`)
       const peer = Number(word.slice(1))
-      if (type === undefined || !Number.isSafeInteger(peer))
-        throw new TypeError(`"${word}" is no configuration change`)
+      if (!Number.isSafeInteger(peer) || peer < 0)
+        throw new CommandError(`strconv.ParseUint: parsing "${word.slice(1)}": invalid syntax`)
       return { type, peer }
     })
 }

@@ -4,8 +4,8 @@
  * that no script has.
  */
 import type { CoreEvent } from '../core/core-event.ts'
-import type { ConfChange, ConfChangeSingle, EntryId, PeerId } from '../core/entry.ts'
-import { describeConf, describeProgress } from './describe.ts'
+import type { ConfChange, ConfChangeSingle, ConfState, EntryId, PeerId } from '../core/entry.ts'
+import { describeConf, describeProgress, describeRole } from './describe.ts'
 import { hex, messageName } from './interaction-describe.ts'
 
 /** Levels of log lines, ascending; `none` silences everything. */
@@ -102,9 +102,9 @@ const DROPPED = {
 
 const proposalWordings = {
   proposalDropped: (id, { reason, peer, term }) => droppedProposal(id, { reason, peer, term }),
-  confChangeIgnored: (id, { change, conf, reason }) => [
+  confChangeIgnored: (id, { entryType, change, conf, reason }) => [
     'info',
-    `${id} ignoring conf change ${wordChange(change)} at config ${describeConf(conf)}: ${reason}`,
+    `${id} ignoring conf change ${WORD_CHANGE[entryType](change)} at config ${describeConf(conf)}: ${reason}`,
   ],
 } satisfies Partial<Wordings>
 
@@ -193,11 +193,12 @@ const logWordings = {
     'info',
     `${id} [commit: ${commit}] ignored snapshot ${snapshotAt(snapshot)}`,
   ],
-  snapshotRefused: (id, { reason }) => [
+  snapshotRefused: (id, { reason, conf }) => [
     'warn',
     reason === 'role'
       ? `${id} attempted to restore snapshot as leader; should never happen`
-      : `${id} attempted to restore snapshot but it is not in the ConfState; should never happen`,
+      : `${id} attempted to restore snapshot but it is not in the ConfState ` +
+        `${wordConfState(conf)}; should never happen`,
   ],
 } satisfies Partial<Wordings>
 
@@ -212,12 +213,12 @@ const membershipWordings = {
       `configuration ${describeConf(conf)}${proposed ? '' : `: ${DROPPED_TEXT}`}`,
   ],
   transfer: (id, { phase, peer, term }) => wordTransfer(id, { phase, peer, term }),
-  timeoutNow: (id, { from, term, obeyed }) => [
+  timeoutNow: (id, { from, term, role, obeyed }) => [
     obeyed ? 'info' : 'debug',
     obeyed
       ? `${id} [term ${term}] received MsgTimeoutNow from ${hex(from)} and starts an election ` +
         'to get leadership.'
-      : `${id} [term ${term}] ignored MsgTimeoutNow from ${hex(from)}`,
+      : `${id} [term ${term} state ${describeRole(role)}] ignored MsgTimeoutNow from ${hex(from)}`,
   ],
   restored: (id, { voters, term, commit, applied, last }) => [
     'info',
@@ -363,9 +364,26 @@ const TRANSITION_NAMES: Readonly<Record<ConfChange['transition'], string>> = {
   explicit: 'ConfChangeTransitionJointExplicit',
 }
 
-function wordChange({ transition, changes }: ConfChange): string {
-  const words = changes.map(
-    ({ type, peer }) => `changes:{type:${CHANGE_NAMES[type]} node_id:${peer}}`,
-  )
-  return [`transition:${TRANSITION_NAMES[transition]}`, ...words].join(' ')
+const wordSingle = ({ type, peer }: ConfChangeSingle): string =>
+  `type:${CHANGE_NAMES[type]} node_id:${peer}`
+
+/** Changes of the first kind are one change and nothing around it. */
+const WORD_CHANGE = {
+  confChange: ({ changes }: ConfChange): string => changes.map(wordSingle).join(' '),
+  confChangeV2: ({ transition, changes }: ConfChange): string => {
+    const words = changes.map((change) => `changes:{${wordSingle(change)}}`)
+    return [`transition:${TRANSITION_NAMES[transition]}`, ...words].join(' ')
+  },
+} as const
+
+const field = (name: string, ids: readonly PeerId[]): string[] => ids.map((id) => `${name}:${id}`)
+
+function wordConfState(conf: ConfState): string {
+  return [
+    ...field('voters', conf.voters),
+    ...field('learners', conf.learners),
+    ...field('voters_outgoing', conf.votersOutgoing),
+    ...field('learners_next', conf.learnersNext),
+    `auto_leave:${conf.autoLeave}`,
+  ].join(' ')
 }

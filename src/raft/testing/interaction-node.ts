@@ -20,7 +20,13 @@ export type NodeOptions = Partial<CoreOptions>
  */
 const ENTRY_OVERHEAD_BYTES = 8
 
-const SCRIPT_DEFAULTS = { electionTicks: 3, heartbeatTicks: 1, maxInflightMessages: 2 ** 31 - 1 }
+/** As etcd's members are, a candidate that need not wait for its own vote among them. */
+const SCRIPT_DEFAULTS = {
+  electionTicks: 3,
+  heartbeatTicks: 1,
+  maxInflightMessages: 2 ** 31 - 1,
+  leadsBeforeOwnVote: true,
+}
 
 const entrySize = (entry: Pick<Entry, 'data'>): number => entry.data.length + ENTRY_OVERHEAD_BYTES
 

@@ -25,14 +25,14 @@ export class Output {
       this.line(`${level.toUpperCase()} ${text}`)
   }
 
-  /** Indents by two blanks what `work` prints. */
+  /** Indents by two blanks what `work` prints; every line ends. */
   indented(work: () => void): void {
     const before = this.#text
     this.#text = ''
     work()
     const lines = this.#text.split('\n')
-    const last = lines.pop() ?? ''
-    this.#text = before + lines.map((text) => `  ${text}\n`).join('') + last
+    if (lines.at(-1) === '') lines.pop()
+    this.#text = before + lines.map((text) => `  ${text}\n`).join('')
   }
 
   /** Takes out everything printed so far. */

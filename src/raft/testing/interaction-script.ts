@@ -15,10 +15,7 @@ import { InteractionGroup } from './interaction-group.ts'
 import { DROPPED_TEXT, LEVELS } from './interaction-log.ts'
 import type { NodeOptions, ScriptNode } from './interaction-node.ts'
 import { EMPTY_SNAPSHOT } from './memory-log.ts'
-import { argument, valueOf, type ScriptCase } from './script.ts'
-
-/** A command failed in a way that scripts expect: its message is output. */
-class CommandError extends Error {}
+import { argument, CommandError, valueOf, type ScriptCase } from './script.ts'
 
 type Command = (script: InteractionScript, test: ScriptCase) => void
 
@@ -30,7 +27,7 @@ export class InteractionScript {
   run(test: ScriptCase): string {
     const { output } = this.group
     const command = COMMANDS[test.command]
-    if (command === undefined) return `unknown command: ${test.command}\n`
+    if (command === undefined) return 'unknown command\n'
     let failure = ''
     try {
       command(this, test)
@@ -45,13 +42,18 @@ export class InteractionScript {
 }
 
 const COMMANDS: Readonly<Record<string, Command>> = {
+  // A place for a debugger to stop at.
+  _breakpoint: () => undefined,
   'add-nodes': addNodes,
   campaign: ({ group }, test) => {
     firstNode(group, test).core.campaign()
   },
   compact: ({ group }, test) => {
     const node = firstNode(group, test)
-    node.log.compact(Number(test.args[1]?.key))
+    const index = Number(test.args[1]?.key)
+    if (index < node.log.firstIndex())
+      throw new CommandError('requested index is unavailable due to compaction')
+    node.log.compact(index)
     printLog(group, node)
   },
   'deliver-msgs': deliver,
@@ -157,7 +159,10 @@ function headed(group: InteractionGroup, alone: boolean, title: string, work: ()
 
 function setLevel(group: InteractionGroup, name: string | undefined): void {
   const level = LEVELS.find((candidate) => candidate === name?.toLowerCase())
-  if (level === undefined) throw new CommandError(`log levels must be one of ${LEVELS.join(' ')}`)
+  if (level === undefined)
+    throw new CommandError(
+      `log levels must be either of [${LEVELS.map((each) => each.toUpperCase()).join(' ')}]`,
+    )
   group.output.level = level
 }
 
@@ -165,9 +170,16 @@ function ids(test: ScriptCase, key: string): PeerId[] {
   return (argument(test, key) ?? []).map(Number)
 }
 
+/** A flag in any of Go's spellings; `false` if it is not given. */
 function flag(test: ScriptCase, key: string): boolean {
-  return valueOf(test, key) === 'true'
+  const value = valueOf(test, key)
+  if (value === undefined || FALSE_WORDS.includes(value)) return false
+  if (TRUE_WORDS.includes(value)) return true
+  throw new CommandError(`strconv.ParseBool: parsing "${value}": invalid syntax`)
 }
+
+const TRUE_WORDS: readonly string[] = ['1', 't', 'T', 'TRUE', 'true', 'True']
+const FALSE_WORDS: readonly string[] = ['0', 'f', 'F', 'FALSE', 'false', 'False']
 
 function addNodes({ group }: InteractionScript, test: ScriptCase): void {
   const count = Number(test.args[0]?.key)
@@ -199,18 +211,26 @@ function nodeOptions(test: ScriptCase): NodeOptions {
     checkQuorum: flag(test, 'checkquorum'),
     disableConfChangeValidation: flag(test, 'disable-conf-change-validation'),
     stepDownOnRemoval: flag(test, 'step-down-on-removal'),
-    readOnly: valueOf(test, 'read-only') === 'lease-based' ? 'lease' : 'safe',
+    readOnly: readOnlyMode(valueOf(test, 'read-only') ?? 'safe'),
     ...(inflight === undefined ? {} : { maxInflightMessages: Number(inflight) }),
     ...(maxCommitted === undefined ? {} : { maxCommittedBytesPerReady: Number(maxCommitted) }),
   }
 }
 
+function readOnlyMode(name: string): 'safe' | 'lease' {
+  if (name === 'safe') return 'safe'
+  if (name === 'lease-based') return 'lease'
+  throw new CommandError(`invalid read-only option "${name}"`)
+}
+
 function deliver({ group }: InteractionScript, test: ScriptCase): void {
   const type = valueOf(test, 'type')
-  const receive = nodesOf(group, test).map(({ id }) => ({ id, drop: false }))
-  const drop = ids(test, 'drop').map((id) => ({ id, drop: true }))
+  const recipients = test.args.flatMap(({ key, values }) => {
+    if (values.length === 0) return [{ id: Number(key), drop: false }]
+    return key === 'drop' ? values.map((id) => ({ id: Number(id), drop: true })) : []
+  })
   let count = 0
-  for (const recipient of [...receive, ...drop])
+  for (const recipient of recipients)
     count += group.deliver(recipient, ...(type === undefined ? [] : [type]))
   if (count === 0) group.output.line('no messages')
 }
@@ -221,9 +241,14 @@ function expectTaken(result: StepResult): void {
 
 function proposeConfChange({ group }: InteractionScript, test: ScriptCase): void {
   const { core } = firstNode(group, test)
+  const unknown = test.args.find(
+    ({ key, values }) => values.length > 0 && key !== 'v1' && key !== 'transition',
+  )
+  if (unknown !== undefined) throw new CommandError(`unknown command ${unknown.key}`)
+  const named = valueOf(test, 'transition') ?? 'auto'
+  const transition = TRANSITIONS[named]
+  if (transition === undefined) throw new CommandError(`unknown transition ${named}`)
   const changes = parseChanges(test.input)
-  const transition = TRANSITIONS[valueOf(test, 'transition') ?? 'auto']
-  if (transition === undefined) throw new CommandError('unknown transition')
   const change = { transition, changes }
   if (!flag(test, 'v1')) {
     expectTaken(core.proposeConfChange(change))

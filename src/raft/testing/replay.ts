@@ -3,7 +3,7 @@ import { errorText } from '../../base/errors.ts'
 import { ConfChangeScript } from './confchange-script.ts'
 import { InteractionScript } from './interaction-script.ts'
 import { runQuorumCase } from './quorum-script.ts'
-import { parseScript, type ScriptCase } from './script.ts'
+import { CommandError, parseScript, type ScriptCase } from './script.ts'
 
 /** Which commands a script has. */
 export type ScriptKind = 'quorum' | 'confchange' | 'interaction'
@@ -41,6 +41,7 @@ function outputOf(run: (test: ScriptCase) => string, test: ScriptCase): string {
   try {
     return run(test)
   } catch (error) {
+    if (error instanceof CommandError) return `${error.message}\n`
     return `panic: ${errorText(error)}\n`
   }
 }

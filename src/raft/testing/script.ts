@@ -13,6 +13,9 @@
  */
 import { assert, at } from '../../base/assert.ts'
 
+/** A command failed in a way that scripts expect: the message is part of its output. */
+export class CommandError extends Error {}
+
 /** One command with what it must print. */
 export interface ScriptCase {
   /** Line of the directive, from 1. */
