@@ -11,6 +11,8 @@ import type { NodeSpec, ServiceSpec } from '../store/spec.ts'
 import type { Action, Draft } from '../store/transaction.ts'
 import type { StoreView } from '../store/view.ts'
 import { parseConstraints } from './constraints.ts'
+import { INGRESS_NETWORK } from './network-commands.ts'
+import { attachmentsOf } from './networks.ts'
 import { assertPortsFree } from './published-ports.ts'
 import { replicasOf, serviceMode } from './service-mode.ts'
 import { isEligible } from './global.ts'
@@ -28,6 +30,7 @@ export function createService(
       `name conflicts with an existing object: service ${spec.Name} already exists`,
     )
   }
+  assertNetworks(store, spec)
   assertPortsFree(store, spec)
   return [{ type: 'create', table: 'services', object: { id, spec, specVersion: 0 } }]
 }
@@ -59,6 +62,7 @@ export function updateService(store: StoreView, request: ServiceUpdate): Action[
   if (serviceMode(spec) !== serviceMode(service.spec)) {
     throw new SwarmError('UNIMPLEMENTED', 'service mode change is not allowed')
   }
+  assertNetworks(store, spec)
   // What it has or waits for already is the allocator's to settle, as in swarmkit.
   if (!isDeepStrictEqual(spec.EndpointSpec, service.spec.EndpointSpec)) {
     assertPortsFree(store, spec, service.id)
@@ -191,6 +195,20 @@ function assertSpec(spec: ServiceSpec): void {
       'INVALID_ARGUMENT',
       `service "${spec.Name}": replicas is no natural number`,
     )
+  }
+}
+
+function assertNetworks(store: StoreView, spec: ServiceSpec): void {
+  const asked = spec.TaskTemplate.Networks ?? spec.Networks ?? []
+  if (asked.some(({ Target: target }) => target === INGRESS_NETWORK)) {
+    const what = `the ingress network "${INGRESS_NETWORK}"`
+    const message = `Service cannot be explicitly attached to ${what}`
+    throw new SwarmError('INVALID_ARGUMENT', message)
+  }
+  const attachments = attachmentsOf(store, spec)
+  if (typeof attachments === 'string') {
+    const code = attachments.endsWith('not found') ? 'NOT_FOUND' : 'INVALID_ARGUMENT'
+    throw new SwarmError(code, attachments)
   }
 }
 

@@ -19,7 +19,7 @@ import type { Change, Commit, StoreView } from '../store/view.ts'
 import { NODE_DOWN_GRACE_MS, NodePlanner, type Reachability } from './node-planner.ts'
 import { Plan } from './plan.ts'
 import { planPass } from './planner.ts'
-import { isAllocated } from './published-ports.ts'
+import { isAllocated } from './endpoints.ts'
 import { Sightings } from './sightings.ts'
 
 /** How long commits may gather before a pass: agents report in bursts. */

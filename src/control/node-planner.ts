@@ -4,8 +4,9 @@
  * 4).
  */
 import { isTerminal, type Node, type Task } from '../store/objects.ts'
+import { takenRanges } from './networks.ts'
 import { isUnassigned, type Plan } from './plan.ts'
-import { cidrText, lowestFreeSubnet, parseCidr, type Cidr } from './subnets.ts'
+import { cidrText, lowestFreeSubnet } from './subnets.ts'
 
 /** How long a node may be unreachable before its tasks are replaced. */
 export const NODE_DOWN_GRACE_MS = 10_000
@@ -119,12 +120,7 @@ export function allocateSubnets(plan: Plan): void {
   const cluster = plan.store.cluster()
   const nodes = plan.list('nodes')
   if (cluster === undefined || nodes.every((node) => node.subnet !== undefined)) return
-  const taken: Cidr[] = []
-  for (const node of nodes) {
-    const cidr = node.subnet === undefined ? undefined : parseCidr(node.subnet)
-    if (cidr !== undefined) taken.push(cidr)
-  }
-  taken.sort((a, b) => a.base - b.base)
+  const taken = takenRanges(plan)
   for (const node of nodes) {
     if (node.subnet !== undefined) continue
     const subnet = lowestFreeSubnet(cluster.addressPools, cluster.subnetSize, taken)

@@ -145,6 +145,7 @@ export class Plan {
   actions(): Action[] {
     return [
       ...this.#actionsOf('nodes'),
+      ...this.#actionsOf('networks'),
       ...this.#actionsOf('services'),
       ...this.#actionsOf('tasks'),
     ]

@@ -5,10 +5,11 @@
  */
 import type { Service } from '../store/objects.ts'
 import { enforceConstraints } from './constraint-enforcer.ts'
+import { allocateEndpoint } from './endpoints.ts'
 import { planGlobal } from './global.ts'
+import { allocateNetworks } from './networks.ts'
 import type { NodePlanner } from './node-planner.ts'
 import type { Plan } from './plan.ts'
-import { allocatePorts } from './published-ports.ts'
 import { planReplicated } from './replicated.ts'
 import { scheduleTasks } from './scheduler.ts'
 import { serviceMode } from './service-mode.ts'
@@ -29,6 +30,7 @@ export function planPass(
   components: { readonly nodes: NodePlanner; readonly sightings: Sightings },
 ): void {
   components.nodes.plan(plan)
+  allocateNetworks(plan)
   for (const nodeId of [...dirty.nodes].toSorted()) planNode(plan, nodeId)
   const blocked = new Map<string, string>()
   for (const serviceId of inOrder(plan, dirty.services)) {
@@ -52,14 +54,14 @@ function planNode(plan: Plan, nodeId: string): void {
   if (node !== undefined) enforceConstraints(plan, node)
 }
 
-/** Returns why the service's ports cannot be had, if so. */
+/** Returns why the service's endpoint cannot be had, if so. */
 function planService(plan: Plan, serviceId: string, sightings: Sightings): string | undefined {
   const service = plan.get('services', serviceId)
   if (service === undefined) {
     reapOrphans(plan, serviceId)
     return undefined
   }
-  const blocked = allocatePorts(plan, service)
+  const blocked = allocateEndpoint(plan, service)
   const current = plan.get('services', serviceId) ?? service
   orchestrate(plan, current, sightings)
   reapTasks(plan, current)

@@ -92,17 +92,11 @@ function portKey(port: AllocatedPort): string {
   return `${port.protocol}/${port.publishedPort}`
 }
 
-/** Whether the endpoint stands for the current spec. */
-export function isAllocated(service: Service): boolean {
-  return service.endpoint?.allocatedFor === service.specVersion
-}
-
 /**
- * Gives `service` its ports if its spec is new. Returns why that is not possible, or undefined.
- * Conflicts are with what other services *hold*: of two that ask for one port, the first has it.
+ * The ports that `service` is to have. A text says why that is not possible. Conflicts are with
+ * what other services *hold*: of two that ask for one port, the first has it.
  */
-export function allocatePorts(plan: Plan, service: Service): string | undefined {
-  if (isAllocated(service)) return undefined
+export function settlePorts(plan: Plan, service: Service): readonly AllocatedPort[] | string {
   const others = plan.list('services').filter((other) => other.id !== service.id)
   const ports = wantedPorts(service.spec)
   const holders = others.map((other) => ({ ...other, spec: { ...other.spec, EndpointSpec: {} } }))
@@ -119,10 +113,7 @@ export function allocatePorts(plan: Plan, service: Service): string | undefined 
     taken.add(portKey(allocated))
     settled.push(allocated)
   }
-  if (!plan.room()) return 'waiting for the allocator'
-  const endpoint = { ports: settled, allocatedFor: service.specVersion }
-  plan.put('services', { ...service, endpoint })
-  return undefined
+  return settled
 }
 
 /** The number of a port: the asked one, the one it had, or the lowest free. */

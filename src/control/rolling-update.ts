@@ -15,7 +15,7 @@ import { compareTaskStates, isTerminal, type Service, type Task } from '../store
 import type { TaskSpec, UpdateConfig } from '../store/spec.ts'
 import { meetsConstraintTexts } from './constraints.ts'
 import { isUnassigned, type Plan } from './plan.ts'
-import { isAllocated } from './published-ports.ts'
+import { isAllocated } from './endpoints.ts'
 import type { RevivalContext } from './revival.ts'
 import { createTask, finishedTask, isLost, slotsOf, type Slot } from './slots.ts'
 
@@ -122,13 +122,23 @@ function slotState(
 /** Whether the task differs from what its service now asks for. */
 export function isDirty(plan: Plan, service: Service, task: Task): boolean {
   if (task.specVersion === service.specVersion) return false
-  if (isAllocated(service) && !isDeepStrictEqual(task.ports, service.endpoint?.ports)) return true
+  if (isAllocated(service) && !hasEndpoint(task, service)) return true
   const template = service.spec.TaskTemplate
   if (isDeepStrictEqual(task.spec, template)) return false
   if (!isDeepStrictEqual(unplaced(task.spec), unplaced(template))) return true
   if (isUnassigned(task)) return true
   const node = plan.get('nodes', task.nodeId)
   return node === undefined || !meetsConstraintTexts(template.Placement?.Constraints, node)
+}
+
+/** Whether the task has the ports and is on the networks of its service. */
+function hasEndpoint(task: Task, service: Service): boolean {
+  if (!isDeepStrictEqual(task.ports, service.endpoint?.ports)) return false
+  return isDeepStrictEqual(networkNames(task), networkNames(service.endpoint))
+}
+
+function networkNames(where: Pick<Task, 'networks'> | undefined): string[] {
+  return (where?.networks ?? []).map(({ networkId, aliases }) => [networkId, ...aliases].join(' '))
 }
 
 function unplaced(spec: TaskSpec): Omit<TaskSpec, 'Placement'> {

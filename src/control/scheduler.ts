@@ -17,7 +17,8 @@ import {
 } from './filters.ts'
 import { measureNodes, type NodeUsage } from './node-usage.ts'
 import { isUnassigned, type Plan } from './plan.ts'
-import { isAllocated } from './published-ports.ts'
+import { isAllocated } from './endpoints.ts'
+import { withTaskAddresses } from './networks.ts'
 import type { Sightings } from './sightings.ts'
 
 /** Recent failures that make a node the last choice (swarmkit `maxFailures`). */
@@ -150,9 +151,13 @@ class GroupScheduler {
     const { node } = usage
     const address = usage.freeAddress(this.#sightings.lastAddress(node.id))
     if (address !== undefined) this.#sightings.noteAddress(node.id, address)
+    const wanted = service.endpoint?.networks ?? []
+    // Without a free address the node refuses the task, and says so.
+    const networks = withTaskAddresses(this.#plan, wanted) ?? wanted
     const assigned: Task = {
       ...task,
       nodeId: node.id,
+      ...(networks.length === 0 ? {} : { networks }),
       ports: service.endpoint?.ports ?? [],
       status: this.#plan.status('assigned', 'scheduler assigned task to node'),
       ...(address === undefined ? {} : { address }),

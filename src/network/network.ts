@@ -1,7 +1,7 @@
 /**
  * Keeps the load balancer as the store wants it: initialise from the store, mark dirty on commits
- * and on links that come and go, apply the whole wanted state (`wanted-servers.ts`). Changes in quick
- * succession are one `apply`. A fault is tried again by timer until it is gone.
+ * and on links that come and go, apply the whole wanted state (`wanted-servers.ts`). Changes in
+ * quick succession are one `apply`. A fault is tried again by timer until it is gone.
  */
 import type { Clock, Timer } from '../base/clock.ts'
 import { isSwarmError } from '../base/errors.ts'

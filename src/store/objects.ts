@@ -81,8 +81,8 @@ export interface Node extends StoredObject {
 export interface Network extends StoredObject {
   readonly spec: NetworkSpec
   /**
-   * Range of virtual addresses (overlay) or of tasks' addresses (macvlan, ipvlan), CIDR; as the user
-   * gave it, or from the cluster's pools. Set by the allocator.
+   * Range of virtual addresses (overlay) or of tasks' addresses (macvlan, ipvlan), CIDR; as the
+   * user gave it, or from the cluster's pools. Set by the allocator.
    */
   readonly subnet?: string
   /** The range's first address or the user's choice. */

@@ -1,0 +1,181 @@
+/** Networks as the leader allocates them, on the real store and planner. */
+import test from 'ava'
+import { seededRandom } from '../base/random.ts'
+import type { Network, Service, Task } from '../store/objects.ts'
+import type { NetworkSpec, ServiceSpec } from '../store/spec.ts'
+import { Store } from '../store/store.ts'
+import { clusterDraft, nodeDraft, serviceSpec, transactionOf } from '../store/testing/fixtures.ts'
+import type { Action } from '../store/transaction.ts'
+import { createService, removeService, updateService } from './commands.ts'
+import { createNetwork, removeNetwork } from './network-commands.ts'
+import { NodePlanner } from './node-planner.ts'
+import { Plan } from './plan.ts'
+import { planPass } from './planner.ts'
+import { Sightings } from './sightings.ts'
+
+const AT = '2026-01-01T00:00:00Z'
+
+/** A store of one node and the leader's planner over it. */
+class Scene {
+  readonly store = new Store()
+  readonly #random = seededRandom(1)
+  readonly #sightings = new Sightings(0)
+  readonly #nodes = new NodePlanner(
+    { lastReachableMs: () => 0 },
+    { selfId: 'n1', downGraceMs: 10_000 },
+  )
+
+  constructor() {
+    this.write(
+      { type: 'create', table: 'cluster', object: clusterDraft({ addressPools: ['10.0.0.0/16'] }) },
+      { type: 'create', table: 'nodes', object: nodeDraft('n1') },
+    )
+    this.plan()
+  }
+
+  write(...actions: readonly Action[]): void {
+    const index = this.store.index + 1
+    const result = this.store.applyTransaction(transactionOf(`r${index}`, [...actions]), index)
+    if (!result.ok) throw new Error(result.message)
+  }
+
+  plan(): void {
+    const plan = new Plan(this.store, { nowMs: 0, at: AT, random: this.#random })
+    const services = new Set(this.store.list('services').map((service) => service.id))
+    const dirty = { services, nodes: new Set(['n1']) }
+    planPass(plan, dirty, { nodes: this.#nodes, sightings: this.#sightings })
+    const actions = plan.actions()
+    if (actions.length > 0) this.write(...actions)
+  }
+
+  network(spec: NetworkSpec): Network {
+    this.write(...createNetwork(this.store, { id: spec.Name, spec }))
+    this.plan()
+    return this.store.get('networks', spec.Name) ?? fail(spec.Name)
+  }
+
+  service(name: string, fields: Partial<ServiceSpec>): Service {
+    const spec = { ...serviceSpec(name), ...fields }
+    this.write(...createService(this.store, { id: name, spec }))
+    this.plan()
+    return this.store.get('services', name) ?? fail(name)
+  }
+
+  tasks(serviceId: string): Task[] {
+    return this.store.find('tasks', 'serviceId', serviceId)
+  }
+}
+
+function fail(what: string): never {
+  throw new Error(`${what}: is missing`)
+}
+
+/** A spec on these networks. */
+function on(...targets: string[]): Partial<ServiceSpec> {
+  const { TaskTemplate: template } = serviceSpec('x')
+  return { TaskTemplate: { ...template, Networks: targets.map((Target) => ({ Target })) } }
+}
+
+test('a network gets a range of its own, and its services an address in it', (t) => {
+  const scene = new Scene()
+  const front = scene.network({ Name: 'front' })
+  const back = scene.network({ Name: 'back' })
+  const subnet = scene.store.get('nodes', 'n1')?.subnet
+  t.is(new Set([front.subnet, back.subnet, subnet]).size, 3)
+  t.like(front, { subnet: '10.0.1.0/24', gateway: '10.0.1.1' })
+  const web = scene.service('web', on('front', 'back'))
+  const addresses = web.endpoint?.virtualAddresses
+  t.deepEqual(addresses, [
+    { networkId: 'front', address: '10.0.1.2' },
+    { networkId: 'back', address: '10.0.2.2' },
+  ])
+  const [task] = scene.tasks('web')
+  t.deepEqual(
+    task?.networks?.map((one) => one.networkId),
+    ['front', 'back'],
+  )
+  t.like(scene.service('api', on('front')).endpoint?.virtualAddresses?.[0], { address: '10.0.1.3' })
+})
+
+test('an address stays with its service through updates and is free when it is gone', (t) => {
+  const scene = new Scene()
+  scene.network({ Name: 'front' })
+  const web = scene.service('web', on('front'))
+  scene.service('api', on('front'))
+  const spec = { ...web.spec, Labels: { a: 'b' } }
+  const { version } = web.meta
+  scene.write(...updateService(scene.store, { id: 'web', version, spec, at: AT }))
+  scene.plan()
+  const after = scene.store.get('services', 'web')
+  t.deepEqual(after?.endpoint?.virtualAddresses, web.endpoint?.virtualAddresses)
+  scene.write(...removeService(scene.store, 'web'))
+  const next = scene.service('next', on('front'))
+  t.deepEqual(next.endpoint?.virtualAddresses, web.endpoint?.virtualAddresses)
+})
+
+test('with dnsrr a service has no address; moved to another network its tasks are replaced', (t) => {
+  const scene = new Scene()
+  scene.network({ Name: 'front' })
+  scene.network({ Name: 'back' })
+  const web = scene.service('web', { ...on('front'), EndpointSpec: { Mode: 'dnsrr' } })
+  t.is(web.endpoint?.virtualAddresses, undefined)
+  const [before] = scene.tasks('web')
+  const spec = { ...web.spec, ...on('back') }
+  const { version } = web.meta
+  scene.write(...updateService(scene.store, { id: 'web', version, spec, at: AT }))
+  scene.plan()
+  const wanted = scene.tasks('web').filter((task) => task.id !== before?.id)
+  t.deepEqual(
+    wanted.map((task) => task.networks?.map((one) => one.networkId)),
+    [['back']],
+  )
+})
+
+test('tasks on a macvlan have addresses of their own in its subnet', (t) => {
+  const scene = new Scene()
+  const network = scene.network({
+    Name: 'lan',
+    Driver: 'macvlan',
+    Options: { parent: 'eth0' },
+    IPAM: { Config: [{ Subnet: '192.168.7.0/29', Gateway: '192.168.7.6' }] },
+  })
+  t.like(network, { subnet: '192.168.7.0/29', gateway: '192.168.7.6' })
+  const web = scene.service('web', { ...on('lan'), Mode: { Replicated: { Replicas: 6 } } })
+  t.is(web.endpoint?.virtualAddresses, undefined)
+  const addresses = scene.tasks('web').map((task) => task.networks?.[0]?.address)
+  const given = addresses.filter((address) => address !== undefined)
+  t.is(new Set(given).size, given.length)
+  t.is(given.length, 4, 'six places, one is the gateway, one the first address')
+})
+
+test('a network in use stays, one that clashes is refused, and so is what nobody knows', (t) => {
+  const scene = new Scene()
+  const front = scene.network({ Name: 'front' })
+  scene.service('web', on('front'))
+  const { store } = scene
+  t.throws(() => removeNetwork(store, front), { message: /in use by service web/ })
+  const refused = (spec: NetworkSpec, message: RegExp): void => {
+    t.throws(() => createNetwork(store, { id: 'new', spec }), { message })
+  }
+  const subnet = (text: string): NetworkSpec => ({
+    Name: 'new',
+    IPAM: { Config: [{ Subnet: text }] },
+  })
+  refused({ Name: 'front' }, /already exists/)
+  refused({ Name: 'host' }, /predefined/)
+  refused({ Name: 'new', Driver: 'carrier-pigeon' }, /unknown driver/)
+  refused({ Name: 'new', Driver: 'macvlan' }, /option parent/)
+  refused({ Name: 'new', Options: { 'com.docker.network.driver.mtu': '12' } }, /MTU/)
+  refused(subnet('10.0.200.0/24'), /overlaps/)
+  refused(subnet('fd00::/64'), /invalid subnet/)
+  refused(subnet('172.30.0.0/30'), /invalid subnet/)
+  t.notThrows(() => createNetwork(store, { id: 'new', spec: subnet('172.30.0.0/24') }))
+  const create = (...targets: string[]): void => {
+    const spec = { ...serviceSpec('x'), ...on(...targets) }
+    createService(store, { id: 'x', spec })
+  }
+  t.throws(() => create('nowhere'), { message: 'network nowhere not found', code: 'NOT_FOUND' })
+  t.throws(() => create('ingress'), { message: /cannot be explicitly attached/ })
+  t.throws(() => create('host', 'front'), { message: /cannot be combined/ })
+  t.notThrows(() => create('host'))
+})
