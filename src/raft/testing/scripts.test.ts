@@ -30,6 +30,18 @@ for (const { directory, files, cases } of SUITES) {
   })
 }
 
+const OWN = fileURLToPath(new URL('testdata-own', import.meta.url))
+
+for (const name of readdirSync(OWN)) {
+  const title = name.replace('.txt', '').replaceAll('_', ' ')
+  test(`situations of the scripts that are not given, in our own words: ${title}`, (t) => {
+    const results = replayScript(readFileSync(`${OWN}/${name}`, 'utf8'))
+    t.true(results.length > 0)
+    for (const { test: scriptCase, actual } of results)
+      t.is(actual, scriptCase.expected, `${name}:${scriptCase.line}`)
+  })
+}
+
 test('a script has arguments of every form, comments, continued lines and trimmed input', (t) => {
   const [first, second] = parseScript(
     '# comment\n\ndo a b=1 c= d=(x, (y,z)) \\\n  e=(1,2)\n\n input \n\n----\nout\n\n# next\nmore\n----\n',
