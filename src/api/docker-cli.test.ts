@@ -169,6 +169,32 @@ withDocker('docker service create waits until the service has converged', async 
   t.regex(create.out, /converged/)
 })
 
+withDocker('docker makes, shows and removes networks; a service names one', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const network = (...args: string[]) => docker(fixture, 'network', ...args)
+  const subnet = ['--subnet', '172.30.1.0/24', '--gateway', '172.30.1.254', '--internal']
+  const front = ['create', '-d', 'overlay', '--attachable', '--label', 'a=b', 'front']
+  const created = await network(...front)
+  t.regex(created.out, /^[a-z0-9]{25}\n$/, created.err)
+  t.is((await network('create', '-d', 'overlay', ...subnet, 'back')).exitCode, 0)
+  t.regex((await network('ls')).out, /front +overlay +swarm/)
+  const custom = await network('ls', '-q', '--no-trunc', '--filter', 'type=custom')
+  t.is(custom.out.trim().split('\n').length, 2)
+  t.regex((await network('inspect', 'back')).out, /"Internal": true/)
+  t.regex((await network('create', '-d', 'overlay', 'front')).err, /front already exists/)
+  t.regex((await network('rm', 'host')).err, /pre-defined network and cannot be removed/)
+  const web = ['service', 'create', '-d', '--name', 'web', '--network', 'front', 'web:1']
+  t.is((await docker(fixture, ...web)).exitCode, 0)
+  const [service] = fixture.swarm.store.find('services', 'name', 'web')
+  const [target] = service?.spec.TaskTemplate.Networks ?? []
+  t.is(target?.Target, created.out.trim())
+  const host = ['service', 'create', '-d', '--name', 'h', '--network', 'host', 'web:1']
+  t.is((await docker(fixture, ...host)).exitCode, 0)
+  t.is((await network('rm', 'back')).out, 'back\n')
+  t.regex((await network('inspect', 'back')).err, /network back not found/)
+})
+
 withDocker('docker images, load, image inspect and rmi', async (t) => {
   const fixture = await manager()
   t.teardown(() => fixture.close())

@@ -135,7 +135,8 @@ test('wrong flags exit with 125, all else that is wrong with 1, in docker’s wo
       [['service', 'bogus'], 1, /^skein: unknown command: skein service bogus/],
       [['--bogus'], 125, /^unknown flag: --bogus/],
       [['service', 'scale', 'web'], 1, /^invalid scale specifier 'web'\./],
-      [['service', 'create', '--network', 'x', 'a'], 1, /--network is not supported/],
+      [['service', 'create', '--network', 'x=y', 'a'], 1, /invalid field "x" in --network/],
+      [['service', 'create', '--network', 'x', 'a'], 1, /network x not found/],
       [['node', 'ls', '--format', '{{.ID}}'], 1, /Go templates are not supported/],
       [['swarm', 'join', '127.0.0.1'], 1, /a join token is needed/],
       [['daemon', '--log-level', 'loud'], 125, /none of debug, info, warn, error/],
@@ -227,6 +228,34 @@ test('node ls, inspect, ps, update, promote, demote and rm', async (t) => {
   t.regex((await skein(fixture, 'node', 'promote', 'gosling')).out, /is already a manager/)
   t.regex((await skein(fixture, 'node', 'demote', 'gosling')).out, /demoted in the swarm/)
   t.is((await skein(fixture, 'node', 'rm', 'gosling')).out, 'gosling\n')
+})
+
+test('networks are made, listed, inspected and removed', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const options = ['--subnet', '172.30.1.0/24', '-o', 'com.docker.network.driver.mtu=1400']
+  const made = await skein(fixture, 'network', 'create', ...options, 'front')
+  t.regex(made.out, /^[a-z0-9]{25}\n$/, made.err)
+  t.regex((await skein(fixture, 'network', 'ls')).out, /front +overlay +swarm/)
+  t.regex((await skein(fixture, 'network', 'inspect', 'front')).out, /"mtu": "1400"|mtu": "1400"/)
+  const wrong = await skein(fixture, 'network', 'create', '--subnet', '172.30.1.0/33', 'x')
+  t.regex(wrong.err, /invalid subnet 172\.30\.1\.0\/33/)
+  const attachment = ['--network', 'name=front,alias=shop', '--endpoint-mode', 'dnsrr']
+  const web = await skein(
+    fixture,
+    'service',
+    'create',
+    '-d',
+    '--name',
+    'web',
+    ...attachment,
+    'web:1',
+  )
+  t.is(web.exitCode, 0, web.err)
+  const [service] = fixture.swarm.store.find('services', 'name', 'web')
+  t.deepEqual(service?.spec.TaskTemplate.Networks, [{ Target: 'front', Aliases: ['shop'] }])
+  t.is(service?.spec.EndpointSpec?.Mode, 'dnsrr')
+  t.is((await skein(fixture, 'network', 'rm', 'front')).out, 'front\n')
 })
 
 test('service create sends what its flags say', async (t) => {

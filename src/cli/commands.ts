@@ -109,6 +109,30 @@ const service: Group = {
   },
 }
 
+const network: Group = {
+  short: 'Manage networks',
+  entries: {
+    create: {
+      short: 'Create a network',
+      load: async () => (await import('./commands/network.ts')).create,
+    },
+    inspect: {
+      short: 'Display detailed information on one or more networks',
+      load: async () => (await import('./commands/network.ts')).inspect,
+    },
+    ls: {
+      short: 'List networks',
+      aliases: ['list'],
+      load: async () => (await import('./commands/network.ts')).list,
+    },
+    rm: {
+      short: 'Remove one or more networks',
+      aliases: ['remove'],
+      load: async () => (await import('./commands/network.ts')).remove,
+    },
+  },
+}
+
 const image: Group = {
   short: 'Manage images',
   entries: {
@@ -130,7 +154,7 @@ const image: Group = {
 }
 
 /** Commands under a word. */
-export const GROUPS: Readonly<Record<string, Group>> = { image, node, service, swarm }
+export const GROUPS: Readonly<Record<string, Group>> = { image, network, node, service, swarm }
 
 /** Commands that are one word. */
 export const COMMANDS: Readonly<Record<string, Entry>> = {

@@ -135,13 +135,18 @@ export const SERVICE_FLAGS: readonly Flag[] = [
     kind: 'duration',
     help: 'Time to wait before force killing a container (ns|us|ms|s|m|h) (default 10s)',
   },
+  {
+    name: 'endpoint-mode',
+    kind: 'string',
+    help: 'Endpoint mode ("vip", "dnsrr") (default "vip")',
+  },
   { name: 'cap-add', kind: 'list', help: 'Add Linux capabilities' },
   { name: 'cap-drop', kind: 'list', help: 'Drop Linux capabilities' },
   {
     name: 'network',
     kind: 'list',
     value: 'network',
-    help: 'Not supported: every service is on the one network',
+    help: 'Network attachments: NAME, or name=NAME,alias=ALIAS',
   },
   {
     name: 'detach',

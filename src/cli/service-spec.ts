@@ -13,6 +13,7 @@ import type {
 import type { Arguments } from './arguments.ts'
 import { CommandError, EXIT_WRONG_FLAG } from './command.ts'
 import { parseMount } from './mount.ts'
+import { parseNetworkAttachment } from './network-attachment.ts'
 import { parsePublish } from './publish.ts'
 import { updateConfigOf } from './update-config.ts'
 
@@ -21,11 +22,6 @@ type Environment = Readonly<Record<string, string | undefined>>
 
 /** @throws CommandError */
 export function serviceSpecOf(given: Arguments, environment: Environment): ServiceSpec {
-  if (given.has('network')) {
-    throw new CommandError(
-      '--network is not supported: every service of Skein is on the one network "ingress"',
-    )
-  }
   const ports = given.list('publish').flatMap(parsePublish)
   const update = updateConfigOf(given, 'update')
   const rollback = updateConfigOf(given, 'rollback')
@@ -36,7 +32,7 @@ export function serviceSpecOf(given: Arguments, environment: Environment): Servi
     Mode: modeOf(given),
     ...(update === undefined ? {} : { UpdateConfig: update }),
     ...(rollback === undefined ? {} : { RollbackConfig: rollback }),
-    EndpointSpec: { Mode: 'vip', ...(ports.length === 0 ? {} : { Ports: ports }) },
+    EndpointSpec: { Mode: endpointMode(given), ...(ports.length === 0 ? {} : { Ports: ports }) },
   }
 }
 
@@ -50,6 +46,7 @@ function taskTemplate(given: Arguments, environment: Environment): TaskSpec {
     },
     ...(Object.keys(restart).length === 0 ? {} : { RestartPolicy: restart }),
     Placement: placement(given),
+    ...networksMember(given),
     ForceUpdate: 0,
     Runtime: 'container',
   }
@@ -78,6 +75,21 @@ function containerSpec(given: Arguments, environment: Environment): ContainerSpe
     ...listMember('CapabilityAdd', given.list('cap-add')),
     ...listMember('CapabilityDrop', given.list('cap-drop')),
   }
+}
+
+/** @throws CommandError */
+function endpointMode(given: Arguments): 'vip' | 'dnsrr' {
+  const mode = given.text('endpoint-mode') ?? 'vip'
+  if (mode === 'vip' || mode === 'dnsrr') return mode
+  throw new CommandError(
+    `invalid argument "${mode}" for "--endpoint-mode" flag: none of vip, dnsrr`,
+    { exitCode: EXIT_WRONG_FLAG, showUsage: true },
+  )
+}
+
+function networksMember(given: Arguments): Pick<TaskSpec, 'Networks'> {
+  const networks = given.list('network').map(parseNetworkAttachment)
+  return networks.length === 0 ? {} : { Networks: networks }
 }
 
 /** @throws CommandError for a mode that docker does not have, or replicas of a global service */

@@ -2,7 +2,7 @@
  * The calls that commands make, with the members of the answers that they read. The daemon is
  * trusted to answer in Docker's shape: this is the one place where its JSON gets a type.
  */
-import type { ClusterSpec, NodeSpec, ServiceSpec } from '../store/spec.ts'
+import type { ClusterSpec, NetworkSpec, NodeSpec, ServiceSpec } from '../store/spec.ts'
 import type { ApiClient, Query } from './connection.ts'
 
 /** What all objects of a swarm have. */
@@ -115,6 +115,16 @@ export interface ImageJson {
   readonly RepoDigests: readonly string[]
 }
 
+/** A network. */
+export interface NetworkJson {
+  readonly Id: string
+  readonly Name: string
+  readonly Driver: string
+  readonly Scope: string
+  readonly Internal: boolean
+  readonly IPAM: { readonly Config?: readonly { readonly Subnet: string }[] | null }
+}
+
 /** Filters in the encoding of Docker's clients. */
 export function filterQuery(filters: Readonly<Record<string, readonly string[]>>): Query {
   const entries = Object.entries(filters).filter(([, values]) => values.length > 0)
@@ -182,6 +192,18 @@ export class SwarmApi {
   async updateNode(node: NodeJson, spec: NodeSpec): Promise<void> {
     const query = { version: String(node.Version.Index) }
     await this.client.call('POST', `/nodes/${node.ID}/update`, { query, body: spec })
+  }
+
+  networks(query: Query = {}): Promise<NetworkJson[]> {
+    return this.#get('/networks', query)
+  }
+
+  network(reference: string, query: Query = {}): Promise<NetworkJson> {
+    return this.#get(`/networks/${encodeURIComponent(reference)}`, query)
+  }
+
+  createNetwork(spec: NetworkSpec): Promise<{ readonly Id: string }> {
+    return decoded(this.client.call('POST', '/networks/create', { body: spec }))
   }
 
   removeImage(reference: string, query: Query): Promise<{ Untagged?: string; Deleted?: string }[]> {

@@ -1,34 +1,102 @@
 /**
- * Networks: Skein has one, on which every task is; clients know it by Docker's name `ingress`. Its
- * id is the cluster's, so that it is the same on every node and after every start.
+ * Networks as Docker's API shows them: those that users made, and those that are always there.
+ * Published ports belong to `ingress`; its id is the cluster's, so that it is the same on every
+ * node and after every start. Source: recorded answers 320 to 341.
  */
-import type { Cluster } from '../../store/objects.ts'
+import { INGRESS_NETWORK } from '../../control/network-commands.ts'
+import { PREDEFINED_NETWORKS, driverOf } from '../../control/networks.ts'
+import type { Cluster, Network } from '../../store/objects.ts'
+import type { StoreView } from '../../store/view.ts'
 
-/** Docker's name of the network that published ports belong to. */
-export const INGRESS_NAME = 'ingress'
+/** A network as `GET /networks` has it. */
+export interface NetworkJson {
+  readonly Name: string
+  readonly Id: string
+  readonly Scope: string
+  readonly Driver: string
+  readonly Labels: Readonly<Record<string, string>> | null
+  readonly [member: string]: unknown
+}
 
-/** One element of `GET /networks`. */
-export function ingressJson(cluster: Cluster): object {
+/** Label of networks that nobody made. */
+const PREDEFINED_LABEL = 'com.docker.swarm.predefined'
+
+/** All networks, in the order of their names. */
+export function networkList(store: StoreView): readonly NetworkJson[] {
+  const cluster = store.cluster()
+  if (cluster === undefined) return []
+  const all = [
+    ingressJson(cluster),
+    ...PREDEFINED_NETWORKS.map((name) => predefinedJson(name, cluster)),
+    ...store.list('networks').map(networkJson),
+  ]
+  return all.toSorted((a, b) => (a.Name < b.Name ? -1 : 1))
+}
+
+/** Whether it is one that users made. */
+export function isCustom(network: NetworkJson): boolean {
+  return network['Ingress'] !== true && network.Labels?.[PREDEFINED_LABEL] === undefined
+}
+
+function networkJson(network: Network): NetworkJson {
+  const { spec, subnet, gateway } = network
+  const config = subnet === undefined ? [] : [{ Subnet: subnet, Gateway: gateway ?? '' }]
   return {
-    Name: INGRESS_NAME,
+    ...common(network.meta.createdAt),
+    Name: spec.Name,
+    Id: network.id,
+    Scope: 'swarm',
+    Driver: driverOf(network),
+    EnableIPv4: spec.EnableIPv4 ?? true,
+    EnableIPv6: spec.EnableIPv6 ?? false,
+    IPAM: { Driver: spec.IPAM?.Driver ?? 'default', Options: null, Config: config },
+    Internal: spec.Internal ?? false,
+    Attachable: spec.Attachable ?? false,
+    Options: spec.Options ?? {},
+    Labels: spec.Labels ?? {},
+  }
+}
+
+function ingressJson(cluster: Cluster): NetworkJson {
+  return {
+    ...common(cluster.meta.createdAt),
+    Name: INGRESS_NETWORK,
     Id: cluster.id,
-    Created: cluster.meta.createdAt,
     Scope: 'swarm',
     Driver: 'overlay',
-    EnableIPv4: true,
-    EnableIPv6: false,
     IPAM: {
       Driver: 'default',
       Options: null,
       Config: cluster.addressPools.map((pool) => ({ Subnet: pool })),
     },
+    Ingress: true,
+    Labels: {},
+  }
+}
+
+function predefinedJson(name: string, cluster: Cluster): NetworkJson {
+  return {
+    ...common(cluster.meta.createdAt),
+    Name: name,
+    Id: name,
+    Scope: 'swarm',
+    Driver: name === 'none' ? 'null' : name,
+    IPAM: { Driver: '', Options: null, Config: [] },
+    Labels: { [PREDEFINED_LABEL]: 'true' },
+  }
+}
+
+function common(createdAt: string): object {
+  return {
+    Created: createdAt,
+    EnableIPv4: true,
+    EnableIPv6: false,
     Internal: false,
     Attachable: false,
-    Ingress: true,
+    Ingress: false,
     ConfigFrom: { Network: '' },
     ConfigOnly: false,
     Containers: {},
     Options: {},
-    Labels: {},
   }
 }

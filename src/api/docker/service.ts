@@ -2,12 +2,14 @@
  * Services and their endpoints as Docker's API shows them. Source: recorded answers 254-258, 356.
  */
 import type { ServiceCounts } from '../../control/commands.ts'
-import type { AllocatedPort, Service } from '../../store/objects.ts'
+import type { AllocatedPort, Network, Service } from '../../store/objects.ts'
 import type { ServiceSpec, UpdateConfig } from '../../store/spec.ts'
+import type { StoreView } from '../../store/view.ts'
 
 /** One service; `insertDefaults` fills in what the user left to Skein. */
 export function serviceJson(
   service: Service,
+  store: StoreView,
   options: { readonly insertDefaults?: boolean; readonly counts?: ServiceCounts } = {},
 ): object {
   const spec = options.insertDefaults === true ? withServiceDefaults(service.spec) : service.spec
@@ -18,7 +20,7 @@ export function serviceJson(
     UpdatedAt: service.meta.updatedAt,
     Spec: { ...spec, Labels: spec.Labels ?? {} },
     ...(service.previousSpec === undefined ? {} : { PreviousSpec: service.previousSpec }),
-    Endpoint: endpointJson(service),
+    Endpoint: endpointJson(service, store),
     ...(service.updateStatus === undefined ? {} : { UpdateStatus: updateStatusJson(service) }),
     ...(options.counts === undefined ? {} : { ServiceStatus: countsJson(options.counts) }),
   }
@@ -35,11 +37,24 @@ export function portJson(port: AllocatedPort): object {
   }
 }
 
-function endpointJson(service: Service): object {
+function endpointJson(service: Service, store: StoreView): object {
   if (service.endpoint === undefined) return { Spec: {} }
   const ports = service.endpoint.ports.map(portJson)
-  if (ports.length === 0) return { Spec: {} }
-  return { Spec: service.spec.EndpointSpec ?? {}, Ports: ports }
+  const addresses = (service.endpoint.virtualAddresses ?? []).map(({ networkId, address }) => ({
+    NetworkID: networkId,
+    Addr: withPrefix(address, store.get('networks', networkId)),
+  }))
+  if (ports.length === 0 && addresses.length === 0) return { Spec: {} }
+  return {
+    Spec: service.spec.EndpointSpec ?? {},
+    ...(ports.length === 0 ? {} : { Ports: ports }),
+    ...(addresses.length === 0 ? {} : { VirtualIPs: addresses }),
+  }
+}
+
+/** `10.0.1.2/24` of an address on a network. */
+export function withPrefix(address: string, network: Network | undefined): string {
+  return `${address}/${network?.subnet?.split('/')[1] ?? '32'}`
 }
 
 function updateStatusJson(service: Service): object {

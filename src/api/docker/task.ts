@@ -1,10 +1,12 @@
 /** Tasks as Docker's API shows them. Source: recorded answers 256, 270, 351, 357, 359. */
 import type { Task } from '../../store/objects.ts'
-import { portJson } from './service.ts'
-import { INGRESS_NAME } from './network.ts'
+import { INGRESS_NETWORK } from '../../control/network-commands.ts'
+import { driverOf } from '../../control/networks.ts'
+import type { StoreView } from '../../store/view.ts'
+import { portJson, withPrefix } from './service.ts'
 
 /** One element of `GET /tasks`. */
-export function taskJson(task: Task): object {
+export function taskJson(task: Task, store: StoreView): object {
   return {
     ID: task.id,
     Version: { Index: task.meta.version },
@@ -17,7 +19,7 @@ export function taskJson(task: Task): object {
     ...(task.nodeId === '' ? {} : { NodeID: task.nodeId }),
     Status: statusJson(task),
     DesiredState: task.desiredState,
-    ...(task.address === undefined ? {} : { NetworksAttachments: [attachmentJson(task.address)] }),
+    ...(task.address === undefined ? {} : { NetworksAttachments: attachments(task, store) }),
   }
 }
 
@@ -42,12 +44,24 @@ function statusJson(task: Task): object {
   }
 }
 
-function attachmentJson(address: string): object {
-  return {
-    Network: {
-      Spec: { Name: INGRESS_NAME, Labels: {}, Ingress: true, Scope: 'swarm' },
-      DriverState: { Name: 'overlay' },
-    },
-    Addresses: [`${address}/32`],
-  }
+/** The task's networks with its address there: the same on all but those with their own. */
+function attachments(task: Task, store: StoreView): object[] {
+  const address = task.address ?? ''
+  const own = (task.networks ?? []).flatMap((attachment) => {
+    const network = store.get('networks', attachment.networkId)
+    if (network === undefined) return []
+    const found = attachment.address
+    const shown = found === undefined ? `${address}/32` : withPrefix(found, network)
+    const { Name, Labels = {} } = network.spec
+    const spec = { Name, Labels, Scope: 'swarm' }
+    return [attachmentJson({ ID: network.id, Spec: spec }, driverOf(network), shown)]
+  })
+  const published = task.ports.some((port) => port.publishMode === 'ingress')
+  if (own.length > 0 && !published) return own
+  const spec = { Name: INGRESS_NETWORK, Labels: {}, Ingress: true, Scope: 'swarm' }
+  return [...own, attachmentJson({ Spec: spec }, 'overlay', `${address}/32`)]
+}
+
+function attachmentJson(network: object, driver: string, address: string): object {
+  return { Network: { ...network, DriverState: { Name: driver } }, Addresses: [address] }
 }

@@ -29,7 +29,7 @@ export function serviceRoutes(components: ApiComponents): readonly Route[] {
     route('GET', '/services/{id}', (request) => {
       const { store } = requireManager(components)
       const service = findService(store, parameter(request, 'id'))
-      return json(serviceJson(service, { insertDefaults: flag(request, 'insertDefaults') }))
+      return json(serviceJson(service, store, { insertDefaults: flag(request, 'insertDefaults') }))
     }),
     route('POST', '/services/{id}/update', (request) => update(components, request)),
     route('DELETE', '/services/{id}', (request) => remove(components, request)),
@@ -44,7 +44,7 @@ function list(components: ApiComponents, request: ApiRequest): Reply {
   const services = store.list('services').filter((service) => matches(service, filters))
   return json(
     services.map((service) =>
-      serviceJson(service, withStatus ? { counts: serviceCounts(store, service) } : {}),
+      serviceJson(service, store, withStatus ? { counts: serviceCounts(store, service) } : {}),
     ),
   )
 }

@@ -31,7 +31,7 @@ export function taskRoutes(components: ApiComponents): readonly Route[] {
     route('GET', '/tasks', (request) => list(components, request)),
     route('GET', '/tasks/{id}', (request) => {
       const { store } = requireManager(components)
-      return json(taskJson(findTask(store, parameter(request, 'id'))))
+      return json(taskJson(findTask(store, parameter(request, 'id')), store))
     }),
   ]
 }
@@ -52,7 +52,11 @@ function list(components: ApiComponents, request: ApiRequest): Reply {
     (services.size === 0 || services.has(task.serviceId)) &&
     (nodes.size === 0 || nodes.has(task.nodeId)) &&
     matches(store, task, filters)
-  return json(candidates(store, services).filter(wanted).map(taskJson))
+  return json(
+    candidates(store, services)
+      .filter(wanted)
+      .map((task) => taskJson(task, store)),
+  )
 }
 
 /** The tasks of the named services by index, or all. */

@@ -12,6 +12,8 @@ const texts = z.array(z.string())
 const whole = z.int().nonnegative()
 const port = z.int().min(0).max(65_535)
 
+const networks = z.array(z.looseObject({ Target: z.string(), Aliases: texts.exactOptional() }))
+
 const mount = z.looseObject({
   Type: z.enum(['bind', 'volume', 'tmpfs', 'npipe', 'cluster']),
   Source: z.string().exactOptional(),
@@ -82,7 +84,7 @@ const taskTemplate = z.looseObject({
         .exactOptional(),
     })
     .exactOptional(),
-  Networks: z.array(z.looseObject({ Target: z.string() })).exactOptional(),
+  Networks: networks.exactOptional(),
   ForceUpdate: whole.exactOptional(),
   Runtime: z.string().exactOptional(),
 })
@@ -115,7 +117,7 @@ const serviceSpec = z.looseObject({
     .exactOptional(),
   UpdateConfig: updateConfig.exactOptional(),
   RollbackConfig: updateConfig.exactOptional(),
-  Networks: z.array(z.looseObject({ Target: z.string() })).exactOptional(),
+  Networks: networks.exactOptional(),
   EndpointSpec: z
     .looseObject({
       Mode: z.enum(['vip', 'dnsrr']).exactOptional(),
