@@ -7,7 +7,7 @@
 import { AssertionError, assert, at } from '../../base/assert.ts'
 import type { Clock, Timer } from '../../base/clock.ts'
 import { SwarmError } from '../../base/errors.ts'
-import type { Entry, Index, Term } from '../core/entry.ts'
+import type { Entry, EntryId, Index, Term } from '../core/entry.ts'
 import type { Message, StorageApply } from '../core/message.ts'
 import { APPLY_CHUNK_ENTRIES, APPLY_SLICE_MS } from './options.ts'
 import type { StateMachine } from './ports.ts'
@@ -66,9 +66,17 @@ export class Applier<R> {
     if (this.#timer === undefined && !this.#busy && !this.#isRestoring) this.#slice()
   }
 
-  /** Whether the log is in the middle of a restore: a snapshot would not hold its pieces. */
+  /** Whether the state machine is being replaced just now. */
   get restoring(): boolean {
-    return this.#restores.isOpen || this.#isRestoring
+    return this.#isRestoring
+  }
+
+  /**
+   * Where a snapshot of the present state stands: before the restore that has begun, if one has,
+   * since it would not hold the pieces.
+   */
+  get snapshotPosition(): EntryId {
+    return this.#restores.before ?? { index: this.appliedIndex, term: this.appliedTerm }
   }
 
   /** Resolves when nothing waits to be applied. */
@@ -126,7 +134,7 @@ export class Applier<R> {
     if (first !== undefined) {
       assert(first.index === this.appliedIndex + 1, `entry ${first.index} is applied out of order`)
       const part = end === -1 ? chunk : chunk.slice(0, Math.max(1, end))
-      this.#restores.onTerm(first.term)
+      if (first.type !== 'restore') this.#restores.onOther()
       if (first.type === 'restore') this.#applyRestore(first)
       else if (end === 0) this.#applyConfChange(first)
       else this.#applyNormal(part)
@@ -145,7 +153,8 @@ export class Applier<R> {
   }
 
   #applyRestore(entry: Entry): void {
-    const state = this.#restores.take(entry)
+    const before = { index: this.appliedIndex, term: this.appliedTerm }
+    const state = this.#restores.take(entry, before)
     if (state !== undefined) {
       this.#isRestoring = true
       void this.#restore(entry, state)

@@ -140,11 +140,7 @@ export class Driver<R> implements TransportHandler {
     return new SnapshotKeeper(parts, options, {
       newest: recovered.snapshot,
       hooks: {
-        position: () => ({
-          index: this.#applier.appliedIndex,
-          term: this.#applier.appliedTerm,
-          membership: this.membership,
-        }),
+        position: () => ({ ...this.#applier.snapshotPosition, membership: this.membership }),
         exclusive: (run) => this.#writer.exclusive(run),
         heldIndex: () => {
           return this.#transfers.heldIndex(this.core.status(), this.#options.trailingEntries)

@@ -209,7 +209,8 @@ export class Raft<R> extends MemberView<R> implements AsyncDisposable {
    * Changes the membership; several changes go through joint consensus (Ongaro §4.3). Resolves when
    * the change is in force here, the joint phase included. Looks at nobody's progress.
    * @throws NOT_LEADER, FAILED_PRECONDITION (another change is under way, or no voter would be
-   * left), NOT_FOUND, INVALID_ARGUMENT, UNAVAILABLE, TIMED_OUT (it may still take effect)
+   * left), NOT_FOUND, INVALID_ARGUMENT, UNAVAILABLE (a hand-over or a restore runs), TIMED_OUT (it
+   * may still take effect)
    */
   async changeMembership(
     changes: readonly MembershipChange[],
@@ -220,6 +221,7 @@ export class Raft<R> extends MemberView<R> implements AsyncDisposable {
     // bug 18).
     await this.waitApplied(this.#driver.leadershipIndex, options)
     this.#assertLeader()
+    if (this.#isRestoring) throw restoreRunning('UNAVAILABLE')
     if (this.#isChangePending()) throw changePending()
     const change = toConfChange(this.#driver.membership, changes)
     const proposed = this.#driver.proposals.proposeChange(this.#driver.core, change, options)
@@ -270,9 +272,9 @@ export class Raft<R> extends MemberView<R> implements AsyncDisposable {
    * Replaces the state of the whole group by one from outside, such as an old snapshot's bytes; the
    * membership stays. Waiting proposals end with ABORTED; writes meanwhile are UNAVAILABLE. Happens
    * on all members at the entry that it gives, or on none (`restore-entries.ts`).
-   * @throws NOT_LEADER (no effect), FAILED_PRECONDITION (one is under way), INVALID_ARGUMENT (not
-   * `sizeBytes`), RESOURCE_EXHAUSTED (over `RESTORE_BYTES_MAX`), TIMED_OUT (may still happen), or
-   * what `source` throws
+   * @throws NOT_LEADER and UNAVAILABLE (no effect), FAILED_PRECONDITION (one is under way),
+   * INVALID_ARGUMENT (not `sizeBytes`), RESOURCE_EXHAUSTED (over `RESTORE_BYTES_MAX`), TIMED_OUT
+   * (may still happen), or what `source` throws
    */
   async restore(source: AsyncIterable<Uint8Array>, options: RestoreOptions = {}): Promise<Index> {
     this.#assertLeader()

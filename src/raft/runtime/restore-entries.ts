@@ -10,11 +10,13 @@
  * leader alone first; a leader that is lost then leaves a member that has diverged.) The price: the
  * bytes lie in the log until the next snapshot.
  *
- * All entries of one restore are of one term: what a new leader finds unfinished is abandoned, and
- * every member sees that at the same entry. While one is unfinished no snapshot is taken, since it
- * would not hold the pieces.
+ * All entries of one restore are of one term and follow each other: any other entry between them
+ * abandons it, and every member sees that at the same entry. So while one is unfinished the state
+ * is still that before its `begin`, and a snapshot taken meanwhile stands there: it would not hold
+ * the pieces. (No snapshot at all would be worse: a voter that needs one may be just the voter
+ * that the next piece needs; found by the simulator.)
  */
-import type { Entry, Term } from '../core/entry.ts'
+import type { Entry, EntryId, Term } from '../core/entry.ts'
 
 const KINDS = ['begin', 'piece', 'end', 'cancel'] as const
 
@@ -37,26 +39,35 @@ export interface RestoredState {
   readonly sizeBytes: number
 }
 
+interface OpenRestore {
+  readonly term: Term
+  readonly before: EntryId
+  readonly pieces: Uint8Array[]
+}
+
 /** Puts the pieces of one restore together. */
 export class RestoreAssembler {
-  #open: { readonly term: Term; readonly pieces: Uint8Array[] } | undefined
+  #open: OpenRestore | undefined
 
-  /** Whether a restore has begun and neither ended nor been abandoned. */
-  get isOpen(): boolean {
-    return this.#open !== undefined
+  /** Where the log stood before the restore that has neither ended nor been abandoned, if any. */
+  get before(): EntryId | undefined {
+    return this.#open?.before
   }
 
-  /** An entry of `term` is applied: what an earlier leader began is abandoned. */
-  onTerm(term: Term): void {
+  /** Another kind of entry is applied: what has begun is abandoned. */
+  onOther(): void {
+    this.#open = undefined
+  }
+
+  /**
+   * Takes one entry of type `restore`, which follows the one at `before`; returns the state when it
+   * is the end of a whole one.
+   */
+  take({ term, data }: Pick<Entry, 'term' | 'data'>, before: EntryId): RestoredState | undefined {
     if (this.#open !== undefined && term !== this.#open.term) this.#open = undefined
-  }
-
-  /** Takes one entry of type `restore`; returns the state when it is the end of a whole one. */
-  take({ term, data }: Pick<Entry, 'term' | 'data'>): RestoredState | undefined {
-    this.onTerm(term)
     switch (KINDS[data[0] ?? KINDS.length]) {
       case 'begin':
-        this.#open = { term, pieces: [] }
+        this.#open = { term, before: this.#open?.before ?? before, pieces: [] }
         return undefined
       case 'piece':
         this.#open?.pieces.push(data.subarray(1))

@@ -25,6 +25,7 @@ export class Restore {
   /** Term of all its entries. */
   #term: Term = 0
   #sizeBytes = 0
+  #pieces = 0
   #window: Promise<Term>[] = []
 
   constructor(
@@ -39,7 +40,8 @@ export class Restore {
   async run(source: AsyncIterable<Uint8Array>): Promise<Index> {
     const message = 'raft proposal: a restore replaces the whole state'
     this.#driver.proposals.abort(new SwarmError('ABORTED', message))
-    this.#term = (await this.#propose('begin')).term
+    const begin = await this.#propose('begin')
+    this.#term = begin.term
     try {
       for await (const chunk of source) await this.#add(chunk)
       await this.#settle()
@@ -50,7 +52,9 @@ export class Restore {
     }
     const { index, term } = await this.#propose('end')
     this.#assertTerm(term)
-    return index
+    if (index === begin.index + this.#pieces + 1) return index
+    const interrupted = 'restore: another entry came in between; nothing happened, repeat it'
+    throw new SwarmError('UNAVAILABLE', interrupted)
   }
 
   async #add(chunk: Uint8Array): Promise<void> {
@@ -61,6 +65,7 @@ export class Restore {
     }
     for (let offset = 0; offset < chunk.length; offset += RESTORE_CHUNK_BYTES) {
       const piece = chunk.subarray(offset, offset + RESTORE_CHUNK_BYTES)
+      this.#pieces += 1
       const proposed = this.#propose('piece', piece).then(({ term }) => term)
       proposed.catch(() => {}) // Awaited in #settle.
       this.#window.push(proposed)

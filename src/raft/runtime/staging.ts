@@ -119,36 +119,45 @@ export class Staging {
 
   async #stage(candidate: Candidate): Promise<Index> {
     const { raft, clock } = this.#parts
-    const { id, address } = candidate
-    const isMember = raft.configuration.servers.some((server) => server.id === id)
-    if (!isMember) await this.#change(candidate, { type: 'addLearner', id, address })
+    const { id } = candidate
+    if (!this.#isMember(id)) {
+      await this.#whenSettled(candidate)
+      await this.#change(candidate, 'addLearner')
+    }
     for (;;) {
+      // First its turn, then the round: what it had before a long wait is no proof.
+      await this.#whenSettled(candidate)
       const startMs = clock.monotonicMs()
       await this.#reach(candidate, raft.lastIndex)
       candidate.rounds += 1
       this.#tell(candidate, 'caughtUpRound')
+      if (this.#parts.isChangePending()) continue
       if (clock.monotonicMs() - startMs <= this.#electionMs) break
     }
-    return this.#change(candidate, { type: 'addVoter', id, address })
+    return this.#change(candidate, 'addVoter')
+  }
+
+  #isMember(id: ServerId): boolean {
+    return this.#parts.raft.configuration.servers.some((server) => server.id === id)
   }
 
   /** Waits its turn: one change of membership at a time. */
-  async #change(
-    candidate: Candidate,
-    change: { readonly type: 'addLearner' | 'addVoter'; readonly id: ServerId } & {
-      readonly address: string
-    },
-  ): Promise<Index> {
+  async #whenSettled(candidate: Candidate): Promise<void> {
     while (this.#parts.isChangePending()) await this.#pause(candidate)
+  }
+
+  #change(candidate: Candidate, type: 'addLearner' | 'addVoter'): Promise<Index> {
     this.#check(candidate)
+    const { id, address } = candidate
     const { signal, endMs } = candidate
     const timeoutMs = endMs - this.#parts.clock.monotonicMs()
-    return this.#parts.raft.changeMembership([change], { signal, timeoutMs })
+    return this.#parts.raft.changeMembership([{ type, id, address }], { signal, timeoutMs })
   }
 
   /** One round: until the candidate has everything up to `target`. */
   async #reach(candidate: Candidate, target: Index): Promise<void> {
     for (;;) {
+      if (!this.#isMember(candidate.id)) throw removed(candidate)
       const progress = this.#parts.raft.progressOf(candidate.id)
       const match = progress?.match ?? 0
       if (match >= target && this.#isHeard(candidate.id)) return
@@ -207,6 +216,11 @@ export function notCaughtUp(id: ServerId): SwarmError {
     `server ${id}: is not reachable or lacks much of the log, and would cost the group its ` +
     'quorum; add it with staging, or with force'
   return new SwarmError('FAILED_PRECONDITION', message)
+}
+
+/** Who removed it does not want it as a voter. */
+function removed({ id }: Candidate): SwarmError {
+  return new SwarmError('NOT_FOUND', `server ${id}: was removed while it was staged`)
 }
 
 function withdrawal({ id }: Candidate, reason: unknown): SwarmError {

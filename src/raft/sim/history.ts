@@ -7,15 +7,19 @@ import type { Index } from '../core/entry.ts'
 import type { Operation } from './checker.ts'
 import type { MachineChecks } from './machine-checks.ts'
 import type { Answer } from './register-machine.ts'
+import type { OutsideState } from './restore-checks.ts'
 import type { Verdict } from './verdict.ts'
 
 /** A call that was made and has not ended, or never will. */
 export interface OpenCall {
-  readonly kind: 'read' | 'write'
+  /** A restore writes all registers. */
+  readonly kind: 'read' | 'write' | 'restore'
   readonly key: number
-  /** The command's number; 0 for reads. */
+  /** The number of the command or the state; 0 for reads. */
   readonly id: number
   readonly expected: number | undefined
+  /** What a restore puts into the registers. */
+  readonly values?: ReadonlyMap<number, number>
   readonly invokedAt: number
   /** Everything up to here was answered to somebody before this was asked. */
   readonly floor: Index
@@ -31,7 +35,7 @@ export class History {
   #clock = 0
   readonly #lastValues = new Map<number, number>()
   #ids = 0
-  answered = { reads: 0, writes: 0, refused: 0, unknown: 0 }
+  answered = { reads: 0, writes: 0, restores: 0, refused: 0, unknown: 0 }
 
   constructor(verdict: Verdict, machines: MachineChecks) {
     this.#verdict = verdict
@@ -80,18 +84,34 @@ export class History {
     }
   }
 
+  /** An operator begins to bring a state from outside. */
+  onRestoreBegun(state: OutsideState): void {
+    this.#machines.restores.begin(state)
+  }
+
+  /** A state from outside took the place of everything, so the operator was told. */
+  onRestored(call: OpenCall, index: Index): void {
+    this.answered.restores += 1
+    this.#end(call, index, undefined)
+    for (const [key, value] of call.values ?? []) this.#lastValues.set(key, value)
+    const place = this.#machines.restores.placeOf(call.id)
+    if (place === index) return
+    this.#verdict.fail('client-truth', `restore ${call.id} was answered at ${index}, not ${place}`)
+  }
+
   /** It certainly had no effect. */
   onRefused(call: OpenCall): void {
     this.answered.refused += 1
     this.#open.delete(call)
     if (call.kind === 'write') this.#machines.onRefused(call.id)
+    if (call.kind === 'restore') this.#machines.restores.onRefused(call.id)
   }
 
   /** Nobody knows what became of it. */
   onUnknown(call: OpenCall): void {
     this.answered.unknown += 1
     if (!this.#open.delete(call) || call.kind === 'read') return
-    this.#operations.push(toOperation(call, Number.POSITIVE_INFINITY, undefined))
+    this.#operations.push(...toOperations(call, Number.POSITIVE_INFINITY, undefined))
   }
 
   /** Calls whose outcome is not known yet. */
@@ -101,16 +121,16 @@ export class History {
 
   /** What happened to one register, for a search without knowledge of places. */
   operations(key: number): readonly Operation[] {
-    const open = [...this.#open].filter((call) => call.kind === 'write')
-    const unknown = open.map((call) => toOperation(call, Number.POSITIVE_INFINITY, undefined))
+    const open = [...this.#open].filter((call) => call.kind !== 'read')
+    const unknown = open.flatMap((call) => toOperations(call, Number.POSITIVE_INFINITY, undefined))
     return [...this.#operations, ...unknown].filter((operation) => operation.key === key)
   }
 
-  #end(call: OpenCall, index: Index, output: number): void {
+  #end(call: OpenCall, index: Index, output: number | undefined): void {
     this.#clock += 1
     this.#open.delete(call)
-    this.#operations.push(toOperation(call, this.#clock, output))
-    const inOrder = call.kind === 'write' ? index > call.floor : index >= call.floor
+    this.#operations.push(...toOperations(call, this.#clock, output))
+    const inOrder = call.kind === 'read' ? index >= call.floor : index > call.floor
     if (!inOrder) {
       const detail = `a ${call.kind} took place at ${index}, but ${call.floor} was known before`
       this.#verdict.fail('linearizability', detail)
@@ -119,7 +139,16 @@ export class History {
   }
 }
 
-function toOperation(call: OpenCall, returnedAt: number, output: number | undefined): Operation {
-  const { kind, key, id, expected, invokedAt } = call
-  return { kind, key, id, expected, invokedAt, returnedAt, output }
+/** One for each register that it concerns. */
+function toOperations(
+  call: OpenCall,
+  returnedAt: number,
+  output: number | undefined,
+): readonly Operation[] {
+  const { kind, key, id, expected, invokedAt, values } = call
+  if (kind !== 'restore') return [{ kind, key, id, expected, invokedAt, returnedAt, output }]
+  return [...(values ?? [])].map(([register, value]) => {
+    const write = { kind: 'write', key: register, id: value, expected } as const
+    return { ...write, invokedAt, returnedAt, output }
+  })
 }

@@ -18,6 +18,15 @@ import type { Answer } from './register-machine.ts'
 import type { Change } from './schedule.ts'
 import type { SimNode } from './sim-node.ts'
 
+/** A change that somebody waits for. */
+interface PendingChange {
+  /** Who was asked, and in which life. */
+  readonly node: SimNode
+  readonly life: string
+  /** The server that is staged: nobody else touches it. */
+  readonly server?: string
+}
+
 /** Chance that a node which may be thrown away is. */
 const RETIREMENT = 0.3
 
@@ -26,7 +35,7 @@ export class Housekeeping {
   readonly #cluster: Cluster
   readonly #dice: Dice
   /** Changes whose outcome is open. */
-  readonly #pending = new Set<{ readonly node: SimNode; readonly life: string }>()
+  readonly #pending = new Set<PendingChange>()
   /** Time in which what a process sent before its end may still arrive. */
   readonly #echoMs: number
   /** Until then a change may come out of the network whose maker is gone. */
@@ -56,6 +65,23 @@ export class Housekeeping {
     if (leader === undefined) return
     const changes = this.#changesFor(kind, who, leader.configuration)
     if (changes.length > 0) this.#propose(leader, changes)
+  }
+
+  /** A server that can be staged: a learner, or a node that is no member, old or new. */
+  candidate(who: number): SimNode | undefined {
+    const configuration = this.#cluster.leader?.raft?.configuration
+    if (configuration === undefined) return undefined
+    const learners = this.#learners(configuration).flatMap(({ id }) => {
+      return this.#cluster.byId(id) ?? []
+    })
+    if (learners.length > 0 && who % 2 === 0) return at(learners, who % learners.length)
+    return this.#spare(who, configuration.servers)
+  }
+
+  /** Until `outcome` settles a change is open. Rejections are not expected. */
+  track(change: PendingChange, outcome: Promise<void>): void {
+    this.#pending.add(change)
+    void outcome.finally(() => this.#pending.delete(change))
   }
 
   /** The disk of `node` is lost for ever, if the group survives that. */
@@ -104,9 +130,7 @@ export class Housekeeping {
   #changesFor(kind: Change, who: number, { servers }: Configuration): readonly MembershipChange[] {
     const lost = this.#lostMembers({ servers })
     const voters = servers.filter(({ suffrage }) => suffrage === 'voter')
-    const learners = servers.filter(({ id, suffrage }) => {
-      return suffrage === 'learner' && !this.#isGone(id)
-    })
+    const learners = this.#learners({ servers })
     const voter = voters[who % voters.length]
     const learner = learners[who % Math.max(1, learners.length)]
     const mayShrink = lost.length === 0 && voters.length > 1 && voter !== undefined
@@ -137,17 +161,33 @@ export class Housekeeping {
     who: number,
     servers: readonly Server[],
   ): readonly MembershipChange[] {
-    const members = new Set(servers.map(({ id }) => id))
-    const spares = this.#cluster.present.filter(({ id }) => !members.has(id))
-    if (spares.length === 0) {
-      if (this.#cluster.isFull) return []
-      const node = this.#cluster.create()
-      node.start()
-      spares.push(node)
-    }
-    const { id } = at(spares, who % spares.length)
+    const spare = this.#spare(who, servers)
+    if (spare === undefined) return []
+    const { id } = spare
     const type = kind === 'learner' ? 'addLearner' : 'addVoter'
     return [{ type, id, address: `at-${id}` }]
+  }
+
+  /** A node that is no member, and not on its way to become one. */
+  #spare(who: number, servers: readonly Server[]): SimNode | undefined {
+    const taken = new Set([...servers.map(({ id }) => id), ...this.#staged])
+    const spares = this.#cluster.present.filter(({ id }) => !taken.has(id))
+    if (spares.length > 0) return at(spares, who % spares.length)
+    if (this.#cluster.isFull) return undefined
+    const node = this.#cluster.create()
+    node.start()
+    return node
+  }
+
+  #learners({ servers }: Pick<Configuration, 'servers'>): readonly Server[] {
+    const staged = this.#staged
+    return servers.filter(({ id, suffrage }) => {
+      return suffrage === 'learner' && !this.#isGone(id) && !staged.has(id)
+    })
+  }
+
+  get #staged(): ReadonlySet<string> {
+    return new Set([...this.#pending].flatMap(({ server }) => server ?? []))
   }
 
   #propose(leader: Raft<Answer>, changes: readonly MembershipChange[]): void {

@@ -3,6 +3,7 @@ import type { Index } from '../core/entry.ts'
 import type { CommittedEntry } from '../runtime/ports.ts'
 import type { GlobalLog } from './global-log.ts'
 import type { Command, RegisterMachine } from './register-machine.ts'
+import { RestoreChecks } from './restore-checks.ts'
 import type { Verdict } from './verdict.ts'
 
 interface Version {
@@ -14,6 +15,9 @@ interface Version {
 export class MachineChecks {
   readonly #verdict: Verdict
   readonly #log: GlobalLog
+  readonly restores: RestoreChecks
+  /** Places where a state from outside took the place of everything. */
+  readonly #replaced = new Set<Index>()
   /** State hash after each command. */
   readonly #hashes = new Map<Index, number>()
   readonly #versions = new Map<number, Version[]>()
@@ -25,6 +29,7 @@ export class MachineChecks {
   constructor(verdict: Verdict, log: GlobalLog) {
     this.#verdict = verdict
     this.#log = log
+    this.restores = new RestoreChecks(verdict)
   }
 
   onApply(node: string, entry: CommittedEntry, command: Command, machine: RegisterMachine): void {
@@ -48,10 +53,36 @@ export class MachineChecks {
     this.#verdict.fail('state-machine-safety', detail)
   }
 
-  /** Index of the last command up to `index`. */
+  /** A state from outside is in force on `node`: like a command that writes every register. */
+  onReplaced(node: string, index: Index, machine: RegisterMachine): void {
+    this.#verdict.note(index * 5 + machine.hash)
+    this.restores.onReplaced(node, index, machine)
+    const known = this.#hashes.get(index)
+    if (known !== undefined) {
+      if (known === machine.hash) return
+      this.#verdict.fail('state-machine-safety', `${node} has another state from entry ${index} on`)
+      return
+    }
+    if (this.#log.committed(index)?.isCommand !== false) {
+      this.#verdict.fail(
+        'state-machine-safety',
+        `${node} was restored at ${index}, not committed so`,
+      )
+    }
+    this.#hashes.set(index, machine.hash)
+    this.#replaced.add(index)
+    for (const key of new Set([...this.#versions.keys(), ...machine.keys])) {
+      this.#addVersion(key, index, machine.get(key))
+    }
+  }
+
+  /** Index of the last command, or restore, up to `index`. */
   lastCommand(index: Index): Index {
     let last = index
-    while (last > 0 && this.#log.committed(last)?.isCommand !== true) last -= 1
+    while (last > 0 && !this.#replaced.has(last)) {
+      if (this.#log.committed(last)?.isCommand === true) break
+      last -= 1
+    }
     return last
   }
 
@@ -87,9 +118,12 @@ export class MachineChecks {
     if (skipped > 0 && !this.#hashes.has(skipped)) {
       this.#verdict.fail('state-machine-safety', `entry ${skipped} was skipped before ${index}`)
     }
-    const versions = this.#versions.get(command.key) ?? []
-    this.#versions.set(command.key, versions)
-    const value = machine.get(command.key)
+    this.#addVersion(command.key, index, machine.get(command.key))
+  }
+
+  #addVersion(key: number, index: Index, value: number): void {
+    const versions = this.#versions.get(key) ?? []
+    this.#versions.set(key, versions)
     if (versions.at(-1)?.value !== value) versions.push({ index, value })
   }
 

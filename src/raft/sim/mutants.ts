@@ -5,7 +5,9 @@
  * each change still has its place.
  */
 import { coreMutants } from './mutants-core.ts'
+import { leaseMutants } from './mutants-lease.ts'
 import { membershipMutants } from './mutants-membership.ts'
+import { operatorMutants } from './mutants-operators.ts'
 import { runtimeMutants } from './mutants-runtime.ts'
 
 /** One change of one file below `src/raft`. */
@@ -31,6 +33,8 @@ export const MUTANTS: readonly Mutant[] = [
   ...coreMutants,
   ...membershipMutants,
   ...runtimeMutants,
+  ...leaseMutants,
+  ...operatorMutants,
 ].toSorted((a, b) => a.family - b.family)
 
 /** The mistake of this name. */

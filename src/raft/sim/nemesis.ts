@@ -5,6 +5,8 @@ import { isSwarmError } from '../../base/errors.ts'
 import type { Clients } from './clients.ts'
 import type { Cluster } from './cluster.ts'
 import type { Housekeeping } from './housekeeping.ts'
+import { isOperation } from './operations.ts'
+import type { Operators } from './operators.ts'
 import { partition } from './partitions.ts'
 import type { Action, Who } from './schedule.ts'
 import type { SimNode } from './sim-node.ts'
@@ -14,6 +16,7 @@ interface NemesisParts {
   readonly cluster: Cluster
   readonly clients: Clients
   readonly housekeeping: Housekeeping
+  readonly operators: Operators
   readonly verdict: Verdict
 }
 
@@ -27,8 +30,12 @@ export class Nemesis {
   }
 
   perform(action: Action): void {
-    const { cluster, clients, housekeeping, verdict } = this.#parts
+    const { cluster, clients, housekeeping, operators, verdict } = this.#parts
     verdict.note(action.type.length)
+    if (isOperation(action)) {
+      operators.perform(action)
+      return
+    }
     const { type } = action
     if (type === 'write') this.#at(action.who, (node) => clients.write(node, action))
     else if (type === 'read') this.#at(action.who, (node) => clients.read(node, action.key))

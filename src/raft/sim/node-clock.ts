@@ -13,6 +13,8 @@ export class NodeClock implements Clock {
   #rate: number
   #sinceMs: number
   #baseMs: number
+  /** The wall clock leaps alone. */
+  #wallAheadMs = 0
 
   constructor(
     loop: EventLoop,
@@ -32,7 +34,7 @@ export class NodeClock implements Clock {
   }
 
   wallMs(): number {
-    return this.monotonicMs()
+    return this.monotonicMs() + this.#wallAheadMs
   }
 
   after(delayMs: number, callback: () => void): Timer {
@@ -46,6 +48,11 @@ export class NodeClock implements Clock {
     this.#baseMs = this.monotonicMs()
     this.#sinceMs = Math.max(this.#loop.nowMs, this.#host.busyUntilMs)
     this.#rate = rate
+  }
+
+  /** The wall clock is set, forward or back. */
+  leapWall(durationMs: number): void {
+    this.#wallAheadMs += durationMs
   }
 
   /** The clock leaps; timers that are set keep their distance. */

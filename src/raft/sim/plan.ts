@@ -4,6 +4,7 @@
  * data, so that a trace file can hold it.
  */
 import type { Dice } from './dice.ts'
+import type { OperationsPlan } from './operations.ts'
 import type { DiskManners } from './sim-disk.ts'
 import type { NetworkManners } from './sim-network.ts'
 
@@ -49,6 +50,8 @@ export interface Plan {
   readonly weights: Weights
   readonly network: NetworkManners
   readonly disk: DiskManners
+  /** What is done beside the faults, in a part of the runs. */
+  readonly operations?: OperationsPlan
 }
 
 /** Election timeout of a plan, milliseconds. */

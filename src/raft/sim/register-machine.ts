@@ -26,6 +26,8 @@ export interface Answer {
 const HEADER_BYTES = 16
 const ALWAYS = 0xffff_ffff
 const HASH_PRIME = 0x01000193
+/** Stands in the place of the index in a state from outside. */
+const OUTSIDE = 0xffff_ffff
 
 /** The command as bytes. */
 export function encodeCommand({ id, key, expected, padding }: Command): Uint8Array {
@@ -50,10 +52,26 @@ export function decodeCommand(bytes: Uint8Array): Command {
   }
 }
 
+/** The pieces of a state from outside; it is known by `id` until the next command. */
+export function outsideState(id: number, values: ReadonlyMap<number, number>): Uint8Array[] {
+  return piecesOf([id, OUTSIDE, ...[...values].flat()])
+}
+
+function piecesOf(words: readonly number[]): Uint8Array[] {
+  const all = new Uint32Array(words)
+  const pieces: Uint8Array[] = []
+  for (let start = 0; start < all.length; start += 4) {
+    pieces.push(new Uint8Array(all.slice(start, start + 4).buffer))
+  }
+  return pieces
+}
+
 /** Told of all that happens to a machine. */
 export interface MachineWatch {
   onApply(entry: CommittedEntry, command: Command, machine: RegisterMachine): void
   onRestore(index: Index, machine: RegisterMachine): void
+  /** A state from outside took the place of everything. */
+  onReplaced(index: Index, machine: RegisterMachine): void
   /** Time that applying takes. */
   onApplied(count: number): void
 }
@@ -71,8 +89,18 @@ export class RegisterMachine implements StateMachine<Answer> {
     this.#watch = watch
   }
 
+  get keys(): readonly number[] {
+    return [...this.#registers.keys()]
+  }
+
   get(key: number): number {
     return this.#registers.get(key) ?? 0
+  }
+
+  /** Whether the registers hold `values` and nothing else. */
+  holds(values: ReadonlyMap<number, number>): boolean {
+    const isEach = [...values].every(([key, value]) => this.get(key) === value)
+    return isEach && this.#registers.size === values.size
   }
 
   apply(entries: readonly CommittedEntry[]): readonly Answer[] {
@@ -82,10 +110,7 @@ export class RegisterMachine implements StateMachine<Answer> {
   }
 
   async *snapshot(): AsyncGenerator<Uint8Array> {
-    const view = new Uint32Array([this.hash, this.index, ...[...this.#registers].flat()])
-    for (let start = 0; start < view.length; start += 4) {
-      yield new Uint8Array(view.slice(start, start + 4).buffer)
-    }
+    yield* piecesOf([this.hash, this.index, ...[...this.#registers].flat()])
   }
 
   async restore(source: AsyncIterable<Uint8Array>, index: Index): Promise<void> {
@@ -96,12 +121,13 @@ export class RegisterMachine implements StateMachine<Answer> {
     const [hash = 0, at = 0, ...rest] = words
     if (rest.length % 2 !== 0) throw new AssertionError('a snapshot arrived in part')
     this.hash = hash
-    this.index = Math.max(at, index)
+    this.index = at === OUTSIDE ? index : Math.max(at, index)
     this.#registers.clear()
     for (let position = 0; position < rest.length; position += 2) {
       this.#registers.set(rest[position] ?? 0, rest[position + 1] ?? 0)
     }
-    this.#watch.onRestore(index, this)
+    if (at === OUTSIDE) this.#watch.onReplaced(index, this)
+    else this.#watch.onRestore(index, this)
   }
 
   #apply(entry: CommittedEntry): Answer {

@@ -5,6 +5,7 @@
  * rest of a list keeps its meaning when a part is taken out.
  */
 import type { Dice } from './dice.ts'
+import type { Operation } from './operations.ts'
 import { WRITE_KINDS, type WriteKind } from './sim-disk.ts'
 import { electionMs, type Plan, type Weights } from './plan.ts'
 
@@ -19,8 +20,11 @@ export type Shape = (typeof SHAPES)[number]
 export const CHANGES = ['learner', 'voter', 'promote', 'demote', 'remove', 'swap'] as const
 export type Change = (typeof CHANGES)[number]
 
-/** One thing done from outside. `atMs` and `forMs` are virtual milliseconds. */
-export type Action = { readonly atMs: number } & (
+/** One thing done from outside. */
+export type Action = Operation | Fault
+
+/** A call or a fault. `atMs` and `forMs` are virtual milliseconds. */
+export type Fault = { readonly atMs: number } & (
   | {
       readonly type: 'write'
       readonly who: Who
@@ -60,7 +64,7 @@ export type Action = { readonly atMs: number } & (
   | { readonly type: 'loseDisk'; readonly who: Who }
 )
 
-type Fault = keyof Weights
+type FaultKind = keyof Weights
 
 /** Node numbers are drawn from this many; a multiple of every small number of nodes. */
 const NUMBERS = 840
@@ -74,7 +78,7 @@ export function drawSchedule(dice: Dice, plan: Plan): readonly Action[] {
   for (let atMs = unitMs; atMs < endMs; atMs += dice.exponential(plan.callGap * unitMs)) {
     actions.push(drawCall(dice, plan, atMs))
   }
-  const faults = (Object.keys(plan.weights) as Fault[]).filter((kind) => plan.weights[kind] > 0)
+  const faults = (Object.keys(plan.weights) as FaultKind[]).filter((kind) => plan.weights[kind] > 0)
   let atMs = unitMs
   while (faults.length > 0) {
     atMs += dice.exponential(plan.faultGap * unitMs)
@@ -84,7 +88,7 @@ export function drawSchedule(dice: Dice, plan: Plan): readonly Action[] {
   return actions.toSorted((a, b) => a.atMs - b.atMs)
 }
 
-function weighted(dice: Dice, weights: Weights, kinds: readonly Fault[]): Fault {
+function weighted(dice: Dice, weights: Weights, kinds: readonly FaultKind[]): FaultKind {
   let rest = dice.fraction() * kinds.reduce((sum, kind) => sum + weights[kind], 0)
   for (const kind of kinds) {
     rest -= weights[kind]
@@ -108,7 +112,11 @@ function drawWho(dice: Dice, leader: number): Who {
 
 function drawFault(
   dice: Dice,
-  { kind, atMs, unitMs }: { readonly kind: Fault; readonly atMs: number; readonly unitMs: number },
+  {
+    kind,
+    atMs,
+    unitMs,
+  }: { readonly kind: FaultKind; readonly atMs: number; readonly unitMs: number },
 ): Action {
   const who = drawWho(dice, 0.4)
   const forMs = dice.pick([0.1, 1, 3, 8]) * unitMs * dice.between(0.1, 1)

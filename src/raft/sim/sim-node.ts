@@ -101,7 +101,7 @@ export class SimNode {
 
   /** Whether this node runs, leads by its own word, and has not failed. */
   get leads(): boolean {
-    return this.raft?.role === 'leader'
+    return this.driver?.isRunning === true && this.raft?.role === 'leader'
   }
 
   /** Writes the first configuration. */
@@ -178,6 +178,28 @@ export class SimNode {
     if (leapMs > 0) this.#life?.clock.leap(leapMs)
   }
 
+  /** The wall clock is set. */
+  setWallClock(leapMs: number): void {
+    this.#life?.clock.leapWall(leapMs)
+  }
+
+  /** Does `run` in the process, as soon as it has time; never, if it ends before. */
+  soon(run: () => void): void {
+    const { host } = this
+    const { loop } = this.#world
+    if (host === undefined) return
+    if (host.busyUntilMs <= loop.nowMs) run()
+    else loop.after(0, 'network', { host, run })
+  }
+
+  /** Resolves in the process after so long; never, if it ends before. */
+  rest(durationMs: number): Promise<void> {
+    const { host } = this
+    return new Promise((resolve) => {
+      if (host !== undefined) this.#world.loop.after(durationMs, 'timer', { host, run: resolve })
+    })
+  }
+
   /** Checks the state that the last event left. */
   observe(): void {
     const life = this.#life
@@ -200,6 +222,10 @@ export class SimNode {
         machineChecks.onApply(this.id, entry, command, machine)
       },
       onRestore: (index, machine) => machineChecks.onRestore(this.id, index, machine),
+      onReplaced: (index, machine) => {
+        this.observe()
+        machineChecks.onReplaced(this.id, index, machine)
+      },
       onApplied: (count) => {
         const busyMs = applyMs() * count
         if (busyMs > 0) host.busyUntilMs = Math.max(host.busyUntilMs, loop.nowMs) + busyMs

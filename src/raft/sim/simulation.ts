@@ -19,6 +19,8 @@ import { Liveness } from './liveness.ts'
 import { MachineChecks } from './machine-checks.ts'
 import { Nemesis } from './nemesis.ts'
 import { NodeChecks } from './node-checks.ts'
+import { addOperations, withOperations } from './operations.ts'
+import { Operators } from './operators.ts'
 import { drawPlan, electionMs, type Plan } from './plan.ts'
 import { drawSchedule, type Action } from './schedule.ts'
 import { SimNetwork } from './sim-network.ts'
@@ -70,8 +72,9 @@ const SEARCHED_OPERATIONS_MAX = 400
 
 /** The run of a seed. */
 export function scriptOf(seed: number): Script {
-  const plan = drawPlan(new Dice(seed, 'plan'))
-  return { seed, plan, actions: drawSchedule(new Dice(seed, 'schedule'), plan) }
+  const plan = withOperations(drawPlan(new Dice(seed, 'plan')), new Dice(seed, 'what operators do'))
+  const drawn = drawSchedule(new Dice(seed, 'schedule'), plan)
+  return { seed, plan, actions: addOperations(drawn, plan, new Dice(seed, 'operations')) }
 }
 
 /** Runs a script. Runs of one process must not overlap. */
@@ -114,12 +117,13 @@ class Simulation {
     this.#cluster = this.#newCluster()
     const echoMs = ECHO_TIMEOUTS * electionMs(plan)
     this.#housekeeping = new Housekeeping(this.#cluster, new Dice(seed, 'operators'), echoMs)
-    this.#nemesis = new Nemesis({
+    const own = {
       cluster: this.#cluster,
       clients: this.#clients,
       housekeeping: this.#housekeeping,
       verdict: this.#verdict,
-    })
+    }
+    this.#nemesis = new Nemesis({ ...own, operators: new Operators({ ...own, plan }) })
   }
 
   async run(): Promise<Outcome> {
@@ -148,7 +152,7 @@ class Simulation {
 
   #newCluster(): Cluster {
     const { seed, plan } = this.#script
-    const { tickMs, electionTicks, snapshotThreshold, trailingEntries } = plan
+    const { tickMs, electionTicks, snapshotThreshold, trailingEntries, operations } = plan
     const diskOf: Cluster['diskOf'] = (peer) => this.#cluster.diskOf(peer)
     return new Cluster({
       world: {
@@ -164,6 +168,8 @@ class Simulation {
           snapshotThreshold,
           trailingEntries,
           timeoutMs: CALL_TIMEOUTS * electionMs(plan),
+          leaseReads: operations?.leases ?? false,
+          heartbeatTicks: operations?.heartbeatTicks ?? 1,
         },
         applyMs: () => (this.#liveness === undefined ? plan.applyMs : 0),
         drift: plan.drift,

@@ -34,6 +34,8 @@ export type Invariant =
   | 'hand-over'
   /** A member that came back disturbed a leader that all others heard. */
   | 'stability'
+  /** A staged server became a voter too early, twice, or after its removal. */
+  | 'staging'
   /** Something grew beyond its limit. */
   | 'bounds'
   /** The storage port was used against its rules. */

@@ -1,0 +1,203 @@
+/**
+ * What the operators and the sharper clients of a run do beside the faults: reads by lease, and a
+ * leader that is cut off while its lease may still hold; staging, restores, other options, planned
+ * stops. Drawn with dice of its own, and for a part of the seeds only, so that the runs of the
+ * others stay as they are.
+ *
+ * With leases every clock keeps to the bound that `runtime/lease.ts` allows, and only the wall
+ * clock leaps: what is left must be linearizable.
+ */
+import type { Dice } from './dice.ts'
+import { electionMs, type Plan } from './plan.ts'
+import type { Action, Who } from './schedule.ts'
+
+/** What happens to a leader just before it is cut off. */
+export const PRELUDES = ['nothing', 'transfer', 'wallBack', 'stall', 'reset', 'restart'] as const
+export type Prelude = (typeof PRELUDES)[number]
+
+/** How the source of a restore fails, if it does. */
+export const RESTORE_FATES = ['whole', 'whole', 'whole', 'broken', 'wrongSize'] as const
+
+type OperationKind = 'leaseRead' | 'cutLeader' | 'stage' | 'restore' | 'reload' | 'leave'
+
+/** What a run has beside its faults. */
+export interface OperationsPlan {
+  /** Whether members give leases. */
+  readonly leases: boolean
+  readonly heartbeatTicks: number
+  /** Mean time between two operations, in election timeouts. */
+  readonly gap: number
+  readonly weights: Readonly<Record<OperationKind, number>>
+}
+
+/** One operation. Times are virtual milliseconds; `who` is as in a schedule. */
+export type Operation = { readonly atMs: number } & (
+  | { readonly type: 'leaseRead'; readonly who: number; readonly key: number }
+  | {
+      readonly type: 'cutLeader'
+      readonly prelude: Prelude
+      readonly who: number
+      readonly key: number
+      /** From the prelude to the cut. */
+      readonly delayMs: number
+      readonly forMs: number
+    }
+  | { readonly type: 'wallClock'; readonly who: Who; readonly leapMs: number }
+  | {
+      readonly type: 'stage'
+      readonly who: number
+      /** Asked for twice at once. */
+      readonly twice: boolean
+      /** The server is removed so long after; 0 = never. */
+      readonly removeMs: number
+    }
+  | {
+      readonly type: 'restore'
+      readonly fate: (typeof RESTORE_FATES)[number]
+      /** Between two pieces of the source. */
+      readonly gapMs: number
+    }
+  | {
+      readonly type: 'reload'
+      readonly who: Who
+      readonly electionTicks: number
+      readonly heartbeatTicks: number
+      readonly snapshotThreshold: number
+    }
+  | { readonly type: 'leave'; readonly who: Who; readonly forMs: number }
+)
+
+const OPERATIONS: ReadonlySet<string> = new Set([
+  'leaseRead',
+  'cutLeader',
+  'wallClock',
+  'stage',
+  'restore',
+  'reload',
+  'leave',
+] satisfies Operation['type'][])
+
+/** Whether operators or sharp clients do this. */
+export function isOperation(action: Action): action is Operation {
+  return OPERATIONS.has(action.type)
+}
+
+/** Part of the seeds that have operations, and of those, that have leases. */
+const SEEDS = 0.5
+const LEASES = 0.65
+/** Chance that a kind is left out of a run. */
+const ABSENT = 0.4
+/** Speeds of clocks that leases allow for: two such differ by less than a tenth. */
+const LEASE_DRIFT = 0.05
+const NUMBERS = 840
+
+/** `plan` with operations, perhaps. */
+export function withOperations(plan: Plan, dice: Dice): Plan {
+  if (!dice.chance(SEEDS)) return plan
+  const leases = dice.chance(LEASES)
+  const weight = (most: number): number => (dice.chance(ABSENT) ? 0 : dice.between(0, most))
+  const operations: OperationsPlan = {
+    leases,
+    heartbeatTicks: drawHeartbeat(plan, dice),
+    gap: dice.between(0.5, 4),
+    weights: {
+      leaseRead: leases ? dice.between(1, 4) : 0,
+      cutLeader: leases ? weight(4) : 0,
+      stage: weight(3),
+      restore: weight(2),
+      reload: weight(1),
+      leave: weight(2),
+    },
+  }
+  return { ...plan, drift: leases ? Math.min(plan.drift, LEASE_DRIFT) : plan.drift, operations }
+}
+
+/** `actions` with the operations of `plan` among them, and clocks as leases need them. */
+export function addOperations(
+  actions: readonly Action[],
+  plan: Plan,
+  dice: Dice,
+): readonly Action[] {
+  const { operations } = plan
+  if (operations === undefined) return actions
+  const kept = operations.leases ? actions.map((action) => bounded(action, dice)) : actions
+  const drawn: Action[] = []
+  const unitMs = electionMs(plan)
+  const kinds = Object.entries(operations.weights) as [OperationKind, number][]
+  for (let atMs = unitMs; ;) {
+    atMs += dice.exponential(operations.gap * unitMs)
+    if (atMs >= plan.timeouts * unitMs) break
+    const kind = weighted(kinds, dice)
+    if (kind !== undefined) drawn.push(draw(kind, { dice, plan, atMs }))
+  }
+  return [...kept, ...drawn].toSorted((a, b) => a.atMs - b.atMs)
+}
+
+/** Often enough for everybody's election timeout. */
+function drawHeartbeat({ electionTicks }: Plan, dice: Dice): number {
+  return dice.integer(1, Math.max(1, Math.floor(electionTicks / 3)))
+}
+
+/** A clock that leases allow: nearly right, and only the wall clock leaps. */
+function bounded(action: Action, dice: Dice): Action {
+  if (action.type !== 'clock') return action
+  const { atMs, who, leapMs } = action
+  if (leapMs > 0) return { atMs, type: 'wallClock', who, leapMs: dice.pick([-1, 1]) * leapMs }
+  return { ...action, rate: 1 + dice.between(-LEASE_DRIFT, LEASE_DRIFT) }
+}
+
+function weighted(
+  kinds: readonly (readonly [OperationKind, number])[],
+  dice: Dice,
+): OperationKind | undefined {
+  let rest = dice.fraction() * kinds.reduce((sum, [, weight]) => sum + weight, 0)
+  for (const [kind, weight] of kinds) {
+    rest -= weight
+    if (rest < 0) return kind
+  }
+  return undefined
+}
+
+function draw(
+  kind: OperationKind,
+  { dice, plan, atMs }: { readonly dice: Dice; readonly plan: Plan; readonly atMs: number },
+): Operation {
+  const unitMs = electionMs(plan)
+  const who = dice.integer(0, NUMBERS - 1)
+  const key = dice.integer(1, plan.keys)
+  switch (kind) {
+    case 'leaseRead':
+      return { atMs, type: kind, who, key }
+    case 'cutLeader': {
+      const forMs = unitMs * dice.between(1, 4)
+      const delayMs = dice.chance(0.5) ? 0 : dice.exponential(4 * plan.network.meanDelayMs)
+      return { atMs, type: kind, prelude: dice.pick(PRELUDES), who, key, delayMs, forMs }
+    }
+    case 'stage': {
+      const removeMs = dice.chance(0.4) ? dice.exponential(unitMs) : 0
+      return { atMs, type: kind, who, twice: dice.chance(0.3), removeMs }
+    }
+    case 'restore': {
+      const gapMs = dice.pick([0, 0.01, 0.3]) * unitMs
+      return { atMs, type: kind, fate: dice.pick(RESTORE_FATES), gapMs }
+    }
+    case 'reload':
+      return {
+        atMs,
+        type: kind,
+        who: dice.chance(0.5) ? 'leader' : who,
+        electionTicks: plan.electionTicks * (dice.chance(0.5) ? 1 : 2),
+        heartbeatTicks: dice.chance(0.2) ? 2 * plan.electionTicks : drawHeartbeat(plan, dice),
+        snapshotThreshold: dice.integer(1, 60),
+      }
+    case 'leave':
+      return {
+        atMs,
+        type: kind,
+        who: dice.chance(0.7) ? 'leader' : who,
+        forMs: unitMs * dice.between(0, 3),
+      }
+    default:
+      return kind satisfies never
+  }
+}
