@@ -10,25 +10,22 @@ import { seededRandom } from '../../src/base/random.ts'
 import { dealBlow, type Blows } from './faults.ts'
 import { History } from './history.ts'
 import { Load } from './load.ts'
-import { Member, type Lost } from './member.ts'
-import type { Answer, MemberStatus } from './protocol.ts'
+import { replaceMember } from './replacement.ts'
+import { CLIENT_PORT, Member, PEER_PORT, ask } from './member.ts'
+import type { MemberStatus, Peer } from './protocol.ts'
 
 const MEMBERS = 3
-/** Below the ports that the kernel gives to outgoing connections. */
-const PEER_PORT = 7100
-const CLIENT_PORT = 7200
 /** Time in which a whole group must work again, also on a busy machine. */
 const RECOVERY_MS_MAX = 30_000
 const CHECK_EVERY_ROUNDS = 10
 const POLL_MS = 25
-/** Time for one answer to a question of this test's own. */
-const ANSWER_MS_MAX = 2000
 
 /** What to do. */
 export interface CampaignOptions {
   readonly rounds: number
   readonly seed: number
   readonly log: 'level' | 'file'
+  readonly transport: 'tcp' | 'mesh'
   /** Empty or missing; removed when all went well. */
   readonly directory: string
   /** An address of 127/8 that nobody else uses. */
@@ -43,6 +40,8 @@ export interface CampaignReport extends Blows {
   readonly acknowledgedWrites: number
   /** Values in the ledger at the end: the acknowledged ones and some of unknown outcome. */
   readonly ledgerLength: number
+  /** Writes that were refused with the promise of no effect, by code. */
+  readonly refused: Readonly<Record<string, number>>
   readonly reads: number
   /** Terms that were begun, and those in which a write was acknowledged. */
   readonly elections: number
@@ -65,23 +64,23 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignRep
 
 class Campaign implements AsyncDisposable {
   readonly #options: CampaignOptions
-  readonly #members: readonly Member[]
+  readonly #members: Member[]
+  /** All that ever were, also the removed ones. */
+  readonly #everyone: Member[] = []
+  /** Being added: not a member yet, or beside the one whose place it takes. */
+  #joining: Member | undefined
+  /** The transport and client port that no member has now. */
+  #freePlace = MEMBERS
   readonly #history = new History()
   readonly #load: Load
-  readonly #blows: Blows = { kills: 0, freezes: 0, cuts: 0, transfers: 0 }
+  readonly #blows: Blows = { kills: 0, freezes: 0, cuts: 0, transfers: 0, replacements: 0 }
   #slowestRecoveryMs = 0
   #snapshotIndex = 0
   #term = 0
 
   constructor(options: CampaignOptions) {
     this.#options = options
-    const numbers = Array.from({ length: MEMBERS }, (_none, number) => number)
-    const { host, log } = options
-    const peers = numbers.map((number) => `${host}:${PEER_PORT + number}`)
-    this.#members = numbers.map((number) => {
-      const directory = join(options.directory, `member-${number}`)
-      return new Member({ number, peers, host, log, clientPort: CLIENT_PORT + number, directory })
-    })
+    this.#members = Array.from({ length: MEMBERS }, (_none, place) => this.#make(place, true))
     const random = seededRandom(options.seed ^ 0x10ad)
     this.#load = new Load({ members: this.#members, history: this.#history, random })
   }
@@ -93,6 +92,7 @@ class Campaign implements AsyncDisposable {
       random: seededRandom(seed),
       blows: this.#blows,
       leader: () => this.#load.leader,
+      replace: (position: number, disturb: () => Promise<void>) => this.#replace(position, disturb),
     }
     for (const member of this.#members) member.start()
     for (const member of this.#members) await member.untilBootstrapped()
@@ -116,7 +116,45 @@ class Campaign implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#load.stop()
-    for (const member of this.#members) await member.kill()
+    for (const member of this.#everyone) await member.kill()
+  }
+
+  /** A member that has never been, on the ports of `place`. */
+  #make(place: number, isFirst: boolean): Member {
+    const { host, log, transport, directory } = this.#options
+    const name = `member-${this.#everyone.length}`
+    const settings = {
+      self: { name, address: `${host}:${PEER_PORT + place}` },
+      ...{ host, log, transport, clientPort: CLIENT_PORT + place },
+      directory: join(directory, name),
+    }
+    const member = new Member(settings, { isFirst, peers: () => this.#peers() })
+    this.#everyone.push(member)
+    return member
+  }
+
+  #peers(): readonly Peer[] {
+    const joining = this.#joining === undefined ? [] : [this.#joining]
+    return [...this.#members, ...joining].map(({ self }) => self)
+  }
+
+  async #replace(position: number, disturb: () => Promise<void>): Promise<void> {
+    const old = this.#members[position]
+    if (old === undefined) return
+    const joining = this.#make(this.#freePlace, false)
+    this.#joining = joining
+    await replaceMember({
+      old,
+      joining,
+      disturb,
+      leader: () => this.#members[this.#load.leader],
+      members: this.#members,
+      until: (what, condition) => this.#until(what, condition),
+    })
+    this.#freePlace = old.place
+    this.#members[position] = joining
+    this.#joining = undefined
+    await old.kill()
   }
 
   /** Until a write is acknowledged that began now. */
@@ -134,7 +172,9 @@ class Campaign implements AsyncDisposable {
     await this.#load.stop()
     let statuses: readonly MemberStatus[] = []
     await this.#until('all members are equal', async () => {
-      const answers = await Promise.all(this.#members.map((member) => ask(member, 'status')))
+      const answers = await Promise.all(
+        this.#members.map((member) => ask(member, { type: 'status' })),
+      )
       statuses = answers.filter((answer) => answer?.type === 'status')
       const [first] = statuses
       return statuses.length === MEMBERS && statuses.every((status) => isEqual(status, first))
@@ -146,7 +186,7 @@ class Campaign implements AsyncDisposable {
     const began = this.#history.begin()
     const from = this.#history.checkedLength
     await this.#until('the ledger is read', async () => {
-      const answer = await ask(this.#members[this.#load.leader], 'tail', from)
+      const answer = await ask(this.#members[this.#load.leader], { type: 'tail', from })
       if (answer?.type !== 'tail') return false
       this.#history.onTail(answer.values, answer.digest, began)
       return true
@@ -160,7 +200,7 @@ class Campaign implements AsyncDisposable {
   async #until(what: string, condition: () => Promise<boolean>): Promise<void> {
     const deadline = performance.now() + RECOVERY_MS_MAX
     while (!(await condition())) {
-      const died = this.#members.find((member) => member.died !== undefined)?.died
+      const died = this.#everyone.find((member) => member.died !== undefined)?.died
       if (died !== undefined) throw new Error(died)
       if (performance.now() > deadline) {
         throw new Error(`not within ${RECOVERY_MS_MAX} ms: ${what}; see ${this.#options.directory}`)
@@ -170,7 +210,7 @@ class Campaign implements AsyncDisposable {
   }
 
   #countInOutputs(text: string): number {
-    const counts = this.#members.map((member) => member.output().split(text).length - 1)
+    const counts = this.#everyone.map((member) => member.output().split(text).length - 1)
     return counts.reduce((sum, count) => sum + count, 0)
   }
 
@@ -181,6 +221,7 @@ class Campaign implements AsyncDisposable {
       writes: this.#load.writes,
       acknowledgedWrites: this.#history.acknowledgedWrites,
       ledgerLength: this.#history.checkedLength,
+      refused: this.#load.refused,
       reads: this.#history.reads,
       elections: this.#term - 1,
       leaders: this.#load.termsWithWrites.size,
@@ -195,14 +236,4 @@ class Campaign implements AsyncDisposable {
 
 function isEqual(status: MemberStatus, other: MemberStatus | undefined): boolean {
   return status.length === other?.length && status.digest === other.digest
-}
-
-async function ask(
-  member: Member | undefined,
-  type: 'status' | 'tail',
-  from = 0,
-): Promise<Answer | Lost | undefined> {
-  const request = type === 'tail' ? ({ type, from } as const) : ({ type } as const)
-  const unanswered = sleep(ANSWER_MS_MAX).then(() => undefined)
-  return await Promise.race([member?.request(request), unanswered])
 }

@@ -10,6 +10,8 @@ const CALM_MS_MAX = 500
 const DOWN_MS_MAX = 700
 /** From less than one election timeout to several. */
 const FROZEN_MS_MAX = 2500
+const TRANSFER_MS_MAX = 50
+const TRANSFERS = 4
 
 /** Counts of what was done. */
 export interface Blows {
@@ -17,11 +19,15 @@ export interface Blows {
   freezes: number
   cuts: number
   transfers: number
+  /** Members that were replaced by new ones: learner, voter, the old one removed. */
+  replacements: number
 }
 
 /** What a blow is dealt with. */
 export interface Arena {
   readonly members: readonly Member[]
+  /** Replaces the member at this position by a new one; calls `disturb` between the steps. */
+  readonly replace: (position: number, disturb: () => Promise<void>) => Promise<void>
   readonly random: Random
   readonly blows: Blows
   /** Position of the member that seems to lead. */
@@ -45,6 +51,11 @@ const FAULTS: readonly Fault[] = [
   transferThenKill,
   cutLeaderThenKill,
   cutLeaderThenKill,
+  transferWhilePausing,
+  replaceOne,
+  replaceOne,
+  replaceOne,
+  replaceLeader,
 ]
 
 /** One round: calm, a fault, and everybody back. */
@@ -122,6 +133,44 @@ async function cutLeaderThenKill(arena: Arena): Promise<void> {
   await pause(arena, FROZEN_MS_MAX)
   void leader?.request({ type: 'cut', isCut: false })
   await pause(arena, CALM_MS_MAX)
+  await kill(arena, anyOf(arena))
+}
+
+/** Leadership goes round while members sleep and wake; then one is killed. */
+async function transferWhilePausing(arena: Arena): Promise<void> {
+  for (let turn = 0; turn < TRANSFERS; turn += 1) {
+    const sleeper = arena.random.integer(2) === 0 ? anyOf(arena) : leaderOf(arena)
+    arena.blows.transfers += 1
+    void leaderOf(arena)?.request({ type: 'transfer' })
+    await pause(arena, TRANSFER_MS_MAX)
+    freeze(arena, sleeper)
+    await pause(arena, CALM_MS_MAX)
+    sleeper?.thaw()
+  }
+  await kill(arena, anyOf(arena))
+}
+
+/** A new member is added, caught up and promoted, an old one removed, and some are killed meanwhile. */
+async function replaceOne(arena: Arena): Promise<void> {
+  await replace(arena, arena.random.integer(arena.members.length))
+}
+
+async function replaceLeader(arena: Arena): Promise<void> {
+  await replace(arena, arena.leader())
+}
+
+async function replace(arena: Arena, position: number): Promise<void> {
+  arena.blows.replacements += 1
+  await arena.replace(position, async () => {
+    await pause(arena, CALM_MS_MAX)
+    const victim = arena.random.integer(2) === 0 ? leaderOf(arena) : anyOf(arena)
+    const kind = arena.random.integer(4)
+    if (kind === 0) freeze(arena, victim)
+    else if (kind < 3) await kill(arena, victim)
+    await pause(arena, CALM_MS_MAX)
+    if (victim?.isFrozen === true) victim.thaw()
+    victim?.start()
+  })
   await kill(arena, anyOf(arena))
 }
 

@@ -17,7 +17,12 @@ const LARGE_ONE_IN = 150
 const LARGE_BYTES = 200_000
 
 /** Refusals that promise that a write took no effect. */
-const WITHOUT_EFFECT: ReadonlySet<string> = new Set(['NOT_LEADER', 'RESOURCE_EXHAUSTED'])
+const WITHOUT_EFFECT: ReadonlySet<string> = new Set([
+  'NOT_LEADER',
+  'RESOURCE_EXHAUSTED',
+  // Leadership is on its way to another: refused before it entered the log (runtime/proposals.ts).
+  'UNAVAILABLE',
+])
 
 interface Parts {
   readonly members: readonly Member[]
@@ -34,6 +39,8 @@ export class Load {
   #stopped = false
   /** Terms whose leaders acknowledged a write. */
   readonly termsWithWrites: Set<number> = new Set()
+  /** Writes without effect, by code. */
+  readonly refused: Record<string, number> = {}
   /** Writes that were begun. */
   get writes(): number {
     return this.#value
@@ -81,7 +88,10 @@ export class Load {
       this.termsWithWrites.add(answer.term)
       return
     }
-    if (answer?.type === 'failed' && WITHOUT_EFFECT.has(answer.code)) history.onRefused(value)
+    if (answer?.type === 'failed' && WITHOUT_EFFECT.has(answer.code)) {
+      history.onRefused(value)
+      this.refused[answer.code] = (this.refused[answer.code] ?? 0) + 1
+    }
     this.#lookElsewhere(target, answer)
   }
 
@@ -97,8 +107,9 @@ export class Load {
 
   #lookElsewhere(target: number, answer: Answer | Lost | undefined): void {
     if (this.#leader !== target) return
-    const hint = answer?.type === 'failed' ? answer.leader : -1
     const { members } = this.#parts
+    const name = answer?.type === 'failed' ? answer.leader : ''
+    const hint = members.findIndex((member) => member.name === name)
     this.#leader = hint >= 0 && hint !== target ? hint : (target + 1) % members.length
   }
 }

@@ -5,23 +5,35 @@ import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { lineParser, toLine } from './protocol.ts'
-import type { Answer, Numbered, Request, ServerSettings } from './protocol.ts'
+import type { Answer, Numbered, Peer, Request, ServerSettings } from './protocol.ts'
+
+/** Below the ports that the kernel gives to outgoing connections. */
+export const PEER_PORT = 7100
+export const CLIENT_PORT = 7200
 
 const SERVER = join(import.meta.dirname, 'server.ts')
 /** Bytes of a member's output that a failure shows. */
 const OUTPUT_SHOWN = 4000
+
+/** Time for one answer to a question of the test's own. */
+const ANSWER_MS_MAX = 2000
 
 /** Nobody answered: the outcome is unknown. */
 export interface Lost {
   readonly type: 'lost'
 }
 
+/** What a member keeps over all its starts. */
+export type MemberSettings = Omit<ServerSettings, 'bootstrap' | 'peers'>
+
 /** A process and a connection. */
 export class Member {
-  readonly #settings: Omit<ServerSettings, 'bootstrap'>
+  readonly #settings: MemberSettings
+  /** Who is there at a start. */
+  readonly #peers: () => readonly Peer[]
   #child: ChildProcess | undefined
   #socket: Socket | undefined
-  #isBootstrapped = false
+  #isBootstrapped: boolean
   #next = 0
   readonly #waiting = new Map<number, (answer: Answer | Lost) => void>()
   /** Set when the process ended without being killed. */
@@ -29,8 +41,27 @@ export class Member {
   /** Whether the process is stopped by SIGSTOP. */
   isFrozen = false
 
-  constructor(settings: Omit<ServerSettings, 'bootstrap'>) {
+  /** A first member bootstraps; another one waits to be added. */
+  constructor(
+    settings: MemberSettings,
+    parts: { readonly isFirst: boolean; readonly peers: () => readonly Peer[] },
+  ) {
     this.#settings = settings
+    this.#isBootstrapped = !parts.isFirst
+    this.#peers = parts.peers
+  }
+
+  get self(): Peer {
+    return this.#settings.self
+  }
+
+  /** Number of its ports. */
+  get place(): number {
+    return this.#settings.clientPort - CLIENT_PORT
+  }
+
+  get name(): string {
+    return this.self.name
   }
 
   get isRunning(): boolean {
@@ -43,7 +74,11 @@ export class Member {
     const { directory } = this.#settings
     mkdirSync(directory, { recursive: true })
     const output = openSync(this.#outputPath, 'a')
-    const settings: ServerSettings = { ...this.#settings, bootstrap: !this.#isBootstrapped }
+    const settings: ServerSettings = {
+      ...this.#settings,
+      peers: this.#peers(),
+      bootstrap: !this.#isBootstrapped,
+    }
     const child = spawn(process.execPath, [SERVER, JSON.stringify(settings)], {
       stdio: ['pipe', output, output],
     })
@@ -53,7 +88,7 @@ export class Member {
     child.once('exit', (code, signal) => {
       if (signal === 'SIGKILL') return
       const text = this.output().slice(-OUTPUT_SHOWN)
-      this.died = `member ${this.#settings.number} ended by itself (${code ?? signal}):\n${text}`
+      this.died = `${this.name} ended by itself (${code ?? signal}):\n${text}`
     })
   }
 
@@ -131,4 +166,13 @@ export class Member {
     this.#waiting.clear()
     for (const resolve of waiting) resolve({ type: 'lost' })
   }
+}
+
+/** A question of the test's own; `undefined` when there is no answer in time. */
+export async function ask(
+  member: Member | undefined,
+  request: Request,
+): Promise<Answer | Lost | undefined> {
+  const unanswered = sleep(ANSWER_MS_MAX).then(() => undefined)
+  return await Promise.race([member?.request(request), unanswered])
 }

@@ -3,6 +3,16 @@
 /** Values are unique numbers; the key of a value is `value % KEYS`. */
 export const KEYS = 61
 
+/** A server process: its name is never used again after its removal. */
+export interface Peer {
+  readonly name: string
+  /** `host:port` of its transport. */
+  readonly address: string
+}
+
+/** A change of membership. */
+export type Change = 'addLearner' | 'addVoter' | 'removeServer'
+
 /** A request, without the number that its answer repeats. */
 export type Request =
   /** Puts `value` at the end of the ledger; the command is padded to `sizeBytes`. */
@@ -14,6 +24,10 @@ export type Request =
   /** What this member holds now, however old. */
   | { readonly type: 'status' }
   | { readonly type: 'transfer' }
+  /** Linearizable: who is a member. */
+  | { readonly type: 'configuration' }
+  /** Makes `peer` a learner or a voter, or removes it. */
+  | { readonly type: 'change'; readonly change: Change; readonly peer: Peer }
   /** Cuts or mends this member's links to the others. */
   | { readonly type: 'cut'; readonly isCut: boolean }
 
@@ -35,24 +49,30 @@ export type Answer =
   | { readonly type: 'value'; readonly length: number; readonly last: number }
   | { readonly type: 'tail'; readonly values: readonly number[]; readonly digest: number }
   | { readonly type: 'done' }
+  /** Names by suffrage. */
+  | {
+      readonly type: 'configuration'
+      readonly voters: readonly string[]
+      readonly learners: readonly string[]
+    }
   | MemberStatus
-  /** `leader` is the position of the member that leads, -1 when unknown. */
-  | { readonly type: 'failed'; readonly code: string; readonly leader: number }
+  /** `leader` is the name of the member that leads, empty when unknown. */
+  | { readonly type: 'failed'; readonly code: string; readonly leader: string }
 
 /** A request or answer with its number. */
 export type Numbered<T> = T & { readonly id: number }
 
 /** What a server process is told, as its first argument. */
 export interface ServerSettings {
-  /** Position of this member among `peers`. */
-  readonly number: number
-  /** `host:port` of all members' transports. */
-  readonly peers: readonly string[]
+  readonly self: Peer
+  /** Who the test knows to be there now, this member among them. */
+  readonly peers: readonly Peer[]
   readonly host: string
   readonly clientPort: number
   readonly directory: string
   readonly log: 'level' | 'file'
-  /** Writes the first configuration before the start. */
+  readonly transport: 'tcp' | 'mesh'
+  /** Writes the first configuration, all of `peers`, before the start. */
   readonly bootstrap: boolean
 }
 

@@ -11,13 +11,23 @@ import { ownHost } from './own-host.ts'
 
 const ROUNDS = 15
 
-for (const log of ['level', 'file'] as const) {
-  test.serial(`no acknowledged write is lost when processes are killed (${log} log)`, async (t) => {
+const SETTINGS = [
+  { transport: 'tcp', log: 'level' },
+  { transport: 'tcp', log: 'file' },
+  { transport: 'mesh', log: 'level' },
+] as const
+
+for (const { transport, log } of SETTINGS) {
+  const name = `${transport}, ${log} log`
+  test.serial(`no acknowledged write is lost when processes are killed (${name})`, async (t) => {
     t.timeout(240_000)
     const seed = Date.now() % 1_000_000
-    const directory = mkdtempSync(join(tmpdir(), `raft-crash-${log}-`))
+    const directory = mkdtempSync(join(tmpdir(), `raft-crash-${transport}-${log}-`))
     t.log(`seed ${seed}`)
-    const report = await runCampaign({ rounds: ROUNDS, seed, log, directory, host: ownHost() })
+    const report = await runCampaign({
+      ...{ rounds: ROUNDS, seed, log, transport, directory },
+      host: ownHost(),
+    })
     t.log(JSON.stringify(report))
     t.deepEqual(report.violations, [], `seed ${seed}, see ${directory}`)
     t.true(report.kills >= ROUNDS)

@@ -14,6 +14,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '200' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     log: { type: 'string', default: 'level' },
+    transport: { type: 'string', default: 'tcp' },
     directory: { type: 'string' },
   },
 })
@@ -21,12 +22,17 @@ const say = (text: string): void => void process.stdout.write(`${text}\n`)
 const seed = Number(values.seed)
 const rounds = Number(values.rounds)
 const log = values.log === 'file' ? 'file' : 'level'
+const transport = values.transport === 'mesh' ? 'mesh' : 'tcp'
 const directory = values.directory ?? mkdtempSync(join(tmpdir(), 'raft-crash-'))
 
-say(`raft-crash --rounds ${rounds} --seed ${seed} --log ${log}, in ${directory}`)
-const report = await runCampaign({ rounds, seed, log, directory, host: ownHost(), say })
+say(`raft-crash --rounds ${rounds} --seed ${seed} --log ${log} --transport ${transport}`)
+say(`in ${directory}`)
+const report = await runCampaign({
+  ...{ rounds, seed, log, transport, directory, say },
+  host: ownHost(),
+})
 const { violations, ...figures } = report
-for (const [name, value] of Object.entries(figures)) say(`${name}: ${value}`)
+for (const [name, value] of Object.entries(figures)) say(`${name}: ${JSON.stringify(value)}`)
 for (const violation of violations) say(`WRONG: ${violation}`)
 say(violations.length === 0 ? 'nothing acknowledged was lost' : `${violations.length} violations`)
 process.exitCode = violations.length === 0 ? 0 : 1

@@ -10,17 +10,12 @@ import { systemClock } from '../../src/base/clock.ts'
 import { isSwarmError } from '../../src/base/errors.ts'
 import { systemRandom } from '../../src/base/random.ts'
 import type { LogStore } from '../../src/raft/index.ts'
-import {
-  FileLogStore,
-  FileSnapshotStore,
-  LevelLogStore,
-  Raft,
-  TcpTransport,
-} from '../../src/raft/index.ts'
+import { FileLogStore, FileSnapshotStore, LevelLogStore, Raft } from '../../src/raft/index.ts'
 import { CutTransport } from './cut-transport.ts'
 import { Ledger, encodeWrite } from './ledger.ts'
+import { addressOf, identityOf, openLinks, peerOf } from './links.ts'
 import { lineParser, toLine } from './protocol.ts'
-import type { Answer, Numbered, Request, ServerSettings } from './protocol.ts'
+import type { Answer, Change, Peer, Numbered, Request, ServerSettings } from './protocol.ts'
 
 /** Small, so that every run goes through many segments, snapshots and installations. */
 const SEGMENT_BYTES = 512 * 1024
@@ -29,11 +24,15 @@ const TRAILING_ENTRIES = 30
 const TICK_MS = 50
 /** How long a write or read waits before its outcome is called unknown. */
 const TIMEOUT_MS = 5000
+/** How long a change of membership waits. */
+const CHANGE_MS = 2000
 
 const settings = JSON.parse(process.argv[2] ?? '') as ServerSettings
-const ids = settings.peers.map((_address, number) => `member-${number}`)
-const id = ids[settings.number] ?? ''
-const log = pino({ base: { member: settings.number } }, pino.destination({ dest: 2, sync: true }))
+const identity = ({ name }: Peer): string => identityOf(name, settings.transport)
+const log = pino(
+  { base: { member: settings.self.name } },
+  pino.destination({ dest: 2, sync: true }),
+)
 const components = { clock: systemClock, random: systemRandom, log }
 
 function openLog(): LogStore {
@@ -42,34 +41,40 @@ function openLog(): LogStore {
   return new FileLogStore({ location, log, random: systemRandom, segmentBytes: SEGMENT_BYTES })
 }
 
-async function openTransport(): Promise<CutTransport> {
-  const listen = settings.peers[settings.number] ?? ''
-  const transport = await TcpTransport.listen(components, { id, listen })
-  transport.setPeers(new Map(ids.map((peer, n) => [peer, settings.peers[n] ?? ''])))
-  return new CutTransport(transport)
-}
-
 const ledger = new Ledger()
 const stores = {
   logStore: openLog(),
   snapshotStore: new FileSnapshotStore({ directory: join(settings.directory, 'snapshots') }),
 }
 if (settings.bootstrap) {
-  const servers = ids.map((member) => ({ id: member, address: '', suffrage: 'voter' as const }))
+  const servers = settings.peers.map((peer) => {
+    return { id: identity(peer), address: addressOf(peer), suffrage: 'voter' as const }
+  })
   await Raft.bootstrap(stores, servers)
 }
-const transport = await openTransport()
+const links = await openLinks(components, settings)
+const transport = new CutTransport(links.transport)
 const raft = await Raft.open(
   { ...components, ...stores, stateMachine: ledger, transport },
   {
-    id,
-    address: '',
+    id: identity(settings.self),
+    address: addressOf(settings.self),
     tickMs: TICK_MS,
     snapshotThreshold: SNAPSHOT_ENTRIES,
     trailingEntries: TRAILING_ENTRIES,
     timeoutMs: TIMEOUT_MS,
   },
 )
+
+/** Those the test named at the start, and all whom the configuration names. */
+function meetPeers(): void {
+  const peers = new Map(settings.peers.map((peer) => [peer.name, peer]))
+  for (const peer of raft.configuration.servers.map(peerOf)) peers.set(peer.name, peer)
+  links.setPeers([...peers.values()])
+}
+
+meetPeers()
+raft.onConfiguration(meetPeers)
 raft.onFatal(() => process.exit(1))
 process.stdin.on('end', () => process.exit(0)).resume()
 
@@ -88,6 +93,16 @@ async function answerTo(request: Request): Promise<Answer> {
     case 'transfer':
       await raft.transferLeadership()
       return { type: 'done' }
+    case 'configuration': {
+      await raft.waitApplied(await raft.readIndex())
+      const { servers } = raft.configuration
+      const named = (suffrage: 'voter' | 'learner'): readonly string[] =>
+        servers.filter((one) => one.suffrage === suffrage).map((one) => peerOf(one).name)
+      return { type: 'configuration', voters: named('voter'), learners: named('learner') }
+    }
+    case 'change':
+      await change(request.change, request.peer)
+      return { type: 'done' }
     case 'cut':
       transport.isCut = request.isCut
       return { type: 'done' }
@@ -102,9 +117,18 @@ async function answerTo(request: Request): Promise<Answer> {
   }
 }
 
+async function change(type: Change, peer: Peer): Promise<void> {
+  const [id, address] = [identity(peer), addressOf(peer)]
+  const options = { timeoutMs: CHANGE_MS }
+  if (type === 'addLearner') await raft.addLearner(id, address, options)
+  else if (type === 'addVoter') await raft.addVoter(id, address, options)
+  else await raft.removeServer(id, options)
+}
+
 function failure(error: unknown): Answer {
   if (!isSwarmError(error)) throw error
-  const leader = raft.leader === undefined ? -1 : ids.indexOf(raft.leader)
+  const server = raft.configuration.servers.find(({ id }) => id === raft.leader)
+  const leader = server === undefined ? '' : peerOf(server).name
   return { type: 'failed', code: error.code, leader }
 }
 
