@@ -29,11 +29,11 @@ export function putCommand(key: Uint8Array, value: Uint8Array): Buffer {
   return bytes
 }
 
-/** Key (one character a byte) and value of a command; the value is a view. */
-export function parsePut(command: Uint8Array): readonly [string, Uint8Array] {
+/** Key and value of a command, one character a byte. */
+export function parsePut(command: Uint8Array): readonly [string, string] {
   const bytes = Buffer.from(command.buffer, command.byteOffset, command.length)
   const end = KEY_LENGTH_BYTES + bytes.readUInt16BE(0)
-  return [bytes.toString('latin1', KEY_LENGTH_BYTES, end), command.subarray(end)]
+  return [bytes.toString('latin1', KEY_LENGTH_BYTES, end), bytes.toString('latin1', end)]
 }
 
 /** Calls `onFrame` for each whole frame of a stream; content is a view. */

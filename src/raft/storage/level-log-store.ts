@@ -23,7 +23,7 @@ import { asStorageError } from './storage-error.ts'
 import { WriteMark } from './write-mark.ts'
 
 /** LevelDB's memtable; two may be alive. Small: boards have little memory. */
-const WRITE_BUFFER_BYTES = 8 * 1024 * 1024
+const WRITE_BUFFER_BYTES = 4 * 1024 * 1024
 /** The log is read once, at start: caching blocks is of no use. */
 const CACHE_BYTES = 512 * 1024
 
