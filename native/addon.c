@@ -66,9 +66,10 @@ static struct nl_socket *read_socket(napi_env env, napi_value value, const char 
   if (napi_check_object_type_tag(env, value, &SOCKET_TAG, &is_socket) == napi_ok && is_socket &&
       napi_unwrap(env, value, &socket) == napi_ok)
     return socket;
-  bool is_pending = false;
-  (void)napi_is_exception_pending(env, &is_pending);
-  if (!is_pending) throw_errno(env, EINVAL, operation);
+  /* What is no object at all has thrown a TypeError by now. */
+  napi_value thrown;
+  (void)napi_get_and_clear_last_exception(env, &thrown);
+  throw_errno(env, EINVAL, operation);
   return NULL;
 }
 
@@ -365,14 +366,14 @@ NAPI_MODULE_INIT() {
   if (addon == NULL) return throw_errno(env, ENOMEM, "load");
   addon->references = 1;
   const napi_property_descriptor functions[] = {
-      {"open", NULL, js_open, NULL, NULL, NULL, napi_default, NULL},
-      {"exchange", NULL, js_exchange, NULL, NULL, NULL, napi_default, NULL},
-      {"subscribe", NULL, js_subscribe, NULL, NULL, NULL, napi_default, NULL},
-      {"close", NULL, js_close, NULL, NULL, NULL, napi_default, NULL},
-      {"readFile", NULL, js_read_file, NULL, NULL, NULL, napi_default, NULL},
-      {"writeFile", NULL, js_write_file, NULL, NULL, NULL, napi_default, NULL},
-      {"createNetns", NULL, js_create_netns, NULL, NULL, NULL, napi_default, NULL},
-      {"removeNetns", NULL, js_remove_netns, NULL, NULL, NULL, napi_default, NULL},
+      {"open", NULL, js_open, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"exchange", NULL, js_exchange, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"subscribe", NULL, js_subscribe, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"close", NULL, js_close, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"readFile", NULL, js_read_file, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"writeFile", NULL, js_write_file, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"createNetns", NULL, js_create_netns, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"removeNetns", NULL, js_remove_netns, NULL, NULL, NULL, napi_enumerable, NULL},
   };
   if (napi_set_instance_data(env, addon, NULL, NULL) != napi_ok ||
       napi_add_env_cleanup_hook(env, shut_all, addon) != napi_ok) {

@@ -20,7 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A request larger than this is refused with EMSGSIZE: two thirds of the largest send buffer asked for. */
+/* A request larger than this is refused with EMSGSIZE: what a send buffer of 8 MiB, doubled, can hold. */
 #define REQUEST_BYTES_MAX (16u << 20)
 /* Replies to one exchange larger than this end it with EOVERFLOW: a million conntrack entries fit. */
 #define REPLY_BYTES_MAX (512u << 20)
