@@ -5,6 +5,7 @@ import { systemRandom } from '../base/random.ts'
 import type { Entry } from '../raft/core/entry.ts'
 import type { AppendRequest, HeartbeatRequest, Message } from '../raft/core/message.ts'
 import type { SnapshotTransfer, TransportHandler } from '../raft/runtime/ports.ts'
+import { contentOf, sampleTransfer } from '../raft/testing/sample-transfer.ts'
 import { RaftTransport } from './raft-transport.ts'
 import type { MeshHost } from './mesh.ts'
 import { components, connectAll, connected, failure, loopbackMesh, until } from './testing/swarm.ts'
@@ -46,26 +47,6 @@ function append(index: number, entries: readonly Entry[]): AppendRequest {
 
 function heartbeat(commit: number): HeartbeatRequest {
   return { type: 'heartbeat', from: 1, to: 2, term: 3, commit, context: 0 }
-}
-
-function transferOf(chunks: readonly Uint8Array[], sizeBytes: number): SnapshotTransfer {
-  const conf = {
-    voters: [1, 2],
-    votersOutgoing: [],
-    learners: [],
-    learnersNext: [],
-    autoLeave: false,
-  }
-  const metadata = { index: 7, term: 3, conf }
-  return {
-    message: { type: 'snap', from: 1, to: 2, term: 3, snapshot: { metadata } },
-    metadata,
-    membership: Buffer.from('members'),
-    sizeBytes,
-    source: (async function* source() {
-      for (const chunk of chunks) yield await Promise.resolve(chunk)
-    })(),
-  }
 }
 
 test('messages arrive in order and unchanged, large appends too', async (t) => {
@@ -115,14 +96,14 @@ test('a heartbeat is not behind a snapshot that goes at the same time', async (t
   const gate = Promise.withResolvers<void>()
   far.onSnapshot = async (transfer) => {
     await gate.promise
-    for await (const _chunk of transfer.source);
+    for await (const _chunk of contentOf(transfer));
   }
   transport(b).start(far.handler)
   const near = transport(a)
   near.start(receiver().handler)
   const chunks = Array.from({ length: 128 }, () => new Uint8Array(65_536))
   const { signal } = new AbortController()
-  const sending = near.sendSnapshot(b.self.nodeId, transferOf(chunks, 128 * 65_536), { signal })
+  const sending = near.sendSnapshot(b.self.nodeId, sampleTransfer(chunks, 128 * 65_536), { signal })
   near.send(b.self.nodeId, [heartbeat(5)])
   await until(() => far.messages.length === 1, 2_000)
   gate.resolve()
@@ -136,11 +117,11 @@ test('a snapshot arrives whole with its description, and resolves when it is sto
   await using _b = b
   const far = receiver()
   const content = Buffer.from(systemRandom.bytes(300_000))
-  const sent = transferOf([content.subarray(0, 1), content.subarray(1)], content.length)
+  const sent = sampleTransfer([content.subarray(0, 1), content.subarray(1)], content.length)
   let stored = false
   far.onSnapshot = async (transfer) => {
     const chunks: Uint8Array[] = []
-    for await (const chunk of transfer.source) chunks.push(chunk)
+    for await (const chunk of contentOf(transfer)) chunks.push(chunk)
     t.true(Buffer.concat(chunks).equals(content))
     t.deepEqual(transfer.metadata, sent.metadata)
     t.deepEqual(transfer.message, sent.message)
@@ -154,25 +135,58 @@ test('a snapshot arrives whole with its description, and resolves when it is sto
   t.true(stored)
 })
 
+test('content begins where the receiver wants it, and one that wants none gets none', async (t) => {
+  const [a, b] = await pair()
+  await using _a = a
+  await using _b = b
+  const far = receiver()
+  const content = Buffer.from(systemRandom.bytes(700_000))
+  const sent = sampleTransfer([content])
+  const asked: number[] = []
+  const read = (offset: number) => {
+    asked.push(offset)
+    return sent.read(offset)
+  }
+  let wanted: number | undefined = 600_001
+  far.onSnapshot = async (transfer) => {
+    if (wanted === undefined) return
+    const chunks: Uint8Array[] = []
+    for await (const chunk of contentOf(transfer, wanted)) chunks.push(chunk)
+    t.true(Buffer.concat(chunks).equals(content.subarray(wanted)))
+  }
+  transport(b).start(far.handler)
+  const near = transport(a)
+  near.start(receiver().handler)
+  const { signal } = new AbortController()
+  for (wanted of [600_001, 700_000, undefined]) {
+    await near.sendSnapshot(b.self.nodeId, { ...sent, read }, { signal })
+  }
+  t.deepEqual(asked, [600_001, 700_000])
+})
+
 test('a snapshot that is cut short, refused or withdrawn rejects', async (t) => {
   const [a, b] = await pair()
   await using _a = a
   await using _b = b
   const far = receiver()
   far.onSnapshot = async (transfer) => {
-    for await (const _chunk of transfer.source);
+    for await (const _chunk of contentOf(transfer));
   }
   transport(b).start(far.handler)
   const near = transport(a)
   near.start(receiver().handler)
   const send = (transfer: SnapshotTransfer, signal = new AbortController().signal) =>
     failure(near.sendSnapshot(b.self.nodeId, transfer, { signal }))
-  t.is((await send(transferOf([new Uint8Array(10)], 11))).code, 'UNAVAILABLE')
+  const cut = sampleTransfer([new Uint8Array(10)])
+  const read = async function* read(offset: number) {
+    for await (const chunk of cut.read(offset)) yield chunk.subarray(1)
+  }
+  t.is((await send({ ...cut, read })).code, 'UNAVAILABLE')
   far.onSnapshot = () => Promise.reject(new SwarmError('STORAGE_FULL', 'disk: full'))
-  t.is((await send(transferOf([new Uint8Array(10)], 10))).code, 'STORAGE_FULL')
+  t.is((await send(sampleTransfer([new Uint8Array(10)], 10))).code, 'STORAGE_FULL')
   far.onSnapshot = () => new Promise(() => {})
   const controller = new AbortController()
-  const withdrawn = send(transferOf([new Uint8Array(10)], 10), controller.signal)
+  const withdrawn = send(sampleTransfer([new Uint8Array(10)], 10), controller.signal)
   setImmediate(() => controller.abort())
   t.truthy((await withdrawn).code)
 })

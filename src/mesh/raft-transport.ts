@@ -32,6 +32,9 @@ export const RAFT_BATCH_BYTES_MAX = 64 * 1024
  */
 export const SNAPSHOT_OPEN_TIMEOUT_MS = 5_000
 
+/** The receiver's first bytes on a snapshot's stream: an offset, big-endian. */
+const OFFSET_BYTES = 8
+
 /** What is counted for a message besides its entries, generously. */
 const MESSAGE_OVERHEAD_BYTES = 128
 const ENTRY_OVERHEAD_BYTES = 24
@@ -91,22 +94,24 @@ export class RaftTransport implements Transport {
     transfer: SnapshotTransfer,
     options: { readonly signal: AbortSignal },
   ): Promise<void> {
-    const { source, ...description } = transfer
-    const stream = await this.#mesh.openStream(
-      to,
-      SNAPSHOT_STREAM,
-      encodeTransferHeader(description),
-      { timeoutMs: SNAPSHOT_OPEN_TIMEOUT_MS, signal: options.signal },
-    )
+    const header = encodeTransferHeader(transfer)
+    const stream = await this.#mesh.openStream(to, SNAPSHOT_STREAM, header, {
+      timeoutMs: SNAPSHOT_OPEN_TIMEOUT_MS,
+      signal: options.signal,
+    })
     const onAbort = (): void => {
       stream.abort(new SwarmError('ABORTED', `snapshot to node ${to}: withdrawn`))
     }
     options.signal.addEventListener('abort', onAbort, { once: true })
     if (options.signal.aborted) onAbort()
     try {
-      for await (const chunk of source) await stream.write(chunk)
+      const answers = stream.source[Symbol.asyncIterator]()
+      const offset = await wantedOffset(answers)
+      if (offset !== undefined) {
+        for await (const chunk of transfer.read(offset)) await stream.write(chunk)
+      }
       await stream.end()
-      await untilStored(stream)
+      if (offset !== undefined) await untilStored(answers)
     } catch (error) {
       stream.abort(error instanceof Error ? error : new Error(errorText(error)))
       throw error
@@ -146,36 +151,43 @@ export class RaftTransport implements Transport {
     if (!(header instanceof Uint8Array)) {
       throw new SwarmError('INVALID_ARGUMENT', 'snapshot: malformed header')
     }
-    const description = decodeTransferHeader(header)
-    const source = exactly(stream.source, description.sizeBytes)
-    await handler.onSnapshot(stream.nodeId, { ...description, source })
-  }
-}
-
-/** The far side ends its half when the snapshot is stored, and fails the stream when it is not. */
-async function untilStored(stream: Duplex): Promise<void> {
-  for await (const chunk of stream.source) {
-    throw new SwarmError('INTERNAL', `snapshot: ${chunk.length} bytes came back`)
+    const offer = decodeTransferHeader(header)
+    await handler.onSnapshot(stream.nodeId, { ...offer, read: (offset) => content(stream, offset) })
   }
 }
 
 /**
- * Passes `source` on.
- * @yields its chunks
- * @throws UNAVAILABLE at its end when it is shorter or longer than announced
+ * The first that comes back: where the receiver wants the content to begin. `undefined` when it
+ * ends its half at once, because it needs nothing.
  */
-async function* exactly(
-  source: AsyncIterable<Uint8Array>,
-  sizeBytes: number,
-): AsyncGenerator<Uint8Array> {
-  let received = 0
-  for await (const chunk of source) {
-    received += chunk.length
-    if (received > sizeBytes) break
-    yield chunk
+async function wantedOffset(answers: AsyncIterator<Uint8Array>): Promise<number | undefined> {
+  let bytes = new Uint8Array()
+  while (bytes.length < OFFSET_BYTES) {
+    const step = await answers.next()
+    if (step.done === true) break
+    bytes = Buffer.concat([bytes, step.value])
   }
-  if (received === sizeBytes) return
-  throw new SwarmError('UNAVAILABLE', `snapshot: ${received} bytes came, ${sizeBytes} announced`)
+  if (bytes.length === 0) return undefined
+  if (bytes.length !== OFFSET_BYTES) throw new SwarmError('INTERNAL', 'snapshot: malformed offset')
+  return Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0))
+}
+
+/** The far side ends its half when the snapshot is stored, and fails the stream when it is not. */
+async function untilStored(answers: AsyncIterator<Uint8Array>): Promise<void> {
+  const step = await answers.next()
+  if (step.done === true) return
+  throw new SwarmError('INTERNAL', `snapshot: ${step.value.length} bytes came back`)
+}
+
+/**
+ * Asks for the content from `offset` on.
+ * @yields what comes
+ */
+async function* content(stream: Duplex, offset: number): AsyncGenerator<Uint8Array> {
+  const body = new Uint8Array(OFFSET_BYTES)
+  new DataView(body.buffer).setBigUint64(0, BigInt(offset))
+  await stream.write(body)
+  yield* stream.source
 }
 
 function isHeartbeat(message: Message): boolean {

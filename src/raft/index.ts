@@ -9,6 +9,7 @@ export type {
   ObservationType,
   ObserveOptions,
   StagingPhase,
+  TransferPhase,
 } from './runtime/observations.ts'
 export { COUNTERS, GAUGES, TIMINGS } from './runtime/metrics.ts'
 export type { CounterName, GaugeName, MetricsSink, TimingName } from './runtime/metrics.ts'
@@ -25,6 +26,7 @@ export type {
   Configuration,
   Server,
   ServerId,
+  SnapshotOffer,
   SnapshotTransfer,
   StateMachine,
   Transport,
@@ -45,7 +47,14 @@ export { LevelLogStore } from './storage/level-log-store.ts'
 export { FileSnapshotStore } from './storage/file-snapshot-store.ts'
 export { MemoryLogStore } from './storage/memory-log-store.ts'
 export { MemorySnapshotStore } from './storage/memory-snapshot-store.ts'
-export type { LogStore, SnapshotStore, StoredSnapshot } from './storage/ports.ts'
+export type {
+  LogStore,
+  PartialSink,
+  SnapshotIdentity,
+  SnapshotPin,
+  SnapshotStore,
+  StoredSnapshot,
+} from './storage/ports.ts'
 export { TcpTransport } from './transport/tcp-transport.ts'
 export type { TcpTransportComponents, TcpTransportOptions } from './transport/tcp-transport.ts'
 export type { Message } from './core/message.ts'

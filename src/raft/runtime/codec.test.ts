@@ -121,8 +121,18 @@ test('the header of a snapshot transfer reads back as it was', (t) => {
     metadata: metadata3,
     membership: Uint8Array.of(1, 2, 3),
     sizeBytes: 2 ** 40,
+    digest: '0123456789abcdef'.repeat(4),
   }
   t.deepEqual(decodeTransferHeader(encodeTransferHeader(header)), header)
+  for (const digest of ['', '../../etc/passwd', header.digest.toUpperCase(), `${header.digest}0`]) {
+    const bytes = encodeTransferHeader({ ...header, digest })
+    t.true(
+      isSwarmError(
+        t.throws(() => decodeTransferHeader(bytes)),
+        'INVALID_ARGUMENT',
+      ),
+    )
+  }
 })
 
 test('what is only for this node is never encoded', (t) => {

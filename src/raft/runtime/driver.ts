@@ -95,7 +95,11 @@ export class Driver<R> implements TransportHandler {
     this.#cache = new LogCache(recovered, () => this.snapshots.sendable())
     this.#applier = this.#newApplier(recovered)
     this.#writer = this.#newWriter(recovered.hardState)
-    this.#transfers = new SnapshotTransfers(components, (peer, ok) => this.#onSent(peer, ok))
+    this.#transfers = new SnapshotTransfers(components, {
+      status: () => this.core.status(),
+      onEnd: (peer, ok) => this.#onSent(peer, ok),
+      tell: hooks.onObservation,
+    })
     this.snapshots = this.#newKeeper(options, recovered)
     const place = { id: this.#members.self, applied: recovered.applied.index }
     const { random } = components
@@ -142,9 +146,7 @@ export class Driver<R> implements TransportHandler {
       hooks: {
         position: () => ({ ...this.#applier.snapshotPosition, membership: this.membership }),
         exclusive: (run) => this.#writer.exclusive(run),
-        heldIndex: () => {
-          return this.#transfers.heldIndex(this.core.status(), this.#options.trailingEntries)
-        },
+        heldIndex: () => this.#transfers.heldIndex(this.#options.trailingEntries),
         mayTake: () => !this.#applier.restoring,
         onTaken: (stored) => this.announcer.snapshot('snapshotTaken', stored),
       },

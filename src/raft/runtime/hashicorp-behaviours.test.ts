@@ -18,6 +18,7 @@ import { ListMachine, MemoryCluster } from './memory-cluster.ts'
 import { memberNumber } from './member-numbers.ts'
 import { Raft } from './raft.ts'
 import type { Leadership } from './member-view.ts'
+import { sampleTransfer } from '../testing/sample-transfer.ts'
 
 const small = { snapshotThreshold: 50, trailingEntries: 10 }
 
@@ -426,11 +427,10 @@ test('a snapshot that does not name its receiver, or comes from nobody, changes 
   const to = memberNumber('n1')
   const head = { from: memberNumber('stranger'), to, term: leader.term }
   const message = { type: 'snap', ...head, snapshot: { metadata } } as const
-  const content = bytes('evil\n')
-  const transfer = { message, metadata, membership: new Uint8Array(), sizeBytes: content.length }
+  const evil = { ...sampleTransfer([bytes('evil\n')]), membership: new Uint8Array() }
   const sent = transport.sendSnapshot(
     'n1',
-    { ...transfer, source: source('evil\n') },
+    { ...evil, message, metadata },
     { signal: new AbortController().signal },
   )
   await fateOf(cluster, sent)

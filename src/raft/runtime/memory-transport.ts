@@ -6,7 +6,12 @@
 import { delay, type Clock } from '../../base/clock.ts'
 import { SwarmError } from '../../base/errors.ts'
 import type { Message } from '../core/message.ts'
-import { decodeMessages, encodeMessages } from './codec.ts'
+import {
+  decodeMessages,
+  decodeTransferHeader,
+  encodeMessages,
+  encodeTransferHeader,
+} from './codec.ts'
 import type { ServerId, SnapshotTransfer, Transport, TransportHandler } from './ports.ts'
 
 /** Whether a message is lost. */
@@ -19,6 +24,10 @@ export class MemoryNetwork {
   readonly #cut = new Set<string>()
   #drop: DropRule = () => false
   #snapshotsToBreak = 0
+  #chunksBeforeBreak: () => number = () => 0
+  #chunksToDamage = 0
+  /** Bytes of snapshots that were carried, chunk heads included. */
+  snapshotBytes = 0
   /** Time on the wire, milliseconds. */
   latencyMs = 1
   /** Time that each chunk of a snapshot takes, milliseconds. */
@@ -75,20 +84,38 @@ export class MemoryNetwork {
     this.#handlers.get(b)?.onUnreachable(a, 'closed')
   }
 
-  /** The next `count` snapshot transfers break after their first bytes. */
-  breakSnapshots(count: number): void {
+  /** The next `count` snapshot transfers break, each after so many chunks. */
+  breakSnapshots(count: number, chunks: () => number = () => 0): void {
     this.#snapshotsToBreak = count
+    this.#chunksBeforeBreak = chunks
+  }
+
+  /** The next `count` chunks of snapshots are damaged on their way. */
+  damageChunks(count: number): void {
+    this.#chunksToDamage = count
+  }
+
+  /** `chunk` as it arrives. */
+  carried(chunk: Uint8Array): Uint8Array {
+    const arrived = new Uint8Array(chunk)
+    this.snapshotBytes += chunk.length
+    if (this.#chunksToDamage > 0) {
+      this.#chunksToDamage -= 1
+      const middle = arrived.length >> 1
+      arrived[middle] = (arrived[middle] ?? 0) ^ 1
+    }
+    return arrived
   }
 
   async carryChunk(): Promise<void> {
     if (this.snapshotChunkMs > 0) await delay(this.#clock, this.snapshotChunkMs)
   }
 
-  /** Whether the transfer that begins now is to break. */
-  takeBreak(): boolean {
-    if (this.#snapshotsToBreak === 0) return false
+  /** Chunks after which the transfer that begins now is to break. */
+  takeBreak(): number {
+    if (this.#snapshotsToBreak === 0) return Number.POSITIVE_INFINITY
     this.#snapshotsToBreak -= 1
-    return true
+    return this.#chunksBeforeBreak()
   }
 
   attach(id: ServerId, handler: TransportHandler): void {
@@ -147,12 +174,10 @@ class MemoryTransport implements Transport {
   ): Promise<void> {
     const handler = this.#network.reach(this.#id, to)
     if (handler === undefined) throw new SwarmError('UNAVAILABLE', `server ${to}: is unreachable`)
-    const source = this.#carry(to, transfer.source, signal)
-    const [message] = decodeMessages(encodeMessages([transfer.message]))
+    const offer = decodeTransferHeader(encodeTransferHeader(transfer))
     await handler.onSnapshot(this.#id, {
-      ...transfer,
-      message: message ?? transfer.message,
-      source,
+      ...offer,
+      read: (offset) => this.#carry(to, transfer.read(offset), signal),
     })
   }
 
@@ -161,14 +186,15 @@ class MemoryTransport implements Transport {
     source: AsyncIterable<Uint8Array>,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
-    const breaks = this.#network.takeBreak()
+    let chunksLeft = this.#network.takeBreak()
     for await (const chunk of source) {
       signal.throwIfAborted()
       await this.#network.carryChunk()
-      if (breaks || this.#network.reach(this.#id, to) === undefined) {
+      if (chunksLeft <= 0 || this.#network.reach(this.#id, to) === undefined) {
         throw new SwarmError('UNAVAILABLE', `server ${to}: is unreachable`)
       }
-      yield chunk.slice()
+      chunksLeft -= 1
+      yield this.#network.carried(chunk)
     }
   }
 

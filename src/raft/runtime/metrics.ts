@@ -20,6 +20,10 @@ export const COUNTERS = {
   raft_heartbeats_resumed_total: 'members that came back',
   raft_snapshots_taken_total: 'snapshots of this state machine',
   raft_snapshots_taken_bytes_total: 'their size',
+  raft_snapshots_sent_total: 'snapshots that arrived at other members',
+  raft_snapshots_sent_bytes_total: 'content sent, also by attempts that broke',
+  raft_snapshot_sends_resumed_total: 'broken transfers that went on',
+  raft_snapshot_sends_failed_total: 'transfers that were given up',
   raft_snapshots_installed_total: 'snapshots taken over from a leader',
   raft_snapshots_installed_bytes_total: 'their size',
 } as const
@@ -93,6 +97,9 @@ function countObservation(sink: MetricsSink, observation: Observation): void {
       sink.count('raft_snapshots_installed_total', 1)
       sink.count('raft_snapshots_installed_bytes_total', observation.sizeBytes)
       break
+    case 'snapshotTransfer':
+      countTransfer(sink, observation)
+      break
     case 'configuration':
     case 'staging':
     case 'restored':
@@ -101,6 +108,16 @@ function countObservation(sink: MetricsSink, observation: Observation): void {
     default:
       observation satisfies never
   }
+}
+
+function countTransfer(
+  sink: MetricsSink,
+  { phase, newBytes }: Extract<Observation, { readonly type: 'snapshotTransfer' }>,
+): void {
+  if (newBytes > 0) sink.count('raft_snapshots_sent_bytes_total', newBytes)
+  if (phase === 'finished') sink.count('raft_snapshots_sent_total', 1)
+  else if (phase === 'resumed') sink.count('raft_snapshot_sends_resumed_total', 1)
+  else if (phase === 'failed') sink.count('raft_snapshot_sends_failed_total', 1)
 }
 
 /** Brings a member's figures to its sink. */

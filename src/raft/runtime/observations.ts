@@ -11,6 +11,9 @@ import type { Configuration, ServerId } from './ports.ts'
 /** How staging a server goes; `abandoned` leaves it a learner, if it has become one. */
 export type StagingPhase = 'started' | 'caughtUpRound' | 'promoted' | 'abandoned'
 
+/** How the transfer of a snapshot goes; `resumed` = not from the beginning, or once more. */
+export type TransferPhase = 'started' | 'resumed' | 'moved' | 'finished' | 'failed'
+
 /** One thing that happened. */
 export type Observation =
   | { readonly type: 'leader'; readonly leader: ServerId | undefined; readonly term: Term }
@@ -28,6 +31,21 @@ export type Observation =
       readonly index: Index
       readonly term: Term
       readonly sizeBytes: number
+    }
+  /** This leader sends a snapshot to `peer`; `moved` comes about once a second. */
+  | {
+      readonly type: 'snapshotTransfer'
+      readonly peer: ServerId
+      readonly index: Index
+      readonly term: Term
+      readonly phase: TransferPhase
+      /** Content sent by all attempts; `newBytes` of them since the last observation. */
+      readonly sentBytes: number
+      readonly newBytes: number
+      /** Up to where it has been sent. */
+      readonly offset: number
+      readonly sizeBytes: number
+      readonly attempts: number
     }
   | {
       readonly type: 'staging'

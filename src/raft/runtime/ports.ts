@@ -3,8 +3,9 @@
  * `ServerId` (any string) here; the core's numbers stay inside (`member-numbers.ts`).
  * Source: hashicorp/raft `fsm.go`, `transport.go`; `reference/raft.md` §2.5.
  */
-import type { Index, SnapshotMetadata, Term } from '../core/entry.ts'
+import type { Index, Term } from '../core/entry.ts'
 import type { Message } from '../core/message.ts'
+import type { SnapshotIdentity } from '../storage/ports.ts'
 
 /** A member's name; never reused after removal. */
 export type ServerId = string
@@ -46,26 +47,38 @@ export interface StateMachine<R> {
 /** What the transport delivers. */
 export interface TransportHandler {
   onMessage(from: ServerId, message: Message): void
-  /** A snapshot's bytes with its message; resolves when it is stored. */
+  /**
+   * A snapshot with its message; resolves when it is stored. Reads from where it wants the content,
+   * or does not read when it needs nothing of it.
+   */
   onSnapshot(from: ServerId, transfer: SnapshotTransfer): Promise<void>
   /** The link to `peer` broke or could not be made; `closed` = its process ended the connection. */
   onUnreachable(peer: ServerId, reason: 'closed' | 'timeout'): void
 }
 
-/** A snapshot on its way. */
-export interface SnapshotTransfer {
+/** A snapshot that is offered, without its content. */
+export interface SnapshotOffer extends SnapshotIdentity {
   readonly message: Message
-  readonly metadata: SnapshotMetadata
-  readonly membership: Uint8Array
-  readonly sizeBytes: number
-  readonly source: AsyncIterable<Uint8Array>
+}
+
+/** A snapshot on its way. */
+export interface SnapshotTransfer extends SnapshotOffer {
+  /**
+   * The content from byte `offset` on, in checked chunks (`snapshot-chunks.ts`), whose bytes a
+   * transport passes on as they are, cut and joined as it likes. Called once at most, by the
+   * receiver: with it, the sender learns where to begin. Throws when the stream breaks.
+   */
+  read(offset: number): AsyncIterable<Uint8Array>
 }
 
 /** Moves messages. Fire and forget, ordered per peer, coalesced, bounded; loss is allowed. */
 export interface Transport {
   start(handler: TransportHandler): void
   send(to: ServerId, messages: readonly Message[]): void
-  /** Resolves when the far side has stored the snapshot. */
+  /**
+   * Resolves when the far side has stored the snapshot. One attempt: who called repeats it, and the
+   * receiver goes on where it was. Must not delay messages.
+   */
   sendSnapshot(
     to: ServerId,
     transfer: SnapshotTransfer,

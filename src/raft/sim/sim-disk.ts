@@ -7,8 +7,14 @@
 import { SwarmError } from '../../base/errors.ts'
 import type { Entry, HardState, Index, Term } from '../core/entry.ts'
 import { EMPTY_BASE, EMPTY_HARD_STATE } from '../storage/empty-log.ts'
-import type { AppendBatch, LogContents, StoredSnapshot } from '../storage/ports.ts'
-import { SNAPSHOT_GENERATIONS, newestFirst } from '../storage/snapshot-generations.ts'
+import type {
+  AppendBatch,
+  LogContents,
+  SnapshotIdentity,
+  SnapshotPin,
+  StoredSnapshot,
+} from '../storage/ports.ts'
+import { SnapshotPins, isSameSnapshot, newestFirst } from '../storage/snapshot-generations.ts'
 import type { Dice } from './dice.ts'
 import type { EventLoop, Host } from './event-loop.ts'
 
@@ -36,6 +42,7 @@ export type WriteKind = (typeof WRITE_KINDS)[number]
 
 /** A snapshot on disk. */
 export interface HeldSnapshot {
+  readonly id: string
   readonly stored: StoredSnapshot
   readonly chunks: readonly Uint8Array[]
 }
@@ -80,6 +87,10 @@ export class SimDisk {
   /** The next write to the log fails. */
   failNext = false
   #madeSnapshots = 0
+  /** Those that the process needs; forgotten with it. */
+  #pins = new SnapshotPins()
+  /** The snapshot that was received in part, and what is there of it. */
+  #partial: { readonly identity: SnapshotIdentity; readonly chunks: Uint8Array[] } | undefined
   /** The host whose write failed: it must not write again. */
   #failedHost: Host | undefined
 
@@ -152,20 +163,46 @@ export class SimDisk {
   /** Puts a finished snapshot where `list` finds it; keeps two generations. */
   keepSnapshot(
     host: Host,
-    content: Omit<StoredSnapshot, 'id' | 'sizeBytes'>,
+    content: SnapshotIdentity,
     chunks: readonly Uint8Array[],
   ): Promise<StoredSnapshot> {
     this.#madeSnapshots += 1
     const { index, term } = content.metadata
     const id = `${term}-${index}-${this.#madeSnapshots}`
-    const sizeBytes = chunks.reduce((sum, { length }) => sum + length, 0)
-    const stored = { ...content, id, sizeBytes }
+    const stored = { ...content, id }
     const take = (): void => {
-      const all = [{ stored, chunks }, ...this.snapshots]
-      all.sort((a, b) => newestFirst(a.stored, b.stored))
-      this.snapshots = all.slice(0, SNAPSHOT_GENERATIONS)
+      const all = [{ id, stored, chunks }, ...this.snapshots]
+      this.snapshots = all.toSorted((a, b) => newestFirst(a.stored, b.stored))
+      this.#reap()
     }
     return this.#later({ host, kind: 'snapshot', entries: 0, take }).then(() => stored)
+  }
+
+  /** Keeps a snapshot until it is released, or the process ends. */
+  pin(id: string): SnapshotPin {
+    const pins = this.#pins
+    pins.add(id)
+    let isHeld = true
+    return {
+      release: async () => {
+        const wasHeld = isHeld
+        isHeld = false
+        if (wasHeld && pins.remove(id) && pins === this.#pins) this.#reap()
+      },
+    }
+  }
+
+  /** What is there of a snapshot, to be added to; another's part is gone with it. */
+  takeUpPartial(identity: SnapshotIdentity): Uint8Array[] {
+    const known = this.#partial
+    if (known !== undefined && isSameSnapshot(known.identity, identity)) return known.chunks
+    const chunks: Uint8Array[] = []
+    this.#partial = { identity, chunks }
+    return chunks
+  }
+
+  dropPartial(): void {
+    this.#partial = undefined
   }
 
   /** From now on the disk is fast and whole. */
@@ -190,8 +227,25 @@ export class SimDisk {
       else if (dice.chance(manners.torn)) this.tornEntries += write.entries
     }
     this.#writes.clear()
+    this.#crashPartial()
     this.failNext = false
     this.#failedHost = undefined
+  }
+
+  /** Nothing of a partial snapshot was synced: what is proven when it is opened is any beginning. */
+  #crashPartial(): void {
+    const { dice } = this.#parts
+    this.#pins = new SnapshotPins()
+    this.#reap()
+    const partial = this.#partial
+    if (partial === undefined || partial.chunks.length === 0) return
+    const count = dice.integer(0, partial.chunks.length)
+    this.#partial = { ...partial, chunks: partial.chunks.slice(0, count) }
+  }
+
+  #reap(): void {
+    const surplus = this.#pins.surplus(this.snapshots)
+    this.snapshots = this.snapshots.filter((each) => !surplus.includes(each))
   }
 
   #write(host: Host, write: Omit<Write, 'host'>): Promise<void> {

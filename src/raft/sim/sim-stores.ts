@@ -6,13 +6,16 @@ import type {
   AppendBatch,
   LogContents,
   LogStore,
+  PartialSink,
+  SnapshotIdentity,
+  SnapshotPin,
   SnapshotSink,
   SnapshotStore,
   StoredSnapshot,
 } from '../storage/ports.ts'
-import { skipBytes } from '../storage/snapshot-generations.ts'
+import { digestOf, notAsAnnounced, skipBytes } from '../storage/snapshot-generations.ts'
 import type { Host } from './event-loop.ts'
-import type { SimDisk } from './sim-disk.ts'
+import type { HeldSnapshot, SimDisk } from './sim-disk.ts'
 
 /** `LogStore` of one process. */
 export class SimLogStore implements LogStore {
@@ -55,6 +58,7 @@ export class SimLogStore implements LogStore {
 export class SimSnapshotStore implements SnapshotStore {
   readonly #disk: SimDisk
   readonly #host: Host
+  #receiving = false
 
   constructor(disk: SimDisk, host: Host) {
     this.#disk = disk
@@ -68,11 +72,13 @@ export class SimSnapshotStore implements SnapshotStore {
     let cancelled = false
     return {
       write: async (chunk) => {
-        chunks.push(chunk.slice())
+        chunks.push(new Uint8Array(chunk))
       },
       commit: async () => {
         if (cancelled) throw new SwarmError('ABORTED', 'snapshot: was cancelled')
-        return this.#disk.keepSnapshot(this.#host, { metadata, membership }, chunks)
+        const sizeBytes = chunks.reduce((sum, { length }) => sum + length, 0)
+        const identity = { metadata, membership, sizeBytes, digest: digestOf(chunks) }
+        return this.#disk.keepSnapshot(this.#host, identity, chunks)
       },
       cancel: async () => {
         cancelled = true
@@ -80,15 +86,56 @@ export class SimSnapshotStore implements SnapshotStore {
     }
   }
 
+  async resume(identity: SnapshotIdentity): Promise<PartialSink> {
+    if (this.#receiving) {
+      throw new SwarmError('FAILED_PRECONDITION', 'snapshot: another one is being received')
+    }
+    this.#receiving = true
+    const disk = this.#disk
+    const chunks = disk.takeUpPartial(identity)
+    const end = (): void => {
+      this.#receiving = false
+    }
+    return {
+      get offset() {
+        return chunks.reduce((sum, { length }) => sum + length, 0)
+      },
+      write: async (chunk) => {
+        chunks.push(new Uint8Array(chunk))
+      },
+      commit: async () => {
+        disk.dropPartial()
+        end()
+        if (digestOf(chunks) !== identity.digest) throw notAsAnnounced(identity)
+        return disk.keepSnapshot(this.#host, identity, chunks)
+      },
+      suspend: async () => end(),
+    }
+  }
+
   async list(): Promise<readonly StoredSnapshot[]> {
     return this.#disk.snapshots.map(({ stored }) => stored)
   }
 
+  pin(id: string): SnapshotPin {
+    this.#find(id)
+    return this.#disk.pin(id)
+  }
+
   async *read(id: string, offset = 0): AsyncGenerator<Uint8Array> {
-    const held = this.#disk.snapshots.find(({ stored }) => stored.id === id)
-    if (held === undefined) throw new SwarmError('NOT_FOUND', `snapshot ${id}: does not exist`)
-    yield* skipBytes(held.chunks, offset)
+    const pin = this.pin(id)
+    try {
+      yield* skipBytes(this.#find(id).chunks, offset)
+    } finally {
+      await pin.release()
+    }
   }
 
   async close(): Promise<void> {}
+
+  #find(id: string): HeldSnapshot {
+    const held = this.#disk.snapshots.find(({ stored }) => stored.id === id)
+    if (held !== undefined) return held
+    throw new SwarmError('NOT_FOUND', `snapshot ${id}: does not exist`)
+  }
 }

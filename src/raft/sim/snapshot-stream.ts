@@ -49,8 +49,9 @@ export async function streamSnapshot(
   if (isBegun) {
     const arrive = (): void => {
       const [message = transfer.message] = decodeMessages(encodeMessages([transfer.message]))
-      const source = arriving(loop, { source: transfer.source, signal }, { ...path, to })
-      to.handler.onSnapshot(from.id, { ...transfer, message, source }).then(
+      const read = (offset: number): AsyncIterable<Uint8Array> =>
+        arriving(loop, { source: transfer.read(offset), signal }, { ...path, to })
+      to.handler.onSnapshot(from.id, { ...transfer, message, read }).then(
         () => end(ended.resolve),
         (error: unknown) => end(() => ended.reject(error)),
       )
@@ -79,7 +80,7 @@ async function* arriving(
       await rest(loop, to.host, path.timeoutMs)
       throw broken()
     }
-    yield chunk.slice()
+    yield new Uint8Array(chunk)
   }
 }
 

@@ -1,20 +1,29 @@
 /**
  * Snapshots as files: `<term>-<index>-<serial>.snap` in one directory. Nothing is visible before
  * it is whole: write `….tmp`, fsync, rename, fsync the directory (hashicorp/raft
- * `file_snapshot.go` does the same). Two generations stay, and those that someone reads
- * (`#readers`), so that a transfer is not cut short by a newer snapshot (`reference/raft.md` bug
- * 15).
+ * `file_snapshot.go` does the same). Two generations stay, and those that someone reads or has
+ * pinned, so that a transfer is not cut short by a newer snapshot (`reference/raft.md` bug 15).
+ * Beside them at most one partial snapshot lies there (`partial-snapshot-file.ts`), until it is
+ * whole, another is received, or this member has a snapshot that is not older.
  */
+import { createHash } from 'node:crypto'
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises'
-import type { FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
-import { crc32 } from 'node:zlib'
 import { SwarmError, errorText, isSwarmError } from '../../base/errors.ts'
 import { silentLogger, type Logger } from '../../base/log.ts'
 import type { SnapshotMetadata } from '../core/entry.ts'
-import type { SnapshotSink, SnapshotStore, StoredSnapshot } from './ports.ts'
-import { encodeFooter, encodeHeader, readContent, readFrame } from './snapshot-file.ts'
-import { SNAPSHOT_GENERATIONS, newestFirst, serialOf, skipBytes } from './snapshot-generations.ts'
+import { FilePartialSink, FileSink } from './file-snapshot-sinks.ts'
+import { MARKS_SUFFIX, PARTIAL_SUFFIX, PartialSnapshotFile } from './partial-snapshot-file.ts'
+import type {
+  PartialSink,
+  SnapshotIdentity,
+  SnapshotPin,
+  SnapshotSink,
+  SnapshotStore,
+  StoredSnapshot,
+} from './ports.ts'
+import { encodeHeader, readContent, readFrame } from './snapshot-file.ts'
+import { SnapshotPins, newestFirst, serialOf } from './snapshot-generations.ts'
 import { asStorageError } from './storage-error.ts'
 
 const SUFFIX = '.snap'
@@ -33,8 +42,10 @@ export class FileSnapshotStore implements SnapshotStore {
   readonly #log: Logger
   #snapshots: readonly StoredSnapshot[] = []
   #serial = 0
-  /** How many reads of each snapshot run; those are not deleted. */
-  readonly #readers = new Map<string, number>()
+  /** Those that are read or pinned are not deleted. */
+  readonly #pins = new SnapshotPins()
+  /** Name of the partial snapshot that is being written. */
+  #receiving: string | undefined
 
   constructor({ directory, log = silentLogger }: FileSnapshotStoreOptions) {
     this.#directory = directory
@@ -49,6 +60,7 @@ export class FileSnapshotStore implements SnapshotStore {
         await rm(join(this.#directory, name))
       }
       await this.#load(names.filter((each) => each.endsWith(SUFFIX)))
+      await this.#dropPartials((name) => indexOf(name) <= this.#newestIndex)
     } catch (error) {
       throw asStorageError('snapshots', error)
     }
@@ -69,8 +81,10 @@ export class FileSnapshotStore implements SnapshotStore {
   async #describe(id: string): Promise<StoredSnapshot | undefined> {
     const file = await open(this.#path(id), 'r')
     try {
-      const { metadata, membership, sizeBytes } = await readFrame(file, id)
-      return { id, metadata, membership, sizeBytes }
+      const frame = await readFrame(file, id)
+      const { metadata, membership, sizeBytes } = frame
+      const digest = frame.digest ?? (await digestOfContent(readContent(file, frame, { name: id })))
+      return { id, metadata, membership, sizeBytes, digest }
     } catch (error) {
       if (!isSwarmError(error, 'STORAGE_CORRUPT')) throw error
       this.#log.error({ snapshot: id, err: errorText(error) }, 'snapshot is damaged')
@@ -87,7 +101,8 @@ export class FileSnapshotStore implements SnapshotStore {
     try {
       const file = await open(unfinished, 'wx')
       const sink = new FileSink(file, {
-        publish: (sizeBytes) => this.#publish({ id, metadata, membership, sizeBytes }),
+        publish: (sizeBytes, digest) =>
+          this.#publish(unfinished, { id, metadata, membership, sizeBytes, digest }),
         discard: () => rm(unfinished, { force: true }),
       })
       await sink.begin(encodeHeader(metadata, membership))
@@ -97,54 +112,102 @@ export class FileSnapshotStore implements SnapshotStore {
     }
   }
 
+  async resume(identity: SnapshotIdentity): Promise<PartialSink> {
+    if (this.#receiving !== undefined) {
+      throw new SwarmError('FAILED_PRECONDITION', 'snapshot: another one is being received')
+    }
+    const { term, index } = identity.metadata
+    const name = `${term}-${index}-${identity.digest}`
+    this.#receiving = name
+    try {
+      await this.#dropPartials((each) => each !== name)
+      const path = join(this.#directory, name)
+      const file = await PartialSnapshotFile.open(path, identity)
+      return new FilePartialSink(file, {
+        publish: () => this.#publishPartial(path + PARTIAL_SUFFIX, identity),
+        released: () => this.#released(),
+      })
+    } catch (error) {
+      this.#receiving = undefined
+      throw asStorageError(`snapshot ${name}`, error)
+    }
+  }
+
   async list(): Promise<readonly StoredSnapshot[]> {
     return this.#snapshots
   }
 
-  async *read(id: string, offset = 0): AsyncGenerator<Uint8Array> {
+  pin(id: string): SnapshotPin {
     if (!this.#snapshots.some((each) => each.id === id)) {
       throw new SwarmError('NOT_FOUND', `snapshot ${id}: does not exist`)
     }
-    this.#readers.set(id, (this.#readers.get(id) ?? 0) + 1)
+    this.#pins.add(id)
+    let isHeld = true
+    return {
+      release: async () => {
+        if (!isHeld) return
+        isHeld = false
+        if (this.#pins.remove(id)) await this.#reap()
+      },
+    }
+  }
+
+  async *read(id: string, offset = 0): AsyncGenerator<Uint8Array> {
+    const pin = this.pin(id)
     try {
       const file = await open(this.#path(id), 'r')
       try {
-        yield* skipBytes(readContent(file, await readFrame(file, id), id), offset)
+        yield* readContent(file, await readFrame(file, id), { name: id, offset })
       } finally {
         await file.close()
       }
     } finally {
-      await this.#unpin(id)
+      await pin.release()
     }
   }
 
   async close(): Promise<void> {}
 
-  async #publish(stored: StoredSnapshot): Promise<StoredSnapshot> {
-    const path = this.#path(stored.id)
-    await rename(path + UNFINISHED_SUFFIX, path)
+  get #newestIndex(): number {
+    return this.#snapshots[0]?.metadata.index ?? 0
+  }
+
+  async #publish(from: string, stored: StoredSnapshot): Promise<StoredSnapshot> {
+    await rename(from, this.#path(stored.id))
     await syncDirectory(this.#directory)
     this.#snapshots = [stored, ...this.#snapshots].toSorted(newestFirst)
     await this.#reap()
     return stored
   }
 
-  async #unpin(id: string): Promise<void> {
-    const readers = (this.#readers.get(id) ?? 1) - 1
-    if (readers > 0) {
-      this.#readers.set(id, readers)
-      return
+  #publishPartial(from: string, identity: SnapshotIdentity): Promise<StoredSnapshot> {
+    this.#serial += 1
+    const { metadata, membership, sizeBytes, digest } = identity
+    const id = `${metadata.term}-${metadata.index}-${this.#serial}`
+    return this.#publish(from, { id, metadata, membership, sizeBytes, digest })
+  }
+
+  async #released(): Promise<void> {
+    this.#receiving = undefined
+    await this.#dropPartials((name) => indexOf(name) <= this.#newestIndex)
+  }
+
+  /** Deletes the partial snapshots that `isUnwanted` names, but for the one that is being written. */
+  async #dropPartials(isUnwanted: (name: string) => boolean): Promise<void> {
+    for (const each of await readdir(this.#directory)) {
+      const suffix = [PARTIAL_SUFFIX, MARKS_SUFFIX].find((one) => each.endsWith(one))
+      if (suffix === undefined) continue
+      const name = each.slice(0, -suffix.length)
+      if (name === this.#receiving || !isUnwanted(name)) continue
+      await rm(join(this.#directory, each), { force: true })
     }
-    this.#readers.delete(id)
-    await this.#reap()
   }
 
   async #reap(): Promise<void> {
-    const surplus = this.#snapshots
-      .slice(SNAPSHOT_GENERATIONS)
-      .filter(({ id }) => !this.#readers.has(id))
+    const surplus = this.#pins.surplus(this.#snapshots)
     this.#snapshots = this.#snapshots.filter((each) => !surplus.includes(each))
     for (const { id } of surplus) await rm(this.#path(id), { force: true })
+    await this.#dropPartials((name) => indexOf(name) <= this.#newestIndex)
   }
 
   #path(id: string): string {
@@ -152,65 +215,15 @@ export class FileSnapshotStore implements SnapshotStore {
   }
 }
 
-interface FileSinkActions {
-  readonly publish: (sizeBytes: number) => Promise<StoredSnapshot>
-  readonly discard: () => Promise<void>
+/** The position in the name of a partial snapshot; 0 when the name is none. */
+function indexOf(name: string): number {
+  return Number(name.split('-')[1]) || 0
 }
 
-/** A snapshot being written. `file` is open until `commit` or `cancel`. */
-class FileSink implements SnapshotSink {
-  readonly #file: FileHandle
-  readonly #actions: FileSinkActions
-  #sizeBytes = 0
-  #checksum = 0
-  #finished = false
-
-  constructor(file: FileHandle, actions: FileSinkActions) {
-    this.#file = file
-    this.#actions = actions
-  }
-
-  /** Writes what precedes the content; leaves nothing behind when it fails. */
-  async begin(header: Uint8Array): Promise<void> {
-    try {
-      await this.#file.writeFile(header)
-    } catch (error) {
-      await this.cancel()
-      throw error
-    }
-  }
-
-  async write(chunk: Uint8Array): Promise<void> {
-    this.#checksum = crc32(chunk, this.#checksum)
-    this.#sizeBytes += chunk.length
-    await this.#guarded(() => this.#file.writeFile(chunk))
-  }
-
-  async commit(): Promise<StoredSnapshot> {
-    if (this.#finished) throw new SwarmError('ABORTED', 'snapshot: was cancelled')
-    return this.#guarded(async () => {
-      await this.#file.writeFile(encodeFooter(this.#sizeBytes, this.#checksum))
-      await this.#file.sync()
-      this.#finished = true
-      await this.#file.close()
-      return this.#actions.publish(this.#sizeBytes)
-    })
-  }
-
-  async cancel(): Promise<void> {
-    if (this.#finished) return
-    this.#finished = true
-    await this.#file.close()
-    await this.#actions.discard()
-  }
-
-  async #guarded<T>(action: () => Promise<T>): Promise<T> {
-    try {
-      return await action()
-    } catch (error) {
-      throw asStorageError('snapshot', error)
-    }
-  }
+async function digestOfContent(content: AsyncIterable<Uint8Array>): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const chunk of content) hash.update(chunk)
+  return hash.digest('hex')
 }
 
 async function syncDirectory(directory: string): Promise<void> {

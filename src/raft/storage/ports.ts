@@ -42,13 +42,19 @@ export interface LogStore {
   close(): Promise<void>
 }
 
-/** A finished snapshot on disk. */
-export interface StoredSnapshot {
-  readonly id: string
+/** What a snapshot is, whoever made it: two members may make the same one. */
+export interface SnapshotIdentity {
   readonly metadata: SnapshotMetadata
   /** Members with their names and addresses; opaque bytes of the runtime. */
   readonly membership: Uint8Array
   readonly sizeBytes: number
+  /** SHA-256 of the content, 64 hexadecimal digits. */
+  readonly digest: string
+}
+
+/** A finished snapshot on disk. */
+export interface StoredSnapshot extends SnapshotIdentity {
+  readonly id: string
 }
 
 /** Receives a snapshot; nothing of it is visible before `commit`. */
@@ -59,12 +65,42 @@ export interface SnapshotSink {
   cancel(): Promise<void>
 }
 
-/** Snapshots, newest first; keeps two generations and those that are pinned by a reader. */
+/** Receives a snapshot that is known beforehand; may be left and taken up again. */
+export interface PartialSink {
+  /** Bytes of content that are there and proven; `write` goes on from here. */
+  readonly offset: number
+  write(chunk: Uint8Array): Promise<void>
+  /**
+   * As of `SnapshotSink`. What was announced is compared with what came, size and digest; what
+   * differs is dropped. @throws UNAVAILABLE when it differs
+   */
+  commit(): Promise<StoredSnapshot>
+  /** Ends writing; what is there stays for the next `resume`. Nothing after `commit`. */
+  suspend(): Promise<void>
+}
+
+/** Keeps a snapshot from being deleted. */
+export interface SnapshotPin {
+  release(): Promise<void>
+}
+
+/** Snapshots, newest first; keeps two generations and those that are pinned or being read. */
 export interface SnapshotStore {
   open(): Promise<void>
   create(metadata: SnapshotMetadata, membership: Uint8Array): Promise<SnapshotSink>
+  /**
+   * Takes up what is there of this very snapshot, or begins. There is one partial snapshot: one of
+   * another identity is dropped. It outlives the process, as far as it can be proven.
+   * @throws FAILED_PRECONDITION while a partial is being written
+   */
+  resume(identity: SnapshotIdentity): Promise<PartialSink>
   list(): Promise<readonly StoredSnapshot[]>
-  /** Bytes from `offset`; checks the checksum at the end. @throws STORAGE_CORRUPT, NOT_FOUND */
+  /** Until the pin is released, the snapshot stays, however many newer ones come. @throws NOT_FOUND */
+  pin(id: string): SnapshotPin
+  /**
+   * Bytes from `offset`; from the beginning on, the checksum is compared at the end.
+   * @throws STORAGE_CORRUPT, NOT_FOUND
+   */
   read(id: string, offset?: number): AsyncIterable<Uint8Array>
   close(): Promise<void>
 }

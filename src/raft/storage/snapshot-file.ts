@@ -1,10 +1,12 @@
 /**
  * The bytes of one snapshot file. Source: own format.
  *
- *   magic (8) · header length (4) · header (sealed msgpack) · content … · size (8) · CRC-32 (4) ·
- *   magic (8)
+ *   magic (8) · header length (4) · header (sealed msgpack) · content … · SHA-256 of the content (32)
+ *   · size (8) · CRC-32 (4) · magic (8)
  *
  * A file without its end is no snapshot; a header or a content that fails its CRC-32 never passes.
+ * The digest says which snapshot it is (`SnapshotIdentity`). The first layout had none; its files
+ * are read, and their digest is made from the content.
  */
 import { crc32 } from 'node:zlib'
 import type { FileHandle } from 'node:fs/promises'
@@ -13,11 +15,13 @@ import { SwarmError } from '../../base/errors.ts'
 import type { ConfState, SnapshotMetadata } from '../core/entry.ts'
 import { seal, unseal } from './log-records.ts'
 
-const MAGIC = new TextEncoder().encode('SKSNAP01')
+const MAGIC = new TextEncoder().encode('SKSNAP02')
+const MAGIC_WITHOUT_DIGEST = new TextEncoder().encode('SKSNAP01')
 const LENGTH_BYTES = 4
 const SIZE_BYTES = 8
 const PREFIX_BYTES = MAGIC.length + LENGTH_BYTES
-const FOOTER_BYTES = SIZE_BYTES + LENGTH_BYTES + MAGIC.length
+const DIGEST_BYTES = 32
+const TAIL_BYTES = SIZE_BYTES + LENGTH_BYTES + MAGIC.length
 /** Most bytes of a header; membership of thousands of servers is far below. */
 const HEADER_BYTES_MAX = 16 * 1024 * 1024
 /** Bytes of one read. */
@@ -33,6 +37,8 @@ export interface SnapshotFrame {
   readonly contentStart: number
   readonly sizeBytes: number
   readonly checksum: number
+  /** `undefined` in a file of the first layout. */
+  readonly digest: string | undefined
 }
 
 /** The bytes before the content. */
@@ -48,12 +54,13 @@ export function encodeHeader(metadata: SnapshotMetadata, membership: Uint8Array)
 }
 
 /** The bytes after the content. */
-export function encodeFooter(sizeBytes: number, checksum: number): Uint8Array {
-  const bytes = new Uint8Array(FOOTER_BYTES)
-  const view = new DataView(bytes.buffer)
+export function encodeFooter(sizeBytes: number, checksum: number, digest: string): Uint8Array {
+  const bytes = new Uint8Array(DIGEST_BYTES + TAIL_BYTES)
+  const view = new DataView(bytes.buffer, DIGEST_BYTES)
+  bytes.set(Buffer.from(digest, 'hex'))
   view.setBigUint64(0, BigInt(sizeBytes))
   view.setUint32(SIZE_BYTES, checksum)
-  bytes.set(MAGIC, SIZE_BYTES + LENGTH_BYTES)
+  bytes.set(MAGIC, bytes.length - MAGIC.length)
   return bytes
 }
 
@@ -61,8 +68,10 @@ export function encodeFooter(sizeBytes: number, checksum: number): Uint8Array {
 export async function readFrame(file: FileHandle, name: string): Promise<SnapshotFrame> {
   const fileBytes = (await file.stat()).size
   const prefix = await readExactly(file, 0, PREFIX_BYTES)
-  const footer = await readExactly(file, fileBytes - FOOTER_BYTES, FOOTER_BYTES)
-  if (prefix === undefined || footer === undefined || !isFramed(prefix, footer)) {
+  const tail = await readExactly(file, fileBytes - TAIL_BYTES, TAIL_BYTES)
+  const digestBytes = isFramed(MAGIC, prefix, tail) ? DIGEST_BYTES : 0
+  const known = digestBytes > 0 || isFramed(MAGIC_WITHOUT_DIGEST, prefix, tail)
+  if (prefix === undefined || tail === undefined || !known) {
     throw damaged(name, 'is not a finished snapshot')
   }
   const headerBytes = viewOf(prefix).getUint32(MAGIC.length)
@@ -71,24 +80,28 @@ export async function readFrame(file: FileHandle, name: string): Promise<Snapsho
   const payload = header === undefined ? undefined : unseal(header)
   if (payload === undefined) throw damaged(name, 'header fails its checksum')
   const contentStart = PREFIX_BYTES + headerBytes
-  const sizeBytes = Number(viewOf(footer).getBigUint64(0))
-  if (contentStart + sizeBytes + FOOTER_BYTES !== fileBytes) throw damaged(name, 'has another size')
-  const checksum = viewOf(footer).getUint32(SIZE_BYTES)
-  return { ...decodeHeader(payload), contentStart, sizeBytes, checksum }
+  const sizeBytes = Number(viewOf(tail).getBigUint64(0))
+  const contentEnd = contentStart + sizeBytes
+  if (contentEnd + digestBytes + TAIL_BYTES !== fileBytes) throw damaged(name, 'has another size')
+  const checksum = viewOf(tail).getUint32(SIZE_BYTES)
+  const bytes = await readExactly(file, contentEnd, digestBytes)
+  const digest = digestBytes === 0 || bytes === undefined ? undefined : hexOf(bytes)
+  return { ...decodeHeader(payload), contentStart, sizeBytes, checksum, digest }
 }
 
 /**
- * The content; its checksum is compared before the last chunk is given.
+ * The content from `offset` on. From the beginning on, its checksum is compared before the last
+ * chunk is given.
  * @yields chunks in order
  * @throws STORAGE_CORRUPT
  */
 export async function* readContent(
   file: FileHandle,
   frame: SnapshotFrame,
-  name: string,
+  { name, offset = 0 }: { readonly name: string; readonly offset?: number },
 ): AsyncGenerator<Uint8Array> {
-  let position = frame.contentStart
-  let remaining = frame.sizeBytes
+  let position = frame.contentStart + offset
+  let remaining = frame.sizeBytes - offset
   let checksum = 0
   while (remaining > 0) {
     const chunk = await readExactly(file, position, Math.min(CHUNK_BYTES, remaining))
@@ -96,7 +109,8 @@ export async function* readContent(
     checksum = crc32(chunk, checksum)
     position += chunk.length
     remaining -= chunk.length
-    if (remaining === 0 && checksum !== frame.checksum) throw damaged(name, 'fails its checksum')
+    const isBad = remaining === 0 && offset === 0 && checksum !== frame.checksum
+    if (isBad) throw damaged(name, 'fails its checksum')
     yield chunk
   }
 }
@@ -111,12 +125,21 @@ function decodeHeader(payload: Uint8Array): Pick<SnapshotFrame, 'metadata' | 'me
   return { metadata: { index, term, conf }, membership }
 }
 
-function isFramed(prefix: Uint8Array, footer: Uint8Array): boolean {
-  const tail = footer.subarray(SIZE_BYTES + LENGTH_BYTES)
-  return MAGIC.every((byte, position) => prefix[position] === byte && tail[position] === byte)
+function isFramed(
+  magic: Uint8Array,
+  prefix: Uint8Array | undefined,
+  tail: Uint8Array | undefined,
+): boolean {
+  const end = tail?.subarray(TAIL_BYTES - magic.length)
+  return magic.every((byte, position) => prefix?.[position] === byte && end?.[position] === byte)
 }
 
-async function readExactly(
+function hexOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex')
+}
+
+/** `undefined` when the file has no such bytes. */
+export async function readExactly(
   file: FileHandle,
   position: number,
   length: number,

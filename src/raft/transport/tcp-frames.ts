@@ -15,6 +15,8 @@ export const FRAME = {
   /** The answer to a snapshot: stored, or the reason why not (text). */
   snapshotStored: 7,
   snapshotFailed: 8,
+  /** From the receiver, before any content: where it wants that to begin (u64, big-endian). */
+  snapshotOffset: 9,
 } as const
 
 /** A value of `FRAME`. */

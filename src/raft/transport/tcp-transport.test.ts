@@ -12,6 +12,7 @@ import type { CommittedEntry, SnapshotTransfer, StateMachine } from '../runtime/
 import { parseAddress } from './tcp-dial.ts'
 import { FRAME, FrameReader, frameHead } from './tcp-frames.ts'
 import { TcpTransport } from './tcp-transport.ts'
+import { contentOf, sampleTransfer } from '../testing/sample-transfer.ts'
 
 const components = { clock: systemClock, random: systemRandom, log: silentLogger }
 
@@ -216,34 +217,14 @@ test('what a clogged peer does not take is bounded, and heartbeats do not wait b
   t.true(d.messages.filter(({ message }) => message.type === 'app').length < 16)
 })
 
-function transferOf(chunks: readonly Uint8Array[], sizeBytes: number): SnapshotTransfer {
-  const conf = {
-    voters: [1, 2],
-    votersOutgoing: [],
-    learners: [],
-    learnersNext: [],
-    autoLeave: false,
-  }
-  const metadata = { index: 7, term: 3, conf }
-  return {
-    message: { type: 'snap', from: 1, to: 2, term: 3, snapshot: { metadata } },
-    metadata,
-    membership: Buffer.from('members'),
-    sizeBytes,
-    source: (async function* source() {
-      for (const chunk of chunks) yield await Promise.resolve(chunk)
-    })(),
-  }
-}
-
 test('a snapshot arrives whole, slowly read, and resolves when it is stored', async (t) => {
   const [a, b] = await pair(t)
   const content = Buffer.from(systemRandom.bytes(6_000_000))
-  const sent = transferOf([content.subarray(0, 1), content.subarray(1)], content.length)
+  const sent = sampleTransfer([content.subarray(0, 1), content.subarray(1)], content.length)
   let stored = false
   b.onSnapshot = async (from, transfer) => {
     const chunks: Uint8Array[] = []
-    for await (const chunk of transfer.source) {
+    for await (const chunk of contentOf(transfer)) {
       chunks.push(chunk)
       await delay(systemClock, 2)
     }
@@ -256,10 +237,33 @@ test('a snapshot arrives whole, slowly read, and resolves when it is stored', as
   t.true(stored)
 })
 
+test('content begins where the receiver wants it, and one that wants none gets none', async (t) => {
+  const [a, b] = await pair(t)
+  const content = Buffer.from(systemRandom.bytes(700_000))
+  const sent = sampleTransfer([content])
+  const asked: number[] = []
+  const read = (offset: number) => {
+    asked.push(offset)
+    return sent.read(offset)
+  }
+  let wanted: number | undefined
+  b.onSnapshot = async (_from, transfer) => {
+    if (wanted === undefined) return
+    const chunks: Uint8Array[] = []
+    for await (const chunk of contentOf(transfer, wanted)) chunks.push(chunk)
+    t.true(Buffer.concat(chunks).equals(content.subarray(wanted)))
+  }
+  const { signal } = new AbortController()
+  for (wanted of [600_001, 700_000, undefined]) {
+    await a.transport.sendSnapshot('b', { ...sent, read }, { signal })
+  }
+  t.deepEqual(asked, [600_001, 700_000])
+})
+
 test('a snapshot that is cut short, refused, withdrawn or to nobody rejects', async (t) => {
   const [a, b] = await pair(t)
   const drain = async (_from: string, transfer: SnapshotTransfer): Promise<void> => {
-    for await (const _chunk of transfer.source);
+    for await (const _chunk of contentOf(transfer));
   }
   const send = async (transfer: SnapshotTransfer, signal = new AbortController().signal) => {
     const failure = await t.throwsAsync(a.transport.sendSnapshot('b', transfer, { signal }))
@@ -267,12 +271,16 @@ test('a snapshot that is cut short, refused, withdrawn or to nobody rejects', as
     return failure
   }
   b.onSnapshot = drain
-  t.regex((await send(transferOf([new Uint8Array(10)], 11))).message, /10 bytes came/)
+  const whole = sampleTransfer([new Uint8Array(10)])
+  const read = async function* read(offset: number) {
+    for await (const chunk of whole.read(offset)) yield chunk.subarray(1)
+  }
+  t.regex((await send({ ...whole, read })).message, /ends within a chunk|not wanted/)
   b.onSnapshot = () => Promise.reject(new SwarmError('STORAGE_FULL', 'disk: full'))
-  t.regex((await send(transferOf([new Uint8Array(10)], 10))).message, /disk: full/)
+  t.regex((await send(sampleTransfer([new Uint8Array(10)], 10))).message, /disk: full/)
   b.onSnapshot = () => new Promise(() => {})
   const controller = new AbortController()
-  const withdrawn = send(transferOf([new Uint8Array(10)], 10), controller.signal)
+  const withdrawn = send(sampleTransfer([new Uint8Array(10)], 10), controller.signal)
   setImmediate(() => controller.abort())
   await withdrawn
   let ended: unknown
@@ -282,14 +290,14 @@ test('a snapshot that is cut short, refused, withdrawn or to nobody rejects', as
     await drain(from, transfer).catch((error: unknown) => (ended = error))
     throw new SwarmError('UNAVAILABLE', 'broken off')
   }
-  const broken = transferOf([], 10)
-  const source = (async function* source() {
+  const broken = sampleTransfer([], 10)
+  const breaking = async function* breaking() {
     yield new Uint8Array(5)
     await begun.promise
     await b.transport.close()
     yield new Uint8Array(5)
-  })()
-  await send({ ...broken, source })
+  }
+  await send({ ...broken, read: breaking })
   await until(() => ended !== undefined)
   const nobody = a.transport.sendSnapshot('x', broken, { signal: controller.signal })
   t.true(isSwarmError(await t.throwsAsync(nobody), 'UNAVAILABLE'))
