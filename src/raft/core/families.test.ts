@@ -62,6 +62,26 @@ test('a member with a higher term is freed by its answer to the leader of the lo
   t.is(stuck.commit, group.member(group.leaders()[0] ?? 0).commit)
 })
 
+test('a leader whose only follower is needed by the others lets it go (bug 3)', (t) => {
+  const group = TestGroup.of(5, SAFE)
+  group.elect(1)
+  // 5 is gone; 1 reaches 2 alone, and without 2 there is no majority of the others.
+  const pairs = [
+    [1, 2],
+    [2, 3],
+    [2, 4],
+    [3, 4],
+  ].flatMap(([a, b]) => [`${a} ${b}`, `${b} ${a}`])
+  group.lost = ({ from, to }) => from !== to && !pairs.includes(`${from} ${to}`)
+  group.tick(8 * TEST_TICKS.electionTicks)
+  const [leader] = group.leaders().filter((id) => id !== 1)
+  t.truthy(leader)
+  const { core, commit } = group.member(leader ?? 0)
+  core.propose([normal('on')])
+  group.settle()
+  t.true(group.member(leader ?? 0).commit > commit)
+})
+
 test('who loses an election keeps its vote for the rest of the term (bug 4)', (t) => {
   const member = new TestMember(1, { voters: [1, 2, 3] })
   member.core.campaign()
@@ -109,6 +129,18 @@ test('behind a change that enlarges the quorum the old one commits nothing more 
   group.heal()
   group.tick(3)
   t.true(leader.commit > commit)
+})
+
+test('the answers of a minority prove no read (bug 23)', (t) => {
+  const group = TestGroup.of(5)
+  const leader = group.elect(1)
+  group.lost = ({ from, to }) => from > 2 || to > 2
+  leader.core.readIndex(7)
+  group.tick(3)
+  t.deepEqual(leader.reads, [])
+  group.heal()
+  group.tick()
+  t.deepEqual(leader.reads, [{ index: 1, context: 7 }])
 })
 
 test('the votes of others elect nobody whose own vote is not on disk (bug 28)', (t) => {

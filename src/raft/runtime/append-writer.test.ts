@@ -138,6 +138,17 @@ test('a vote is written before its answer leaves', async (t) => {
   t.is(store.batches.length, 1)
 })
 
+test('a vote without a new term is written before its answer leaves, too (bug 5)', async (t) => {
+  const { store, clock, writer, answered } = await bench()
+  writer.enqueue(write([], { ...hardState, vote: 3 }))
+  await clock.advance(0)
+  t.deepEqual(answered, [])
+  store.releaseAll()
+  await clock.advance(0)
+  t.deepEqual(answered, [0])
+  t.is(store.batches[0]?.hardState?.vote, 3)
+})
+
 test('after a failed write nothing is answered and nothing is written any more', async (t) => {
   const { store, clock, writer, answered, failures } = await bench()
   store.failWith(new SwarmError('STORAGE_FULL', 'disk: full'))

@@ -22,7 +22,7 @@ test('every mistake of a family has its place, and changes what is there', (t) =
 test('every test that notices a mistake exists', (t) => {
   const scripts = "etcd's 383 cases in testdata pass byte for byte"
   for (const { file, title } of PROOFS) {
-    const own = title.replace(/^situations of .*: /, '').replaceAll(' ', '_')
+    const own = title.replace(/^own script, .*: /, '').replaceAll(' ', '_')
     const named = read(file).includes(title) || title === scripts
     t.true(named || existsSync(new URL(`testdata-own/${own}.txt`, import.meta.url)), title)
   }

@@ -1,6 +1,7 @@
 /**
- * Mistakes of the bug families (reference/raft.md §1.2) that the simulator's list (`../sim/mutants.ts`)
- * leaves out: most concern what it does not simulate, leases, LevelDB, or one branch only.
+ * Mistakes of the bug families (reference/raft.md §1.2) that the simulator's list
+ * (`../sim/mutants.ts`) leaves out: most concern what it does not simulate, leases, LevelDB, or
+ * one branch only.
  */
 import type { Mutant } from '../sim/mutants.ts'
 
@@ -64,6 +65,18 @@ export const familyMistakes: readonly Mutant[] = [
         file: 'core/progress.ts',
         find: "return this.mode === 'snapshot' || this.flowPaused",
         replace: "return this.mode === 'snapshot' || this.flowPaused || this.inflights.full",
+      },
+    ],
+  },
+  {
+    name: 'snapshot-failure-ignored',
+    family: 9,
+    mistake: 'a leader that is told that a snapshot was lost goes on waiting for it (dgraph 2707)',
+    patches: [
+      {
+        file: 'core/leader.ts',
+        find: "if (progress.mode !== 'snapshot') return\n",
+        replace: "if (progress.mode !== 'snapshot' || !ok) return\n",
       },
     ],
   },
@@ -137,7 +150,8 @@ export const familyMistakes: readonly Mutant[] = [
         find: '    return at(indexes, this.size - (Math.floor(this.size / 2) + 1))',
         replace:
           '    const heard = indexes.filter((index) => index > 0)\n' +
-          '    return heard.length === 0 ? 0 : at(heard, heard.length - (Math.floor(heard.length / 2) + 1))',
+          '    const quorum = Math.floor(heard.length / 2) + 1\n' +
+          '    return heard.length === 0 ? 0 : at(heard, heard.length - quorum)',
       },
     ],
   },
@@ -179,9 +193,8 @@ export const familyMistakes: readonly Mutant[] = [
     patches: [
       {
         file: 'runtime/append-writer.ts',
-        find: "  #writeCommit(): void {\n    this.#push({\n      type: 'task',\n      run: async () => {\n",
-        replace:
-          "  #writeCommit(): void {\n    this.#push({\n      type: 'task',\n      run: async () => {\n        if (this.#jobs.length >= 0) return\n",
+        find: '  #writeCommit(): void {\n',
+        replace: '  #writeCommit(): void {\n    if (this.#jobs.length >= 0) return\n',
       },
     ],
   },

@@ -34,7 +34,7 @@ const OWN = fileURLToPath(new URL('testdata-own', import.meta.url))
 
 for (const name of readdirSync(OWN)) {
   const title = name.replace('.txt', '').replaceAll('_', ' ')
-  test(`situations of the scripts that are not given, in our own words: ${title}`, (t) => {
+  test(`own script, of what the given ones leave out: ${title}`, (t) => {
     const results = replayScript(readFileSync(`${OWN}/${name}`, 'utf8'))
     t.true(results.length > 0)
     for (const { test: scriptCase, actual } of results)
