@@ -15,6 +15,8 @@ import type { Raft } from './raft.ts'
 import { totalBytes } from './raft-log.ts'
 import type { Ready, SoftState } from './ready.ts'
 
+type Forming = { -readonly [Field in keyof Ready]: Ready[Field] }
+
 /** The news of one member. */
 export class Outbox {
   readonly #raft: Raft
@@ -78,21 +80,20 @@ export class Outbox {
     const snapshot = log.unstable.nextSnapshot
     const entries = log.unstable.nextEntries()
     const before = this.#hard
-    const core = {
-      ...(soft === undefined ? {} : { soft }),
-      ...(hard === undefined ? {} : { hard }),
-      ...(snapshot === undefined ? {} : { snapshot }),
-      readStates,
-      entries,
-      committed: log.nextCommitted(),
-      mustSync:
-        entries.length > 0 ||
-        (hard !== undefined && (hard.term !== before.term || hard.vote !== before.vote)),
-    }
+    const mustSync =
+      entries.length > 0 ||
+      (hard !== undefined && (hard.term !== before.term || hard.vote !== before.vote))
+    const committed = log.nextCommitted()
+    // Filled in, not spread: this is made several times for each write.
+    const ready: Forming = { readStates, entries, committed, messages, mustSync }
+    if (soft !== undefined) ready.soft = soft
+    if (hard !== undefined) ready.hard = hard
+    if (snapshot !== undefined) ready.snapshot = snapshot
     const rest = options.asyncStorageWrites
-      ? this.#threadMessages(core)
+      ? this.#threadMessages(ready)
       : afterAppend.filter(({ to }) => to !== id)
-    return { ...core, messages: rest.length === 0 ? messages : [...messages, ...rest] }
+    if (rest.length > 0) ready.messages = [...messages, ...rest]
+    return ready
   }
 
   #threadMessages(ready: Omit<Ready, 'messages'>): readonly Message[] {

@@ -42,6 +42,20 @@ test('a commit index alone goes after a moment, to each peer', async (t) => {
   ])
 })
 
+test('each waits its own time, whatever waited before it', async (t) => {
+  const { clock, held, sent } = holder()
+  held.send(2, [append(10, 0, 9)])
+  held.send(2, [append(10, 1, 9)])
+  await clock.advance(1)
+  held.send(2, [append(11, 0, 11)])
+  await clock.advance(1)
+  t.deepEqual(sent, [[2, [append(10, 1, 9)]]], 'the first timer is over, this one is young')
+  await clock.advance(0.5)
+  held.send(2, [append(11, 0, 12)])
+  await clock.advance(0.5)
+  t.deepEqual(sent.slice(1), [[2, [append(11, 0, 12)]]], 'newer news do not make it wait longer')
+})
+
 test('what the next message does not repeat is sent before it', (t) => {
   for (const next of [append(8, 3, 9), append(10, 1, 8), append(10, 1, 9, 4), append(8, 0, 9)]) {
     const { held, sent } = holder()

@@ -153,13 +153,18 @@ function appendFrom(row: Row, envelope: Envelope): WireMessage {
     const [term, type, data] = [item.count(), item.oneOf(ENTRY_TYPES), item.bytes()]
     entries.push({ index: position.index + 1 + entries.length, term, type, data })
   })
-  return { type: 'app', ...envelope, ...position, entries }
+  // Written out, as below: a spread costs more than all the rest of making a message.
+  const { from, to, term } = envelope
+  const { logTerm, index, commit } = position
+  return { type: 'app', from, to, term, logTerm, index, commit, entries }
 }
 
 function appendAnswerFrom(row: Row, envelope: Envelope): WireMessage {
   return {
     type: 'appResp',
-    ...envelope,
+    from: envelope.from,
+    to: envelope.to,
+    term: envelope.term,
     index: row.count(),
     reject: row.flag(),
     rejectHint: row.count(),
