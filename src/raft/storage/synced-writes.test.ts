@@ -84,7 +84,7 @@ test('segments of the file log are open for synchronous writes', async (t) => {
     const flags: number[] = []
     for (const number of await readdir('/proc/self/fd')) {
       const path = await readlink(`/proc/self/fd/${number}`).catch(() => '')
-      if (!path.startsWith(location) || path.endsWith('acknowledged')) continue
+      if (!path.startsWith(location) || !path.endsWith('.segment')) continue
       const info = await readFile(`/proc/self/fdinfo/${number}`, 'utf8')
       flags.push(Number.parseInt(/^flags:\s*(\d+)$/m.exec(info)?.[1] ?? '0', 8))
     }
