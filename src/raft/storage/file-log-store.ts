@@ -7,7 +7,7 @@
  * - a segment begins with a record of the log's whole state, so compaction only deletes files;
  * - after a failed write the store refuses everything: never guess (raft.md bugs 13, 29).
  * Why: 3 to 6 times the writes of LevelDB and a thirtieth of its p99 (`reference/raft.md` §5.4).
- * Only one process may have the log open; unlike LevelDB nothing enforces it.
+ * Only one process may have the log open, and only one can: `directory-lock.ts`.
  */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -16,6 +16,7 @@ import { SwarmError, errorText } from '../../base/errors.ts'
 import { silentLogger, type Logger } from '../../base/log.ts'
 import type { Random } from '../../base/random.ts'
 import type { Entry, Index } from '../core/entry.ts'
+import { DirectoryLock } from './directory-lock.ts'
 import { EMPTY_BASE, EMPTY_HARD_STATE } from './empty-log.ts'
 import { readFileLog, spansBefore, type FileSpan } from './file-log-opening.ts'
 import * as records from './file-log-records.ts'
@@ -49,6 +50,7 @@ export class FileLogStore implements LogStore {
   readonly #options: Required<FileLogStoreOptions>
   readonly #directory: SegmentDirectory
   readonly #mark: WriteMark
+  #lock: DirectoryLock | undefined
   #segment: Segment | undefined
   /** Number of the oldest segment. */
   #oldest = 1
@@ -70,6 +72,7 @@ export class FileLogStore implements LogStore {
     assert(this.#segment === undefined, 'the log is open already')
     await mkdir(this.#options.location, { recursive: true })
     try {
+      this.#lock = await DirectoryLock.take(join(this.#options.location, 'lock'), 'raft log')
       return await this.#adopt(await this.#mark.open())
     } catch (error) {
       await this.close()
@@ -170,7 +173,15 @@ export class FileLogStore implements LogStore {
       await this.#directory.close()
     } finally {
       await segment?.close()
+      await this.#release()
     }
+  }
+
+  /** Last of all: from here on another process may write. */
+  async #release(): Promise<void> {
+    const lock = this.#lock
+    this.#lock = undefined
+    await lock?.release()
   }
 
   async #writeState(type: 'compact' | 'reset', state: records.LogState): Promise<void> {

@@ -15,6 +15,7 @@ import { assert, at, defined } from '../../base/assert.ts'
 import { SwarmError, errorText } from '../../base/errors.ts'
 import { silentLogger, type Logger } from '../../base/log.ts'
 import type { Entry, HardState, Index } from '../core/entry.ts'
+import { claimDirectory } from './directory-lock.ts'
 import { EMPTY_BASE, EMPTY_HARD_STATE } from './empty-log.ts'
 import { readLogRecords, type BatchSpan } from './log-opening.ts'
 import * as records from './log-records.ts'
@@ -45,6 +46,7 @@ export class LevelLogStore implements LogStore {
   readonly #log: Logger
   readonly #mark: WriteMark
   #database: Database | undefined
+  #unclaim: (() => void) | undefined
   /** Batches on disk in ascending order; contiguous. */
   #spans: BatchSpan[] = []
   #base: LogContents['base'] = EMPTY_BASE
@@ -63,6 +65,7 @@ export class LevelLogStore implements LogStore {
   async open(): Promise<LogContents> {
     assert(this.#database === undefined, 'the log is open already')
     await mkdir(this.#location, { recursive: true })
+    this.#unclaim = claimDirectory(this.#location, 'raft log')
     const database = newDatabase(join(this.#location, 'level'))
     try {
       await database.open()
@@ -179,6 +182,8 @@ export class LevelLogStore implements LogStore {
       await this.#mark.close()
     } finally {
       await database?.close()
+      this.#unclaim?.()
+      this.#unclaim = undefined
     }
   }
 
