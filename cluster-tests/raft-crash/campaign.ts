@@ -147,7 +147,6 @@ class Campaign implements AsyncDisposable {
       old,
       joining,
       disturb,
-      leader: () => this.#members[this.#load.leader],
       members: this.#members,
       until: (what, condition) => this.#until(what, condition),
     })

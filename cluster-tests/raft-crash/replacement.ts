@@ -14,8 +14,6 @@ export interface ReplacementParts {
   readonly joining: Member
   /** The members before it; `old` among them. */
   readonly members: readonly Member[]
-  /** Who seems to lead among them. */
-  readonly leader: () => Member | undefined
   /** Hurts somebody and leaves all running. */
   readonly disturb: () => Promise<void>
   /** Polls until the condition holds. @throws Error after the deadline */
@@ -42,7 +40,6 @@ async function step(
 ): Promise<void> {
   const { old, joining, until, members } = parts
   const { self } = change === 'removeServer' ? old : joining
-  let turn = 0
   await until(`${change} ${self.name}`, async () => {
     for (const member of [...members, joining]) {
       const known = await ask(member, { type: 'configuration' })
@@ -50,10 +47,11 @@ async function step(
       if (isDone(known)) return true
       break
     }
-    turn += 1
-    const all = [...members, joining]
-    const asked = turn % 2 === 1 ? parts.leader() : all[turn % all.length]
-    await ask(asked, { type: 'change', change, peer: self })
+    // Whoever leads takes it, also the new member; the others refuse at once.
+    for (const member of [...members, joining]) {
+      const answer = await ask(member, { type: 'change', change, peer: self })
+      if (answer?.type === 'done') break
+    }
     return false
   })
 }
