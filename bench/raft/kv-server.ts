@@ -13,7 +13,7 @@ import { nodeKey } from '../../src/identity/node-key.ts'
 import { createMesh } from '../../src/mesh/mesh.ts'
 import { RaftTransport } from '../../src/mesh/raft-transport.ts'
 import { FileLogStore, FileSnapshotStore, LevelLogStore, Raft } from '../../src/raft/index.ts'
-import { TcpTransport, type LogStore, type Transport } from '../../src/raft/index.ts'
+import { TcpTransport, type LogStore, type MetricsSink, type Transport } from '../../src/raft/index.ts'
 import { KvMachine } from './kv-machine.ts'
 import { OPERATION, OUTCOME, frame, frameParser } from './kv-protocol.ts'
 import { SlowStore } from './slow-store.ts'
@@ -29,6 +29,7 @@ export interface ServerSettings {
   readonly log: 'level' | 'file'
   readonly fsyncMs: number
   readonly snapshotThreshold: number
+  readonly countWrites: boolean
   readonly bootstrap: boolean
 }
 
@@ -82,8 +83,22 @@ if (settings.bootstrap) {
     ids.map((member) => ({ id: member, address: '', suffrage: 'voter' })),
   )
 }
+let logWrites = 0
+const metrics: MetricsSink = {
+  count: (name, value) => {
+    if (name === 'raft_log_writes_total') logWrites += value
+  },
+  gauge: () => {},
+  timing: () => {},
+}
 const raft = await Raft.open(
-  { ...components, ...stores, stateMachine: machine, transport: await openTransport() },
+  {
+    ...components,
+    ...stores,
+    stateMachine: machine,
+    transport: await openTransport(),
+    ...(settings.countWrites ? { metrics } : {}),
+  },
   { id, address: '', snapshotThreshold: settings.snapshotThreshold },
 )
 raft.onFatal((error) => {
@@ -125,7 +140,7 @@ class Client {
       )
     } else {
       const leader = raft.leader === undefined ? -1 : ids.indexOf(raft.leader)
-      const status = JSON.stringify({ ...raft.stats(), leader, number: settings.number })
+      const status = JSON.stringify({ ...raft.stats(), leader, number: settings.number, logWrites })
       this.#answer(frame(request, OUTCOME.ok, Buffer.from(status)))
     }
   }

@@ -3,15 +3,16 @@
  * run all the time; windows alternate between them, and each round gives a ratio. One JSON line a
  * measurement, then the tables. See bench/README.md.
  */
-import { fork, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
+import { spawnSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import { markdownTable, summarise } from '../statistics.ts'
-import type { LoopResult, Order, TransferResult } from './load.ts'
+import { Generator } from './generator.ts'
+import type { LoopResult, TransferResult } from './load.ts'
 import { SIDES, Side, type SideName } from './sides.ts'
 
 const { values: options } = parseArgs({
   options: {
+    idle: { type: 'string' },
     quick: { type: 'boolean', default: false },
     sides: { type: 'string', default: SIDES.join() },
     rounds: { type: 'string' },
@@ -27,6 +28,13 @@ const { values: options } = parseArgs({
   },
 })
 const { quick } = options
+if (options.idle !== undefined) {
+  const idle = new URL('idle.ts', import.meta.url).pathname
+  const { status } = spawnSync(process.execPath, [idle, '--seconds', options.idle], {
+    stdio: 'inherit',
+  })
+  process.exit(status ?? 1)
+}
 const rounds = Number(options.rounds ?? (quick ? 2 : 5))
 const windowMs = Number(options.seconds ?? (quick ? 1 : 3)) * 1000
 const warmUpMs = quick ? 300 : 700
@@ -39,23 +47,6 @@ const names = SIDES.filter((name) => options.sides.split(',').includes(name))
 
 const say = (text: string): void => void process.stderr.write(`${text}\n`)
 const record = (line: object): void => void process.stdout.write(`${JSON.stringify(line)}\n`)
-
-class Generator implements AsyncDisposable {
-  readonly #child: ChildProcess = fork(new URL('load.ts', import.meta.url).pathname)
-
-  async order<T>(order: Order): Promise<T> {
-    const answered = once(this.#child, 'message')
-    this.#child.send(order)
-    const [{ result, error }] = (await answered) as [{ result: T; error?: string }]
-    if (error !== undefined) throw new Error(error)
-    return result
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.kill()
-    await once(this.#child, 'exit')
-  }
-}
 
 type Kind = 'put' | 'get'
 type Windows = Map<string, Map<SideName, LoopResult[]>>

@@ -31,6 +31,8 @@ export type SideName = (typeof SIDES)[number]
 export interface SideOptions {
   readonly fsyncMs: number
   readonly snapshotThreshold: number
+  /** Whether raft-ts servers count their durable writes (`logWrites` in their status). */
+  readonly countWrites?: boolean
   /** Where to write processor profiles; none when absent. */
   readonly profile?: string
 }
@@ -39,7 +41,8 @@ export interface SideOptions {
 export class Side implements AsyncDisposable {
   readonly name: SideName
   readonly target: Target
-  readonly #directory: string
+  /** Holds all that the servers write. */
+  readonly directory: string
   readonly #peerPorts: readonly number[]
   readonly #options: SideOptions
   readonly #processes: ChildProcess[] = []
@@ -57,7 +60,7 @@ export class Side implements AsyncDisposable {
     this.#options = options
     this.#peerPorts = ports.slice(0, SERVERS)
     this.target = { protocol: name === 'etcd' ? 'etcd' : 'kv', ports: ports.slice(SERVERS) }
-    this.#directory = mkdtempSync(join(tmpdir(), `bench-raft-${name}-`))
+    this.directory = mkdtempSync(join(tmpdir(), `bench-raft-${name}-`))
   }
 
   /** Process ids, by position. */
@@ -67,7 +70,7 @@ export class Side implements AsyncDisposable {
 
   /** Starts server `n`, for the first time or again. */
   async startServer(n: number, isFirst: boolean): Promise<void> {
-    const directory = join(this.#directory, String(n))
+    const directory = join(this.directory, String(n))
     mkdirSync(directory, { recursive: true })
     const log = openSync(join(directory, 'output'), 'a')
     const [program, ...words] =
@@ -101,15 +104,15 @@ export class Side implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const child of this.#processes) child.kill('SIGTERM')
     await Promise.all(this.#processes.map((_, n) => this.gone(n)))
-    rmSync(this.#directory, { recursive: true, force: true })
+    rmSync(this.directory, { recursive: true, force: true })
   }
 
   #compiledDirectory(): string {
-    return join(this.#directory, 'compiled')
+    return join(this.directory, 'compiled')
   }
 
   #kvCommand(number: number, directory: string, bootstrap: boolean): readonly string[] {
-    const { fsyncMs, snapshotThreshold, profile } = this.#options
+    const { fsyncMs, snapshotThreshold, countWrites = false, profile } = this.#options
     const settings: ServerSettings = {
       number,
       peerPorts: this.#peerPorts,
@@ -119,6 +122,7 @@ export class Side implements AsyncDisposable {
       log: this.name === 'mesh' ? 'level' : 'file',
       fsyncMs,
       snapshotThreshold,
+      countWrites,
       bootstrap,
     }
     const flags =
