@@ -1,7 +1,7 @@
 /**
  * The right of one process, and one store in it, to use a directory. It must end with the process,
  * however that ends, and must have no moment in which two believe that they hold it. Node offers no
- * file lock; an abstract socket ends at the network namespace and exists on Linux alone; a file with
+ * file lock; an abstract socket ends at the network namespace and is Linux's alone; a file with
  * a process id is a race and outlives a crash. So it is LevelDB's: an empty database, whose `LOCK`
  * file is held by fcntl(2) (LockFileEx on Windows). It works wherever `LevelLogStore` does, and
  * writes nothing after it was taken.

@@ -31,7 +31,7 @@ export function logLockConformance(
     readonly store: (location: string) => LogStore
   },
 ): void {
-  test(`${kind}: a log that is open is refused to a second store, until it is closed`, async (t) => {
+  test(`${kind}: a log that is open is refused to others until it is closed`, async (t) => {
     const location = await parts.location(t)
     const first = parts.store(location)
     await first.open()
@@ -45,7 +45,7 @@ export function logLockConformance(
     t.is(await openingCode(parts.store(location)), 'opened')
   })
 
-  test(`${kind}: a log of another process is refused, and free when that is killed`, async (t) => {
+  test(`${kind}: a log of another process is refused until that is killed`, async (t) => {
     const location = await parts.location(t)
     const child = spawn(process.execPath, [writer, location, 'write', kind], {
       stdio: ['ignore', 'pipe', 'inherit'],
