@@ -232,7 +232,7 @@ export class SimDisk {
     this.#failedHost = undefined
   }
 
-  /** Nothing of a partial snapshot was synced: what is proven when it is opened is any beginning. */
+  /** Nothing of a partial snapshot was synced: any beginning of it may be there. */
   #crashPartial(): void {
     const { dice } = this.#parts
     this.#pins = new SnapshotPins()

@@ -7,6 +7,7 @@ import { AssertionError, at } from '../../base/assert.ts'
 import { isSwarmError } from '../../base/errors.ts'
 import type { Entry, EntryType, Index, SnapshotMetadata, Term } from '../core/entry.ts'
 import { EMPTY_BASE, EMPTY_CONFIGURATION, EMPTY_HARD_STATE } from './empty-log.ts'
+import { PARTIAL_SCENARIOS } from './partial-conformance.ts'
 import type { LogContents, LogStore, SnapshotStore } from './ports.ts'
 
 /** Somewhere to store; `store()` gives a store on it, each time for a new "process". */
@@ -334,7 +335,7 @@ export function snapshotStoreConformance(
   name: string,
   makePlace: () => Promise<SnapshotPlace>,
 ): void {
-  for (const [title, run] of SNAPSHOT_SCENARIOS) {
+  for (const [title, run] of [...SNAPSHOT_SCENARIOS, ...PARTIAL_SCENARIOS]) {
     test(`${name}: ${title}`, async (t) => {
       const place = await makePlace()
       t.teardown(() => place.dispose())

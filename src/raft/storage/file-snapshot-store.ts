@@ -46,6 +46,8 @@ export class FileSnapshotStore implements SnapshotStore {
   readonly #pins = new SnapshotPins()
   /** Name of the partial snapshot that is being written. */
   #receiving: string | undefined
+  /** Who writes to it, or wrote last. */
+  #partial: PartialSink | undefined
 
   constructor({ directory, log = silentLogger }: FileSnapshotStoreOptions) {
     this.#directory = directory
@@ -123,10 +125,12 @@ export class FileSnapshotStore implements SnapshotStore {
       await this.#dropPartials((each) => each !== name)
       const path = join(this.#directory, name)
       const file = await PartialSnapshotFile.open(path, identity)
-      return new FilePartialSink(file, {
+      const sink = new FilePartialSink(file, {
         publish: () => this.#publishPartial(path + PARTIAL_SUFFIX, identity),
         released: () => this.#released(),
       })
+      this.#partial = sink
+      return sink
     } catch (error) {
       this.#receiving = undefined
       throw asStorageError(`snapshot ${name}`, error)
@@ -166,7 +170,9 @@ export class FileSnapshotStore implements SnapshotStore {
     }
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    await this.#partial?.suspend()
+  }
 
   get #newestIndex(): number {
     return this.#snapshots[0]?.metadata.index ?? 0
@@ -192,7 +198,7 @@ export class FileSnapshotStore implements SnapshotStore {
     await this.#dropPartials((name) => indexOf(name) <= this.#newestIndex)
   }
 
-  /** Deletes the partial snapshots that `isUnwanted` names, but for the one that is being written. */
+  /** Deletes the partial snapshots that `isUnwanted` names, but not one that is being written. */
   async #dropPartials(isUnwanted: (name: string) => boolean): Promise<void> {
     for (const each of await readdir(this.#directory)) {
       const suffix = [PARTIAL_SUFFIX, MARKS_SUFFIX].find((one) => each.endsWith(one))

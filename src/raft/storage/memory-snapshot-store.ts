@@ -38,7 +38,9 @@ export class MemorySnapshotStore implements SnapshotStore {
   /** Whether somebody writes to `#partial`. */
   #receiving = false
 
-  async open(): Promise<void> {}
+  async open(): Promise<void> {
+    this.#receiving = false // Whoever wrote was of a process that is gone.
+  }
 
   async create(metadata: SnapshotMetadata, membership: Uint8Array): Promise<SnapshotSink> {
     const chunks: Uint8Array[] = []

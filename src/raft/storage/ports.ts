@@ -95,7 +95,7 @@ export interface SnapshotStore {
    */
   resume(identity: SnapshotIdentity): Promise<PartialSink>
   list(): Promise<readonly StoredSnapshot[]>
-  /** Until the pin is released, the snapshot stays, however many newer ones come. @throws NOT_FOUND */
+  /** Until it is released, the snapshot stays, however many newer ones come. @throws NOT_FOUND */
   pin(id: string): SnapshotPin
   /**
    * Bytes from `offset`; from the beginning on, the checksum is compared at the end.

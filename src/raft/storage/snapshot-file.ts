@@ -1,8 +1,8 @@
 /**
  * The bytes of one snapshot file. Source: own format.
  *
- *   magic (8) · header length (4) · header (sealed msgpack) · content … · SHA-256 of the content (32)
- *   · size (8) · CRC-32 (4) · magic (8)
+ *   magic (8) · header length (4) · header (sealed msgpack) · content …
+ *   · SHA-256 of the content (32) · size (8) · CRC-32 (4) · magic (8)
  *
  * A file without its end is no snapshot; a header or a content that fails its CRC-32 never passes.
  * The digest says which snapshot it is (`SnapshotIdentity`). The first layout had none; its files

@@ -1,6 +1,7 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, open, readdir, rm, writeFile, cp } from 'node:fs/promises'
+import { mkdtemp, open, readFile, readdir, rm, writeFile, cp } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
@@ -15,6 +16,8 @@ import { LevelLogStore } from './level-log-store.ts'
 import { STATE_KEY, batchKey, encodeBatch, encodeState } from './log-records.ts'
 import { MemoryLogStore } from './memory-log-store.ts'
 import { MemorySnapshotStore } from './memory-snapshot-store.ts'
+import { encodeHeader } from './snapshot-file.ts'
+import { digestOf } from './snapshot-generations.ts'
 import { asStorageError } from './storage-error.ts'
 
 const crashWriter = new URL('crash-writer.ts', import.meta.url).pathname
@@ -273,6 +276,61 @@ test('a flipped bit in a snapshot is noticed before its last bytes are given', a
     for await (const chunk of store.read(id)) t.is(chunk.length, 0)
   })
   t.true(isSwarmError(failure, 'STORAGE_CORRUPT'))
+})
+
+test('of a damaged or torn partial snapshot, what is proven is kept', async (t) => {
+  const conf = { voters: [1], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false }
+  const chunks = [1, 2, 3, 4].map((fill) => new Uint8Array(1000).fill(fill))
+  const [metadata, membership] = [{ index: 5, term: 1, conf }, new Uint8Array(3)]
+  const identity = { metadata, membership, sizeBytes: 4000, digest: digestOf(chunks) }
+  const headerBytes = encodeHeader(metadata, membership).length
+  const damages: readonly (readonly [string, number, (file: FileHandle) => Promise<unknown>])[] = [
+    ['.part', 2, (file) => file.write(Uint8Array.of(9), 0, 1, headerBytes + 2500)],
+    ['.part', 2, (file) => file.truncate(headerBytes + 2999)],
+    ['.part', 0, (file) => file.write(Uint8Array.of(9), 0, 1, headerBytes - 1)],
+    ['.part', 3, (file) => file.write(new Uint8Array(500), 0, 500, headerBytes + 3000)],
+    ['.marks', 1, (file) => file.truncate(15)],
+    ['.marks', 1, (file) => file.write(new Uint8Array(8), 0, 8, 8)],
+    ['.marks', 3, (file) => file.write(new Uint8Array(8).fill(255), 0, 8, 24)],
+  ]
+  for (const [suffix, proven, damage] of damages) {
+    const directory = await temporary(t)
+    const first = new FileSnapshotStore({ directory })
+    await first.open()
+    const sink = await first.resume(identity)
+    for (const chunk of chunks.slice(0, 3)) await sink.write(chunk)
+    await sink.suspend()
+    const name = (await readdir(directory)).find((each) => each.endsWith(suffix)) ?? 'none'
+    const file = await open(join(directory, name), 'r+')
+    await damage(file)
+    await file.close()
+    const store = new FileSnapshotStore({ directory })
+    await store.open()
+    const again = await store.resume(identity)
+    t.is(again.offset, proven * 1000, `${suffix} ${proven}`)
+    for (const chunk of chunks.slice(proven)) await again.write(chunk)
+    const { id } = await again.commit()
+    t.deepEqual(await readdir(directory), [`${id}.snap`])
+  }
+})
+
+test('a snapshot file of the first layout, without a digest, is still read', async (t) => {
+  const directory = await temporary(t)
+  const first = new FileSnapshotStore({ directory })
+  await first.open()
+  const conf = { voters: [1], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false }
+  const sink = await first.create({ index: 5, term: 1, conf }, new Uint8Array())
+  await sink.write(new Uint8Array(1000).fill(7))
+  const made = await sink.commit()
+  const path = join(directory, `${made.id}.snap`)
+  const bytes = await readFile(path)
+  const tail = bytes.subarray(-20)
+  const old = Buffer.concat([bytes.subarray(0, -52), tail])
+  for (const at of [7, old.length - 1]) old[at] = '1'.charCodeAt(0)
+  await writeFile(path, old)
+  const store = new FileSnapshotStore({ directory })
+  await store.open()
+  t.deepEqual(await store.list(), [made])
 })
 
 test('SIGKILL in the middle of writing loses nothing that was acknowledged', async (t) => {
