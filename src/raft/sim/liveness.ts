@@ -96,7 +96,11 @@ export class Liveness {
     const { cluster } = this.#parts
     const { leader } = cluster
     const term = leader?.raft?.term
-    if (leader !== undefined && term !== undefined) this.#reunion = { leader, term }
+    // A hand-over that it began in this term may still arrive late, and is rightly obeyed.
+    const mayHandOver = leader?.driver?.core.leaseRounds === undefined
+    if (leader !== undefined && term !== undefined && !mayHandOver) {
+      this.#reunion = { leader, term }
+    }
     this.#victims.clear()
     cluster.network.block(() => false)
     for (const node of cluster.present) if (!node.isUp) node.start()

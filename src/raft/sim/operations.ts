@@ -12,7 +12,7 @@ import { electionMs, type Plan } from './plan.ts'
 import type { Action, Who } from './schedule.ts'
 
 /** What happens to a leader just before it is cut off. */
-export const PRELUDES = ['nothing', 'transfer', 'wallBack', 'stall', 'reset', 'restart'] as const
+export const PRELUDES = ['nothing', 'transfer', 'stall', 'reset', 'restart'] as const
 export type Prelude = (typeof PRELUDES)[number]
 
 /** How the source of a restore fails, if it does. */
@@ -41,6 +41,8 @@ export type Operation = { readonly atMs: number } & (
       /** From the prelude to the cut. */
       readonly delayMs: number
       readonly forMs: number
+      /** By how much its wall clock is set back before. */
+      readonly wallBackMs: number
     }
   | { readonly type: 'wallClock'; readonly who: Who; readonly leapMs: number }
   | {
@@ -83,8 +85,8 @@ export function isOperation(action: Action): action is Operation {
 }
 
 /** Part of the seeds that have operations, and of those, that have leases. */
-const SEEDS = 0.5
-const LEASES = 0.65
+const SEEDS = 0.6
+const LEASES = 0.75
 /** Chance that a kind is left out of a run. */
 const ABSENT = 0.4
 /** Speeds of clocks that leases allow for: two such differ by less than a tenth. */
@@ -99,10 +101,10 @@ export function withOperations(plan: Plan, dice: Dice): Plan {
   const operations: OperationsPlan = {
     leases,
     heartbeatTicks: drawHeartbeat(plan, dice),
-    gap: dice.between(0.5, 4),
+    gap: dice.between(0.4, 2),
     weights: {
       leaseRead: leases ? dice.between(1, 4) : 0,
-      cutLeader: leases ? weight(4) : 0,
+      cutLeader: leases ? dice.between(1, 6) : 0,
       stage: weight(3),
       restore: weight(2),
       reload: weight(1),
@@ -171,7 +173,9 @@ function draw(
     case 'cutLeader': {
       const forMs = unitMs * dice.between(1, 4)
       const delayMs = dice.chance(0.5) ? 0 : dice.exponential(4 * plan.network.meanDelayMs)
-      return { atMs, type: kind, prelude: dice.pick(PRELUDES), who, key, delayMs, forMs }
+      const wallBackMs = dice.chance(0.5) ? forMs : 0
+      const prelude = dice.pick(PRELUDES)
+      return { atMs, type: kind, prelude, who, key, delayMs, forMs, wallBackMs }
     }
     case 'stage': {
       const removeMs = dice.chance(0.4) ? dice.exponential(unitMs) : 0

@@ -16,7 +16,7 @@ import type { Verdict } from './verdict.ts'
 /** Time that a server may take to be staged, in election timeouts. */
 const STAGING_TIMEOUTS = 12
 /** Looks of a chasing client in one election timeout. */
-const LOOKS = 12
+const LOOKS = 20
 /** Time after which a planned stop must have ended, in election timeouts. */
 const LEAVE_TIMEOUTS = 40
 /** Restarts of the others at the cut, as part of an election timeout. */
@@ -85,6 +85,7 @@ export class Operators {
     const { cluster } = this.#parts
     const { leader } = cluster
     if (leader === undefined) return
+    leader.setWallClock(-cut.wallBackMs)
     this.#prelude(leader, cut)
     const life = leader.lifeName
     cluster.later(cut.delayMs, () => {
@@ -99,7 +100,7 @@ export class Operators {
     })
   }
 
-  #prelude(leader: SimNode, { prelude, who, forMs }: Of<'cutLeader'>): void {
+  #prelude(leader: SimNode, { prelude, who, key, forMs }: Of<'cutLeader'>): void {
     const { cluster } = this.#parts
     const others = cluster.present.filter((node) => node !== leader)
     switch (prelude) {
@@ -110,11 +111,10 @@ export class Operators {
         leader.raft?.transferLeadership(target?.id).catch(expectCode)
         break
       }
-      case 'wallBack':
-        leader.setWallClock(-forMs)
-        break
       case 'stall':
         leader.pause(forMs)
+        // What waits in its sockets may come before its timers.
+        cluster.later(forMs, () => this.#parts.clients.leaseRead(leader, key))
         break
       case 'reset':
         for (const { id } of others) cluster.network.reset(id, leader.id)
