@@ -6,8 +6,11 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+# npm puts node_modules/.bin first, where a package has a tool of its own named nft.
+PATH=$(printf '%s' "$PATH" | tr ':' '\n' | grep -v node_modules | tr '\n' ':')/usr/sbin:/sbin
+
 missing=''
-has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
+has() { command -v "$1" >/dev/null 2>&1; }
 need() { # need COMMAND PACKAGE
   has "$1" || missing="$missing $2"
 }

@@ -4,16 +4,12 @@
  * has not.
  */
 import { execFileSync } from 'node:child_process'
-import { closeSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { closeSync, openSync, readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
-import test from 'ava'
-import type { ExecutionContext } from 'ava'
 import { decodeFamily, getFamily, resolveFamily } from './generic.ts'
 import { decodeLink, isLinkGone } from './link-reply.ts'
-import type { Link } from './link-reply.ts'
 import {
   deleteLink,
   dumpLinks,
@@ -24,7 +20,6 @@ import {
   setLink,
 } from './link.ts'
 import { NetlinkMonitor } from './monitor.ts'
-import { loadNative } from './native.ts'
 import type { Native } from './native.ts'
 import {
   decodeForwardingEntry,
@@ -55,77 +50,12 @@ import { RTNLGRP } from './route-layout.ts'
 import { decodeRule, deleteRule, dumpRules, newRule } from './rule.ts'
 import { NetlinkSocket } from './socket.ts'
 import { readSysctl, writeSysctl } from './sysctl.ts'
-
-const load = loadNative()
-const missing =
-  load.type === 'absent'
-    ? load.reason
-    : process.geteuid?.() !== 0
-      ? 'needs root for network namespaces of its own'
-      : ''
-
-/** Waits until `condition` holds; fails after a generous time. */
-async function eventually(condition: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + 20_000
-  while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`never: ${what}`)
-    await sleep(5)
-  }
-}
-
-interface Sandbox {
-  readonly native: Native
-  /** Path of an empty namespace. */
-  readonly netns: string
-  /** Makes one more. */
-  readonly anotherNetns: () => Promise<string>
-  /** Output of a command inside the namespace. */
-  readonly run: (command: string, netns?: string) => string
-}
-
-const kernelTest = (
-  title: string,
-  body: (t: ExecutionContext, sandbox: Sandbox) => Promise<void>,
-): void => {
-  if (load.type === 'absent' || missing !== '') {
-    test.skip(`${title} (${missing})`, (t) => t.pass())
-    return
-  }
-  const { native } = load
-  test(title, async (t) => {
-    const folder = mkdtempSync(join(tmpdir(), 'skein-netlink-'))
-    const made: string[] = []
-    const anotherNetns = async (): Promise<string> => {
-      const path = join(folder, `ns${made.length}`)
-      await native.createNetns(path)
-      made.push(path)
-      return path
-    }
-    try {
-      const netns = await anotherNetns()
-      const run = (command: string, where = netns): string =>
-        execFileSync('nsenter', [`--net=${where}`, 'sh', '-c', command], { encoding: 'utf8' })
-      await body(t, { native, netns, anotherNetns, run })
-    } finally {
-      for (const path of made) await native.removeNetns(path)
-      rmSync(folder, { recursive: true })
-    }
-  })
-}
-
-const openRoute = ({ native, netns }: Sandbox): Promise<NetlinkSocket> =>
-  NetlinkSocket.open(native, { protocol: 'route', netns })
-
-async function linkOf(socket: NetlinkSocket, name: string): Promise<Link> {
-  const [message] = await socket.request(getLink(name))
-  if (message === undefined) throw new Error(`no answer about ${name}`)
-  return decodeLink(message)
-}
+import { eventually, kernelTest, linkOf, openIn } from './testing/sandbox.ts'
 
 const openDescriptors = (): number => readdirSync('/proc/self/fd').length
 
 kernelTest('devices of every kind are made as wanted, and iproute2 agrees', async (t, sandbox) => {
-  await using socket = await openRoute(sandbox)
+  await using socket = await openIn(sandbox)
   await socket.request(newLink({ name: 'br0' }, { kind: 'bridge', multicastSnooping: false }))
   const bridge = await linkOf(socket, 'br0')
   const vxlan = { kind: 'vxlan', id: 4242, port: 4789, local: '192.168.50.1' } as const
@@ -166,7 +96,7 @@ kernelTest('devices of every kind are made as wanted, and iproute2 agrees', asyn
 kernelTest(
   'a veth peer is born in another namespace and set up from outside',
   async (t, sandbox) => {
-    await using socket = await openRoute(sandbox)
+    await using socket = await openIn(sandbox)
     const inner = await sandbox.anotherNetns()
     const netnsFd = openSync(inner, 'r')
     try {
@@ -193,7 +123,7 @@ kernelTest(
 )
 
 kernelTest('a device is changed and deleted, and a missing one is ENODEV', async (t, sandbox) => {
-  await using socket = await openRoute(sandbox)
+  await using socket = await openIn(sandbox)
   await socket.request(newLink({ name: 'a0', up: false }, { kind: 'bridge' }))
   const macAddress = '02:00:00:00:00:77'
   await socket.request(setLink('a0', { up: true, mtu: 1300, macAddress, linkLocalAddress: false }))
@@ -214,7 +144,7 @@ kernelTest('a device is changed and deleted, and a missing one is ENODEV', async
 })
 
 kernelTest('bridge ports are isolated, and a device gets its IPv4 settings', async (t, sandbox) => {
-  await using socket = await openRoute(sandbox)
+  await using socket = await openIn(sandbox)
   await socket.request(newLink({ name: 'br0' }, { kind: 'bridge' }))
   const master = (await linkOf(socket, 'br0')).index
   await socket.request(newLink({ name: 'p0', master }, { kind: 'veth', peer: { name: 'p1' } }))
@@ -231,7 +161,7 @@ kernelTest('bridge ports are isolated, and a device gets its IPv4 settings', asy
 })
 
 kernelTest('addresses of both families are set, listed and deleted', async (t, sandbox) => {
-  await using socket = await openRoute(sandbox)
+  await using socket = await openIn(sandbox)
   await socket.request(newLink({ name: 'br0' }, { kind: 'bridge' }))
   const link = (await linkOf(socket, 'br0')).index
   for (const prefix of ['10.32.1.1/24', 'fd00:32:1::1/64']) {
@@ -259,7 +189,7 @@ kernelTest('addresses of both families are set, listed and deleted', async (t, s
 kernelTest(
   'onlink routes, a local range with its source, and tables above 255',
   async (t, sandbox) => {
-    await using socket = await openRoute(sandbox)
+    await using socket = await openIn(sandbox)
     await socket.request(setLink('lo', { up: true }))
     await socket.request(newLink({ name: 'br0' }, { kind: 'bridge' }))
     const link = (await linkOf(socket, 'br0')).index
@@ -320,7 +250,7 @@ kernelTest(
 )
 
 kernelTest('the kernel explains a refusal in its own words', async (t, sandbox) => {
-  await using socket = await openRoute(sandbox)
+  await using socket = await openIn(sandbox)
   const error = await t.throwsAsync(() =>
     socket.request(newRoute({ destination: '10.1.0.0/16', gateway: '10.99.0.1' })),
   )
@@ -330,7 +260,7 @@ kernelTest('the kernel explains a refusal in its own words', async (t, sandbox) 
 })
 
 kernelTest('rules by device and mark are made, listed and deleted', async (t, sandbox) => {
-  await using socket = await openRoute(sandbox)
+  await using socket = await openIn(sandbox)
   const rule = {
     family: 'ipv4',
     table: 1002,
@@ -355,7 +285,7 @@ kernelTest('rules by device and mark are made, listed and deleted', async (t, sa
 })
 
 kernelTest('200 peers are neighbours and forwarding entries in one batch', async (t, sandbox) => {
-  await using socket = await openRoute(sandbox)
+  await using socket = await openIn(sandbox)
   await socket.request(newLink({ name: 'vx0' }, { kind: 'vxlan', id: 42, port: 4789 }))
   await socket.request(newLink({ name: 'br0' }, { kind: 'bridge' }))
   const link = (await linkOf(socket, 'vx0')).index
@@ -409,7 +339,7 @@ kernelTest('200 peers are neighbours and forwarding entries in one batch', async
 })
 
 kernelTest('events of links arrive in order, and end with the subscription', async (t, sandbox) => {
-  await using socket = await openRoute(sandbox)
+  await using socket = await openIn(sandbox)
   const seen: string[] = []
   const lost: unknown[] = []
   const monitor = await NetlinkMonitor.open(
@@ -435,7 +365,7 @@ kernelTest('events of links arrive in order, and end with the subscription', asy
 })
 
 kernelTest('a reader that is too slow is told that events were lost', async (t, sandbox) => {
-  await using socket = await openRoute(sandbox)
+  await using socket = await openIn(sandbox)
   await socket.request(newLink({ name: 'e0' }, { kind: 'bridge' }))
   const raw = await sandbox.native.open(0, sandbox.netns, 4096, 0)
   const errors: number[] = []
@@ -465,7 +395,7 @@ kernelTest(
     }))
     const error = await t.throwsAsync(() => socket.batch(requests))
     t.like(error, { errno: 'ENOBUFS', code: 'RESOURCE_EXHAUSTED' })
-    await using other = await openRoute(sandbox)
+    await using other = await openIn(sandbox)
     t.is(
       (await other.dump(dumpLinks())).map(decodeLink).filter((l) => l.kind === 'bridge').length,
       200,
@@ -505,7 +435,7 @@ kernelTest('a sysctl is read and written in a namespace alone', async (t, { nati
 })
 
 kernelTest('requests of one socket keep their order and their answers', async (t, sandbox) => {
-  await using socket = await openRoute(sandbox)
+  await using socket = await openIn(sandbox)
   const names = Array.from({ length: 100 }, (_, index) => `l${index}`)
   const made = names.map((name) => socket.request(newLink({ name, up: false }, { kind: 'bridge' })))
   const read = names.map((name) => linkOf(socket, name))
@@ -517,7 +447,7 @@ kernelTest('requests of one socket keep their order and their answers', async (t
 })
 
 kernelTest('a withdrawn request is ABORTED and the next one is served', async (t, sandbox) => {
-  await using socket = await openRoute(sandbox)
+  await using socket = await openIn(sandbox)
   const before = AbortSignal.abort()
   t.like(await t.throwsAsync(() => socket.request(getLink('lo'), { signal: before })), {
     code: 'ABORTED',
@@ -601,7 +531,7 @@ kernelTest(
     await round(1000)
     const [descriptors, rssBytes] = [openDescriptors(), process.memoryUsage.rss()]
     await round(9000)
-    await using socket = await openRoute(sandbox)
+    await using socket = await openIn(sandbox)
     for (let index = 0; index < 10_000; index += 1) await socket.request(getLink('lo'))
     t.true(openDescriptors() <= descriptors + 4, `${openDescriptors()} after ${descriptors}`)
     const grownBytes = process.memoryUsage.rss() - rssBytes

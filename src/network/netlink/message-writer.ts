@@ -120,6 +120,11 @@ export class MessageWriter {
     this.#setAttributeHeader(start, type | NLA_F_NESTED, this.#length - start)
   }
 
+  /** An attribute with attributes inside, as they were received. */
+  nestedBytes(type: number, value: Uint8Array): void {
+    this.bytesOf(type | NLA_F_NESTED, value)
+  }
+
   /** Room for an attribute's value, with the header written; the value's offset. */
   #attribute(type: number, valueBytes: number): number {
     const start = this.#reserve(ATTRIBUTE_HEADER_BYTES + valueBytes)

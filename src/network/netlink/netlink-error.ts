@@ -13,11 +13,15 @@ import type { ErrorCode } from '../../base/errors.ts'
 /** Second names of numbers that have a better one. */
 const ALIASES: ReadonlySet<string> = new Set(['ENOTSUP', 'EWOULDBLOCK'])
 
-const ERRNO_NAMES: ReadonlyMap<number, string> = new Map(
-  Object.entries(constants.errno)
+/** Linux numbers that Node does not name. */
+const MORE: readonly (readonly [number, string])[] = [[85, 'ERESTART']]
+
+const ERRNO_NAMES: ReadonlyMap<number, string> = new Map([
+  ...MORE,
+  ...Object.entries(constants.errno)
     .filter(([name]) => !ALIASES.has(name))
     .map(([name, number]): [number, string] => [number, name]),
-)
+])
 
 /** `ESRCH` of 3; `E<number>` for one without a name. */
 export function errnoName(errno: number): string {
@@ -44,6 +48,7 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   EPROTONOSUPPORT: 'UNIMPLEMENTED',
   EAFNOSUPPORT: 'UNIMPLEMENTED',
   EINTR: 'UNAVAILABLE',
+  ERESTART: 'OUT_OF_SEQUENCE',
   ETIMEDOUT: 'TIMED_OUT',
   ENOBUFS: 'RESOURCE_EXHAUSTED',
   ENOMEM: 'RESOURCE_EXHAUSTED',

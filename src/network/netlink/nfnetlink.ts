@@ -3,12 +3,16 @@
  * header of family, version and resource, and batches. Source:
  * `include/uapi/linux/netfilter/nfnetlink.h`.
  */
+import { Attributes } from './attributes.ts'
 import type { MessageWriter, NetlinkRequest } from './message-writer.ts'
+import { headerView } from './message.ts'
+import type { NetlinkMessage } from './message.ts'
 
 export const NFNL_SUBSYS_CTNETLINK = 1
 export const NFNL_SUBSYS_NFTABLES = 10
 const NFNL_MSG_BATCH_BEGIN = 0x10
 const NFNL_MSG_BATCH_END = 0x11
+const NFNL_BATCH_GENID = 1
 
 /** Bytes of the header that each message of netfilter begins with. */
 export const NFGENMSG_BYTES = 4
@@ -28,13 +32,23 @@ export function nfnetlinkHeader(writer: MessageWriter, family: number, resource 
   writer.rawU16be(resource)
 }
 
-/** Opens a transaction of a subsystem. */
-export function beginBatch(subsystem: number): NetlinkRequest {
+/** The attributes after the header. @throws NetlinkError EBADMSG */
+export function nfnetlinkAttributes(message: NetlinkMessage): Attributes {
+  return new Attributes(headerView(message, NFGENMSG_BYTES), NFGENMSG_BYTES)
+}
+
+/**
+ * Opens a transaction of a subsystem: ERESTART unless `generation` is the current one, if given.
+ */
+export function beginBatch(subsystem: number, generation?: number): NetlinkRequest {
   return {
     operation: 'begin batch',
     type: NFNL_MSG_BATCH_BEGIN,
     flags: 0,
-    body: (writer) => nfnetlinkHeader(writer, 0, subsystem),
+    body: (writer) => {
+      nfnetlinkHeader(writer, 0, subsystem)
+      if (generation !== undefined) writer.u32be(NFNL_BATCH_GENID, generation)
+    },
   }
 }
 

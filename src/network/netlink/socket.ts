@@ -64,6 +64,12 @@ export interface CallOptions {
   readonly signal?: AbortSignal
 }
 
+/** Options of a transaction. */
+export interface TransactionOptions extends CallOptions {
+  /** Refuse with ERESTART when this is not the ruleset's generation: somebody changed it. */
+  readonly generation?: number
+}
+
 /** A message of a batch that the kernel refused. */
 export interface BatchFailure {
   /** Index in the batch. */
@@ -172,14 +178,14 @@ export class NetlinkSocket implements AsyncDisposable {
   transaction(
     subsystem: number,
     requests: readonly NetlinkRequest[],
-    options: CallOptions = {},
+    options: TransactionOptions = {},
   ): Promise<void> {
     if (requests.length === 0) return Promise.resolve()
     return this.#inTurn(options, async () => {
       const head = this.#take(requests.length + 2)
       const last = head + requests.length
       this.#writer.clear()
-      this.#writer.message(beginBatch(subsystem), head)
+      this.#writer.message(beginBatch(subsystem, options.generation), head)
       for (const [index, request] of requests.entries()) {
         const sequence = head + 1 + index
         this.#writer.message(request, sequence, sequence === last ? NLM_F_ACK : 0)
