@@ -13,7 +13,12 @@ import { nodeKey } from '../../src/identity/node-key.ts'
 import { createMesh } from '../../src/mesh/mesh.ts'
 import { RaftTransport } from '../../src/mesh/raft-transport.ts'
 import { FileLogStore, FileSnapshotStore, LevelLogStore, Raft } from '../../src/raft/index.ts'
-import { TcpTransport, type LogStore, type MetricsSink, type Transport } from '../../src/raft/index.ts'
+import {
+  TcpTransport,
+  type LogStore,
+  type MetricsSink,
+  type Transport,
+} from '../../src/raft/index.ts'
 import { KvMachine } from './kv-machine.ts'
 import { OPERATION, OUTCOME, frame, frameParser } from './kv-protocol.ts'
 import { SlowStore } from './slow-store.ts'
@@ -106,6 +111,22 @@ raft.onFatal((error) => {
   process.exit(1)
 })
 
+/** How long a refusal waits for a leader to name, milliseconds. */
+const HINT_WAIT_MS = 100
+
+/** Resolves when it is known who leads, as far as that happens soon. */
+async function leaderKnown(isElsewhere: () => boolean): Promise<void> {
+  if (isElsewhere()) return
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const undo = raft.onLeadership(() => {
+    if (isElsewhere()) resolve()
+  })
+  const timer = systemClock.after(HINT_WAIT_MS, resolve)
+  await promise
+  timer.cancel()
+  undo()
+}
+
 /** One client; answers of one turn leave together. */
 class Client {
   readonly #socket: Socket
@@ -128,7 +149,7 @@ class Client {
       // A copy in Node's pool: a buffer of its own for each command costs more than the command.
       raft.apply(Buffer.from(content)).then(
         () => this.#answer(frame(request, OUTCOME.ok)),
-        (error: unknown) => this.#fail(request, error),
+        (error: unknown) => void this.#fail(request, error),
       )
     } else if (operation === OPERATION.get) {
       if (this.#reads.length === 0) setImmediate(() => void this.#read())
@@ -136,7 +157,7 @@ class Client {
     } else if (operation === OPERATION.transfer) {
       raft.transferLeadership().then(
         () => this.#answer(frame(request, OUTCOME.ok)),
-        (error: unknown) => this.#fail(request, error),
+        (error: unknown) => void this.#fail(request, error),
       )
     } else {
       const leader = raft.leader === undefined ? -1 : ids.indexOf(raft.leader)
@@ -152,13 +173,18 @@ class Client {
       await raft.waitApplied(await raft.readIndex())
       for (const read of reads) this.#answer(frame(read.id, OUTCOME.ok, machine.get(read.key)))
     } catch (error) {
-      for (const read of reads) this.#fail(read.id, error)
+      for (const read of reads) void this.#fail(read.id, error)
     }
   }
 
-  #fail(request: number, error: unknown): void {
-    // UNAVAILABLE: leadership is on its way to another; nothing happened either.
-    const isElsewhere = isSwarmError(error, 'NOT_LEADER') || isSwarmError(error, 'UNAVAILABLE')
+  async #fail(request: number, error: unknown): Promise<void> {
+    // UNAVAILABLE: leadership is on its way to another; nothing happened either. Whoever is refused
+    // is told where to go: a client that asks again and again delays the change it waits for.
+    const isMoving = isSwarmError(error, 'UNAVAILABLE')
+    const isElsewhere = isMoving || isSwarmError(error, 'NOT_LEADER')
+    if (isElsewhere) {
+      await leaderKnown(() => raft.leader !== undefined && !(isMoving && raft.leader === id))
+    }
     const outcome = isElsewhere ? OUTCOME.notLeader : OUTCOME.failed
     const leader = raft.leader === undefined ? -1 : ids.indexOf(raft.leader)
     this.#answer(frame(request, outcome, Buffer.from([leader & 0xff])))
@@ -167,11 +193,17 @@ class Client {
   #answer(answer: Buffer): void {
     this.#answers.push(answer)
     if (this.#answers.length > 1) return
-    setImmediate(() => {
-      const answers = this.#answers
-      this.#answers = []
-      this.#socket.write(answers.length === 1 ? answer : Buffer.concat(answers))
+    // A lone answer leaves at once; with company it waits for what else this turn brings.
+    queueMicrotask(() => {
+      if (this.#answers.length === 1) this.#flush()
+      else setImmediate(() => this.#flush())
     })
+  }
+
+  #flush(): void {
+    const answers = this.#answers
+    this.#answers = []
+    this.#socket.write(answers.length === 1 ? (answers[0] ?? '') : Buffer.concat(answers))
   }
 }
 

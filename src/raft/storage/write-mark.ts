@@ -89,7 +89,7 @@ export class WriteMark {
   }
 }
 
-/** By the callback: the handle's own method costs more, and this is done a hundred times a second. */
+/** By the callback: the handle's own method costs more, and this is done 100 times a second. */
 function writeAt(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
   return new Promise((resolve, reject) => {
     write(file.fd, bytes, 0, bytes.length, position, (error) => {
