@@ -303,8 +303,9 @@ export class Driver<R> implements TransportHandler {
 
   #tick(): void {
     const startMs = this.#components.clock.monotonicMs()
+    const openedRound = this.core.leaseRounds?.openedRound
     this.act(() => (this.#isAlone() ? this.core.campaign() : this.core.tick()))
-    this.#lease.onTick(this.#options, startMs)
+    this.#lease.onTick(this.#options, { startMs, openedRound })
     this.announcer.look(this.#options.tickMs * this.#options.electionTicks)
     this.reads.retry()
     this.calls.sweep()

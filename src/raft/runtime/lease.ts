@@ -97,11 +97,22 @@ export class LeaderLease {
     this.#components = components
   }
 
-  /** After a tick that began at `startMs`: its heartbeats were sent since. */
-  onTick({ leaseReads }: LeaseOptions, startMs: number): void {
+  /**
+   * After a tick that began at `startMs`: its heartbeats were sent since. `openedRound` was the
+   * newest round before it: a round for a read may have been sent long ago, if this process was
+   * stopped since, and gets no date.
+   */
+  onTick(
+    { leaseReads }: LeaseOptions,
+    {
+      startMs,
+      openedRound,
+    }: { readonly startMs: number; readonly openedRound: number | undefined },
+  ): void {
     if (!leaseReads) return
     const { term, leaseRounds } = this.#components.core
-    if (leaseRounds !== undefined) this.#lease.note(term, leaseRounds, startMs)
+    if (leaseRounds === undefined || openedRound === undefined) return
+    if (leaseRounds.openedRound > openedRound) this.#lease.note(term, leaseRounds, startMs)
   }
 
   /** The voters changed. */
