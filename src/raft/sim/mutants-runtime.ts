@@ -18,12 +18,17 @@ export const runtimeMutants: readonly Mutant[] = [
   {
     name: 'snapshot-failure-unreported',
     family: 9,
-    mistake: 'a transfer that broke is not reported: nothing is sent any more',
+    mistake: 'a transfer that broke is not tried again, nor reported: nothing is sent any more',
     patches: [
       {
         file: 'runtime/driver.ts',
         find: 'this.act(() => this.core.reportSnapshot(peer, ok))',
         replace: 'if (ok) this.act(() => this.core.reportSnapshot(peer, ok))',
+      },
+      {
+        file: 'runtime/snapshot-sender.ts',
+        find: 'if (!this.#mayTryAgain()) throw error',
+        replace: 'if (error !== undefined || !this.#mayTryAgain()) throw error',
       },
     ],
   },
