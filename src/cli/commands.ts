@@ -162,6 +162,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     short: 'Run a node',
     load: async () => (await import('./daemon.ts')).daemon,
   },
+  doctor: {
+    short: 'Examine this host',
+    load: async () => (await import('./commands/doctor.ts')).doctor,
+  },
   images: {
     short: 'List images',
     load: async () => (await import('./commands/image.ts')).list,
