@@ -53,8 +53,8 @@ export interface AgentOptions {
   readonly nodeId: string
   readonly dataDirectory: string
   readonly startConcurrency?: number
-  /** DNS servers that containers are told; undefined: the host's. */
-  readonly nameservers?: readonly string[]
+  /** The DNS server that containers started now are told; undefined: the host's. */
+  readonly resolver?: () => string | undefined
 }
 
 interface OwnedRunner {
@@ -345,7 +345,8 @@ export class Agent {
     const { task } = record
     const image = await images.ensure(task.spec.ContainerSpec.Image, { signal })
     const node = store.get('nodes', this.#options.nodeId)
-    const nameservers = this.#options.nameservers ?? (await hostNameservers())
+    const own = this.#options.resolver?.()
+    const nameservers = own === undefined ? await hostNameservers() : [own]
     const networking = executor.hasNetwork
       ? (taskNetworking(task, node, nameservers) ?? record.networking)
       : undefined

@@ -16,6 +16,7 @@ import { Store } from '../../store/store.ts'
 import { nodeDraft, serviceDraft, serviceSpec, taskDraft } from '../../store/testing/fixtures.ts'
 import { transactionOf } from '../../store/testing/fixtures.ts'
 import type { Action, Draft } from '../../store/transaction.ts'
+import { DnsService, LISTEN_RETRY_MS } from './dns-service.ts'
 import { Names } from './names.ts'
 import { parseServers } from './resolv-conf.ts'
 import { Resolver } from './resolver.ts'
@@ -301,6 +302,42 @@ test('whatever arrives, the resolver goes on', async (t) => {
     if (i % 20 === 0) await ask(fixture, FRONT, { name: 'web' })
   }
   t.deepEqual(data(await ask(fixture, FRONT, { name: 'web' })), ['10.96.0.3'])
+})
+
+test('the service answers where it is told to, and tries again where it cannot', async (t) => {
+  const store = scene()
+  const blocker = createSocket('udp4')
+  blocker.bind({ address: '127.0.0.1', port: 0 })
+  await once(blocker, 'listening')
+  const { port } = blocker.address()
+  const due: (() => void)[] = []
+  const clock = {
+    ...systemClock,
+    after(delayMs: number, callback: () => void) {
+      if (delayMs !== LISTEN_RETRY_MS) return systemClock.after(delayMs, callback)
+      due.push(callback)
+      return { cancel: () => void due.splice(0) }
+    },
+  }
+  const own = store.find('tasks', 'nodeId', 'here')
+  const ownTasks = { tasks: () => own, onChange: () => () => {} }
+  const random = seededRandom(1)
+  const service = new DnsService(
+    { store, ownTasks, clock, random, log: silentLogger },
+    { nodeId: 'here', hasVirtualAddresses: true, routed: true, port },
+  )
+  t.teardown(() => service.close())
+  await service.listen('127.0.0.1')
+  t.is(service.address, undefined)
+  blocker.close()
+  await once(blocker, 'close')
+  due.splice(0)[0]?.()
+  await service.listen('127.0.0.1')
+  t.is(service.address, '127.0.0.1')
+  t.deepEqual(data(await ask({ port }, FRONT, { name: 'web' })), ['10.96.0.3'])
+  const remove = { type: 'remove', table: 'services', id: 'web' } as const
+  store.applyTransaction(transactionOf('r2', [remove]), 2)
+  t.is(rcode(await ask({ port }, FRONT, { name: 'web' })), 'NXDOMAIN')
 })
 
 test('the host names its servers, those on loopback too', (t) => {
