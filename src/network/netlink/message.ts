@@ -92,7 +92,8 @@ export function readOutcome(message: NetlinkMessage): Outcome {
 function echoBytes(message: NetlinkMessage): number {
   if (message.payload.byteLength < 4 + HEADER_BYTES) throw malformed('error without its request')
   if ((message.flags & NLM_F_CAPPED) !== 0) return HEADER_BYTES
-  return (message.payload.getUint32(4, IS_LITTLE) + 3) & ~3
+  // Not by bits: a length of 2^31 and more would become negative.
+  return 4 * Math.ceil(message.payload.getUint32(4, IS_LITTLE) / 4)
 }
 
 /** Reads host-order fields of a family's header; a short payload is `EBADMSG`. */
