@@ -215,6 +215,12 @@ export class RaftCore {
     this.#raft.drawElectionTimeout()
   }
 
+  /** Entries up to here are taken for durable; 0 while a snapshot is being put in force. */
+  get durableIndex(): Index {
+    const { unstable } = this.#raft.log
+    return unstable.snapshot === undefined ? unstable.offset - 1 : 0
+  }
+
   status(): CoreStatus {
     const { id, lead, role, log, tracker, leader } = this.#raft
     return {

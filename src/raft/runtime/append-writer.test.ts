@@ -8,7 +8,7 @@ import { MemoryLogStore } from '../storage/memory-log-store.ts'
 import type { AppendBatch } from '../storage/ports.ts'
 import { AppendWriter } from './append-writer.ts'
 import { LogCache } from './log-cache.ts'
-import { COMMIT_WRITE_DELAY_MS } from './options.ts'
+import { COMMIT_WRITE_DELAY_MS, WRITE_BYTES_MAX } from './options.ts'
 import { SimulatedClock } from './simulated-clock.ts'
 import { Ticker } from './ticker.ts'
 
@@ -68,14 +68,19 @@ async function bench(): Promise<Bench> {
   const cache = new LogCache({ hardState, conf, base, entries: [] }, () => undefined)
   const answered: Index[] = []
   const failures: unknown[] = []
-  const writer = new AppendWriter({ logStore: store, cache, clock }, hardState, {
-    onDurable: (responses) => {
-      for (const each of responses) if (each.type === 'storageAppendResp') answered.push(each.index)
+  const writer = new AppendWriter(
+    { logStore: store, cache, clock, writeBytes: WRITE_BYTES_MAX },
+    hardState,
+    {
+      onDurable: (responses) => {
+        for (const each of responses)
+          if (each.type === 'storageAppendResp') answered.push(each.index)
+      },
+      install: async () => {},
+      onIdle: () => {},
+      onFailure: (error) => failures.push(error),
     },
-    install: async () => {},
-    onIdle: () => {},
-    onFailure: (error) => failures.push(error),
-  })
+  )
   return { store, cache, clock, writer, answered, failures }
 }
 

@@ -13,12 +13,14 @@ import type { Entry, HardState, SnapshotMetadata } from '../core/entry.ts'
 import type { Message, StorageAppend } from '../core/message.ts'
 import type { LogStore } from '../storage/ports.ts'
 import type { LogCache } from './log-cache.ts'
-import { COMMIT_WRITE_DELAY_MS, WRITE_BYTES_MAX } from './options.ts'
+import { COMMIT_WRITE_DELAY_MS } from './options.ts'
 
 interface WriterComponents {
   readonly logStore: LogStore
   readonly cache: LogCache
   readonly clock: Clock
+  /** Bytes of entries that one write holds. */
+  readonly writeBytes: number
 }
 
 /** What the writer tells its owner. */
@@ -138,7 +140,7 @@ export class AppendWriter {
     for (const job of this.#jobs) {
       if (job.type === 'task' || job.message.snapshot !== undefined) break
       bytes += job.message.entries.reduce((sum, { data }) => sum + data.length, 0)
-      if (group.length > 0 && bytes > WRITE_BYTES_MAX) break
+      if (group.length > 0 && bytes > this.#components.writeBytes) break
       group.push(job.message)
     }
     this.#jobs = this.#jobs.slice(group.length)

@@ -4,13 +4,18 @@
 import type { CoreOptions } from '../core/core-options.ts'
 import * as limits from './options.ts'
 
-type CoreRelevant = 'electionTicks' | 'heartbeatTicks' | 'learnerHeartbeatTicks' | 'leaseReads'
+type CoreRelevant =
+  | 'electionTicks'
+  | 'heartbeatTicks'
+  | 'learnerHeartbeatTicks'
+  | 'leaseReads'
+  | 'messageBytes'
 
 /** Everything of the core's options but who this member is and where it stands. */
 export function coreOptions(
   options: Pick<limits.ResolvedRaftOptions, CoreRelevant>,
 ): Omit<CoreOptions, 'id' | 'random' | 'applied'> {
-  const { electionTicks, heartbeatTicks, learnerHeartbeatTicks, leaseReads } = options
+  const { electionTicks, heartbeatTicks, learnerHeartbeatTicks, leaseReads, messageBytes } = options
   return {
     electionTicks,
     heartbeatTicks,
@@ -22,7 +27,7 @@ export function coreOptions(
     // still confirms every read index with a round.
     readOnly: leaseReads ? 'lease' : 'safe',
     leaseTicks: 0,
-    maxBytesPerMessage: limits.MESSAGE_BYTES_MAX,
+    maxBytesPerMessage: messageBytes,
     maxUncommittedBytes: limits.UNCOMMITTED_BYTES_MAX,
     maxInflightMessages: limits.INFLIGHT_MESSAGES_MAX,
     maxInflightBytes: limits.INFLIGHT_BYTES_MAX,

@@ -114,7 +114,8 @@ export class Driver<R> implements TransportHandler {
 
   #newWriter(hardState: HardState): AppendWriter {
     const { logStore, clock } = this.#components
-    return new AppendWriter({ logStore, clock, cache: this.#cache }, hardState, {
+    const { writeBytes } = this.#options
+    return new AppendWriter({ logStore, clock, writeBytes, cache: this.#cache }, hardState, {
       onDurable: (responses) => this.act(() => this.#deliver(responses)),
       install: (metadata, hard) => this.#install(metadata, hard),
       onIdle: () => this.schedule(),

@@ -47,6 +47,10 @@ export interface RaftOptions {
   readonly trailingBytes?: number
   /** How long a call waits when it does not say. */
   readonly timeoutMs?: number
+  /** Bytes of entries in one message to a follower, at most 512 KiB; one entry always goes. */
+  readonly messageBytes?: number
+  /** Bytes of entries that one durable write holds; one message's entries always go. */
+  readonly writeBytes?: number
   /**
    * Lets `read` with `consistency: 'lease'` answer without a round of messages. The same on all
    * members. Its price: no fast failover when a leader's connections close, and no vote within an
@@ -59,6 +63,13 @@ export type ResolvedRaftOptions = Required<RaftOptions>
 
 const MEBIBYTE = 1024 * 1024
 
+/**
+ * Bytes of entries in one message to a follower, unless said otherwise (one entry always goes).
+ */
+export const MESSAGE_BYTES_MAX = 512 * 1024
+/** Bytes of entries that one durable write holds; what is beyond waits for the next. */
+export const WRITE_BYTES_MAX = 4 * MEBIBYTE
+
 const DEFAULTS = {
   tickMs: 100,
   electionTicks: 10,
@@ -68,6 +79,8 @@ const DEFAULTS = {
   trailingEntries: 4096,
   trailingBytes: 16 * MEBIBYTE,
   timeoutMs: 10_000,
+  messageBytes: MESSAGE_BYTES_MAX,
+  writeBytes: WRITE_BYTES_MAX,
   leaseReads: false,
 }
 
@@ -75,15 +88,11 @@ const DEFAULTS = {
  * Most bytes of one command; larger is INVALID_ARGUMENT. One command must fit a transport's frame.
  */
 export const COMMAND_BYTES_MAX = 2 * MEBIBYTE
-/** Bytes of entries in one message to a follower (one entry always goes). */
-export const MESSAGE_BYTES_MAX = 512 * 1024
 /** Bytes of proposals that wait for commit; more are RESOURCE_EXHAUSTED. */
 export const UNCOMMITTED_BYTES_MAX = 64 * MEBIBYTE
 /** Messages, and bytes of entries, on their way to one follower. */
 export const INFLIGHT_MESSAGES_MAX = 64
 export const INFLIGHT_BYTES_MAX = 8 * MEBIBYTE
-/** Bytes of entries that one durable write holds; what is beyond waits for the next. */
-export const WRITE_BYTES_MAX = 4 * MEBIBYTE
 /** Log size at which compaction no longer waits for snapshot transfers. */
 export const LOG_BYTES_MAX = 256 * MEBIBYTE
 /** Milliseconds of one turn that the state machine may take. */
@@ -126,6 +135,9 @@ export function resolveRaftOptions(options: RaftOptions): ResolvedRaftOptions {
       'INVALID_ARGUMENT',
       'raft: electionTicks must exceed learnerHeartbeatTicks',
     )
+  }
+  if (resolved.messageBytes > MESSAGE_BYTES_MAX || resolved.writeBytes > WRITE_BYTES_MAX) {
+    throw new SwarmError('INVALID_ARGUMENT', 'raft: messageBytes or writeBytes is too large')
   }
   if (resolved.snapshotThreshold < 1 || !Number.isInteger(trailingEntries)) {
     throw new SwarmError('INVALID_ARGUMENT', 'raft: snapshotThreshold must be at least 1')

@@ -46,6 +46,12 @@ export class Dice {
     return mean <= 0 ? 0 : -Math.log(1 - this.fraction()) * mean
   }
 
+  /** Two different integers in [0, bound). */
+  pair(bound: number): readonly [number, number] {
+    const first = this.random.integer(bound)
+    return [first, (first + 1 + this.random.integer(bound - 1)) % bound]
+  }
+
   pick<T>(list: readonly (T & {})[]): T {
     return at(list, this.random.integer(list.length))
   }

@@ -1,18 +1,28 @@
 /** What must hold for each change of what a disk holds for good. */
-import type { HardState } from '../core/entry.ts'
+import type { HardState, Index, Term } from '../core/entry.ts'
 import type { AppendBatch, LogContents } from '../storage/ports.ts'
 import type { GlobalLog } from './global-log.ts'
 import type { DiskWatch, SimDisk } from './sim-disk.ts'
 import type { Verdict } from './verdict.ts'
 
+/** What the disks belong to. */
+export interface DiskView {
+  /** Entries up to here are durable by the word of the process; 0 when it has none. */
+  readonly durableIndex: (disk: SimDisk) => Index
+  /** Whether a quorum of the newest configuration holds an entry on other disks. */
+  readonly isElsewhere: (disk: SimDisk, index: Index, term: Term) => boolean
+}
+
 /** Invariants of disks. */
 export class DiskChecks implements DiskWatch {
   readonly #verdict: Verdict
   readonly #log: GlobalLog
+  readonly #view: DiskView
 
-  constructor(verdict: Verdict, log: GlobalLog) {
+  constructor(verdict: Verdict, log: GlobalLog, view: DiskView) {
     this.#verdict = verdict
     this.#log = log
+    this.#view = view
   }
 
   beforeAppend(disk: SimDisk, { entries, hardState }: AppendBatch): void {
@@ -23,6 +33,7 @@ export class DiskChecks implements DiskWatch {
     if (first !== undefined) {
       const inside = first.index > base.index && first.index <= lastIndex + 1
       this.#check(inside, `${id} writes entry ${first.index} into (${base.index}, ${lastIndex}]`)
+      this.#checkNotYetDurable(disk, first.index)
       this.#checkNothingLost(disk, first.index, (index) => entries[index - first.index]?.term)
       let previous = disk.term(first.index - 1)
       for (const entry of entries) {
@@ -64,7 +75,21 @@ export class DiskChecks implements DiskWatch {
     if (!condition) this.#verdict.fail('storage-contract', detail)
   }
 
-  /** Committed entries from `from` on stay, or are replaced by themselves. */
+  /**
+   * What is written now was not taken for durable before: of several writes to one place the last
+   * decides (reference/raft.md bug 12).
+   */
+  #checkNotYetDurable(disk: SimDisk, first: Index): void {
+    const durable = this.#view.durableIndex(disk)
+    if (first > durable) return
+    const detail = `${disk.id} takes entries up to ${durable} for durable and writes entry ${first}`
+    this.#verdict.fail('ack-before-sync', detail)
+  }
+
+  /**
+   * Committed entries from `from` on stay, or are replaced by themselves; unless they are not
+   * needed here: a write that was on its way when a later leader came may be done after others.
+   */
   #checkNothingLost(
     disk: SimDisk,
     from: number,
@@ -72,7 +97,9 @@ export class DiskChecks implements DiskWatch {
   ): void {
     for (let index = from; index <= disk.lastIndex; index += 1) {
       if (!this.#log.isSafeOn(disk, index)) continue
-      if (replacement(index) === disk.term(index)) continue
+      const term = disk.term(index)
+      if (replacement(index) === term) continue
+      if (term !== undefined && this.#view.isElsewhere(disk, index, term)) continue
       this.#verdict.fail('committed-entry-lost', `${disk.id} drops the committed entry ${index}`)
       return
     }

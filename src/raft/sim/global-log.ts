@@ -3,7 +3,14 @@
  * entry that was ever seen. Log matching is checked inductively: an entry at one place and term is
  * always the same, and so is the term before it (Ongaro §3.5).
  */
-import type { ConfState, Entry, Index, PeerId, Term } from '../core/entry.ts'
+import {
+  isConfChange,
+  type ConfState,
+  type Entry,
+  type Index,
+  type PeerId,
+  type Term,
+} from '../core/entry.ts'
 import type { SimDisk } from './sim-disk.ts'
 import type { Verdict } from './verdict.ts'
 
@@ -12,6 +19,8 @@ export interface CommittedRecord {
   readonly term: Term
   readonly hash: number
   readonly isCommand: boolean
+  /** Whether it changes the membership. */
+  readonly isChange: boolean
   /** Term of the leader that committed it. */
   readonly inTerm: Term
 }
@@ -19,6 +28,7 @@ export interface CommittedRecord {
 interface Seen {
   readonly hash: number
   readonly isCommand: boolean
+  readonly isChange: boolean
   previousTerm: Term | undefined
 }
 
@@ -53,7 +63,13 @@ export class GlobalLog {
   bootstrap(entries: readonly Entry[]): void {
     for (const entry of entries) {
       const { term } = entry
-      this.#committed.push({ term, hash: hashOf(entry), isCommand: false, inTerm: term })
+      this.#committed.push({
+        term,
+        hash: hashOf(entry),
+        isCommand: false,
+        isChange: false,
+        inTerm: term,
+      })
     }
   }
 
@@ -90,7 +106,7 @@ export class GlobalLog {
     const known = this.#seen.get(key)
     if (known === undefined) {
       const isCommand = entry.type === 'normal' && entry.data.length > 0
-      this.#seen.set(key, { hash, isCommand, previousTerm })
+      this.#seen.set(key, { hash, isCommand, isChange: isConfChange(entry.type), previousTerm })
       return
     }
     const place = `entry ${entry.index} of term ${entry.term}`
@@ -131,7 +147,8 @@ export class GlobalLog {
       const term = disk.term(next)
       const seen = term === undefined ? undefined : this.#seen.get(next * TERMS + term)
       if (term === undefined || seen === undefined) return
-      this.#committed.push({ term, hash: seen.hash, isCommand: seen.isCommand, inTerm })
+      const { hash, isCommand, isChange } = seen
+      this.#committed.push({ term, hash, isCommand, isChange, inTerm })
     }
   }
 

@@ -97,7 +97,7 @@ export class Liveness {
     const { leader } = cluster
     const term = leader?.raft?.term
     // A hand-over that it began in this term may still arrive late, and is rightly obeyed.
-    const mayHandOver = leader?.driver?.core.leaseRounds === undefined
+    const mayHandOver = leader?.driver?.core.leaseRounds === undefined || leader.leaving
     if (leader !== undefined && term !== undefined && !mayHandOver) {
       this.#reunion = { leader, term }
     }

@@ -144,9 +144,11 @@ export const coreMutants: readonly Mutant[] = [
       'a follower commits what the leader committed, though it may hold something else there',
     patches: [
       {
-        file: 'core/raft-log.ts',
-        find: 'this.commitTo(Math.min(commit, last))',
-        replace: 'this.commitTo(Math.min(commit, this.lastIndex))',
+        file: 'core/append-handler.ts',
+        find: "  raft.tell({\n    type: 'appendRefused',",
+        replace:
+          '  raft.log.commitTo(Math.min(commit, raft.log.lastIndex))\n' +
+          "  raft.tell({\n    type: 'appendRefused',",
       },
     ],
   },
@@ -256,7 +258,7 @@ export const coreMutants: readonly Mutant[] = [
       {
         file: 'core/append-handler.ts',
         find: 'if (index <= raft.log.committed) return false',
-        replace: 'if (index < raft.log.firstIndex - 1) return false',
+        replace: 'if (index < 0) return false',
       },
     ],
   },

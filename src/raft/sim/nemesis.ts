@@ -24,9 +24,18 @@ interface NemesisParts {
 export class Nemesis {
   readonly #parts: NemesisParts
   #partitions = 0
+  #storms = 0
+  /** All faults have ended: what they would still undo is not theirs any more. */
+  #isOver = false
 
   constructor(parts: NemesisParts) {
     this.#parts = parts
+  }
+
+  /** Peace begins. */
+  end(): void {
+    this.#isOver = true
+    this.#parts.cluster.network.weather(undefined)
   }
 
   perform(action: Action): void {
@@ -43,7 +52,12 @@ export class Nemesis {
     else if (type === 'loseDisk') this.#at(action.who, (node) => housekeeping.maybeLose(node))
     else if (type === 'blackout') {
       for (const node of cluster.present) this.#crash(node, action.forMs)
-    } else if (type === 'partition' || type === 'clog' || type === 'resetLink') {
+    } else if (
+      type === 'partition' ||
+      type === 'clog' ||
+      type === 'resetLink' ||
+      type === 'storm'
+    ) {
       this.#performOnLinks(action)
     } else this.#performAt(action)
   }
@@ -53,6 +67,7 @@ export class Nemesis {
     const { network } = this.#parts.cluster
     if (action.type === 'partition') this.#partition(action)
     else if (action.type === 'clog') this.#clog(action)
+    else if (action.type === 'storm') this.#storm(action)
     else this.#between(action, (from, to) => network.reset(from.id, to.id))
   }
 
@@ -116,11 +131,11 @@ export class Nemesis {
   #crash(node: SimNode, forMs: number): void {
     this.#parts.cluster.crash(node)
     this.#parts.cluster.later(forMs, () => {
-      if (!node.isUp && !node.isGone) node.start()
+      if (!this.#isOver && !node.isUp && !node.isGone) node.start()
     })
   }
 
-  #clog(action: Exclude<LinkFault, { readonly type: 'partition' }>): void {
+  #clog(action: Action & { readonly type: 'clog' }): void {
     const { cluster } = this.#parts
     this.#between(action, (from, to) => {
       cluster.network.clog(from.id, to.id, cluster.loop.nowMs + action.forMs)
@@ -142,7 +157,20 @@ export class Nemesis {
     this.#partitions += 1
     const mine = this.#partitions
     cluster.later(action.forMs, () => {
-      if (this.#partitions === mine) cluster.network.block(() => false)
+      if (!this.#isOver && this.#partitions === mine) cluster.network.block(() => false)
+    })
+  }
+
+  #storm(action: Action & { readonly type: 'storm' }): void {
+    const { cluster } = this.#parts
+    const { machines, loss, blackHole } = action
+    const places = new Map(cluster.all.map(({ id }, place) => [id, place]))
+    const hits = (to: string): boolean => ((machines >> (places.get(to) ?? 0)) & 1) === 1
+    cluster.network.weather({ hits, loss, blackHole })
+    this.#storms += 1
+    const mine = this.#storms
+    cluster.later(action.forMs, () => {
+      if (this.#storms === mine) cluster.network.weather(undefined)
     })
   }
 
@@ -154,7 +182,7 @@ export class Nemesis {
 
 type LinkFault = Extract<
   Action,
-  { readonly type: 'partition' } | { readonly type: 'clog' | 'resetLink' }
+  { readonly type: 'partition' | 'storm' } | { readonly type: 'clog' | 'resetLink' }
 >
 type OneNodeFault = Extract<
   Action,

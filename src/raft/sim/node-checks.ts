@@ -48,6 +48,8 @@ export class NodeChecks {
     if (isNews) this.#verdict.note(hard.commit)
     this.#checkOrder(now)
     if (hard.commit > this.#log.last) this.#checkCommit(now)
+    const campaigns = role === 'preCandidate' || role === 'candidate'
+    if (campaigns && before?.role !== role) this.#checkConfiguration(now)
     if (role === 'leader') {
       this.#log.leads(hard.term, life)
       this.#checkWindows(now)
@@ -98,6 +100,16 @@ export class NodeChecks {
       if (this.#log.last >= commit) return
     }
     this.#verdict.fail('commit-durability', `${life}: nobody holds entry ${commit} any more`)
+  }
+
+  /** Who campaigns has put in force every change that it knows to be committed (Ongaro §4.1). */
+  #checkConfiguration({ life, status }: NodeNow): void {
+    const { applied, hard } = status
+    for (let index = applied + 1; index <= hard.commit; index += 1) {
+      if (this.#log.committed(index)?.isChange !== true) continue
+      const detail = `${life} campaigns though it knows the change at ${index} to be committed`
+      this.#verdict.fail('configuration', detail)
+    }
   }
 
   #checkNewLeader({ life, status }: NodeNow): void {

@@ -228,6 +228,7 @@ export class Operators {
     const raft = node?.raft
     if (node === undefined || raft === undefined) return
     const life = node.lifeName
+    node.leaving = true
     const isSame = (): boolean => node.isUp && node.lifeName === life
     const leave = async (): Promise<void> => {
       await raft.shutdown({ transfer: true })

@@ -19,6 +19,8 @@ interface Cut {
 /** The rule of a partition. */
 export function partition({ shape, sides, center, nodes }: Cut): Blocks {
   const side = (node: number): number => (sides >> (node % 12)) & 1
+  const other = sides % Math.max(1, nodes)
+  const isNew = (node: number): boolean => node === center || node > other
   switch (shape) {
     case 'split':
       return (from, to) => side(from) !== side(to)
@@ -33,6 +35,11 @@ export function partition({ shape, sides, center, nodes }: Cut): Blocks {
     case 'bridge':
       // Both sides reach the center and not each other (reference/raft.md bug 3).
       return (from, to) => from !== center && to !== center && side(from) !== side(to)
+    case 'generations':
+      // New machines stand together, somewhere else than the old ones.
+      return (from, to) => isNew(from) !== isNew(to)
+    case 'pair':
+      return (from, to) => !(from === center && to === other) && !(from === other && to === center)
     case 'ring':
       return (from, to) => {
         const distance = Math.abs(from - to)

@@ -5,6 +5,7 @@
  */
 import type { Dice } from './dice.ts'
 import type { OperationsPlan } from './operations.ts'
+import type { Focus } from './focus.ts'
 import type { DiskManners } from './sim-disk.ts'
 import type { NetworkManners } from './sim-network.ts'
 
@@ -52,6 +53,12 @@ export interface Plan {
   readonly disk: DiskManners
   /** What is done beside the faults, in a part of the runs. */
   readonly operations?: OperationsPlan
+  /** What the run is about, if about anything. */
+  readonly focus?: Focus
+  /** Time that a call may take, in election timeouts. */
+  readonly callTimeouts?: number
+  /** Limits other than those of every day. */
+  readonly limits?: { readonly messageBytes: number; readonly writeBytes: number }
 }
 
 /** Election timeout of a plan, milliseconds. */

@@ -14,7 +14,11 @@ export type Who = number | 'leader'
 
 /** Shapes of partitions; see `partitions.ts`. */
 export const SHAPES = ['split', 'oneWay', 'isolate', 'mute', 'deaf', 'bridge', 'ring'] as const
-export type Shape = (typeof SHAPES)[number]
+/**
+ * `generations`: the old machines apart from the new ones and the one in the middle; `pair`: the
+ * one in the middle and one other reach each other and nobody else.
+ */
+export type Shape = (typeof SHAPES)[number] | 'generations' | 'pair'
 
 /** Ways in which the membership changes. */
 export const CHANGES = ['learner', 'voter', 'promote', 'demote', 'remove', 'swap'] as const
@@ -49,6 +53,16 @@ export type Fault = { readonly atMs: number } & (
       readonly sides: number
       readonly forMs: number
     }
+  | {
+      /** Much of what is sent to some machines is lost. */
+      readonly type: 'storm'
+      /** Bit n: whether it hits what is sent to the n-th node. */
+      readonly machines: number
+      readonly loss: number
+      /** What carries entries is lost: stands for a path that loses all large packets. */
+      readonly blackHole: boolean
+      readonly forMs: number
+    }
   | { readonly type: 'clog'; readonly from: Who; readonly to: Who; readonly forMs: number }
   | { readonly type: 'resetLink'; readonly from: Who; readonly to: Who; readonly forMs: number }
   | {
@@ -67,8 +81,9 @@ export type Fault = { readonly atMs: number } & (
 type FaultKind = keyof Weights
 
 /** Node numbers are drawn from this many; a multiple of every small number of nodes. */
-const NUMBERS = 840
-const SIDES = 1 << 12
+export const NUMBERS = 840
+/** Sides of nodes, and links in a storm, are drawn as so many bits. */
+export const SIDES = 1 << 12
 
 /** Draws all that happens before everything heals. */
 export function drawSchedule(dice: Dice, plan: Plan): readonly Action[] {

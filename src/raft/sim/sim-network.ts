@@ -23,6 +23,20 @@ export interface NetworkManners {
   capacity: number
   /** Chance that the others see it when a process ends. */
   closeNotice: number
+  /** Chance that a frame comes once more, much later; 0 when absent. */
+  straggling?: number
+  /** Until when such a frame comes at most, milliseconds after the first. */
+  stragglesMs?: number
+}
+
+/** Bad weather. */
+export interface Storm {
+  /** Whether it hits what is sent to this member. */
+  readonly hits: (to: ServerId) => boolean
+  /** Chance that a frame is lost. */
+  readonly loss: number
+  /** Frames with entries never arrive, as on a path that loses all large packets. */
+  readonly blackHole: boolean
 }
 
 /** A process on the network. */
@@ -61,6 +75,7 @@ export class SimNetwork {
   readonly #watch: WireWatch
   readonly #stations = new Map<ServerId, Station>()
   readonly #links = new Map<string, Link>()
+  #storm: Storm | undefined
   #isBlocked: (from: ServerId, to: ServerId) => boolean = () => false
   manners: NetworkManners
 
@@ -93,6 +108,11 @@ export class SimNetwork {
   /** Everything that is sent on a link waits there until then. */
   clog(from: ServerId, to: ServerId, untilMs: number): void {
     this.#link(from, to).cloggedUntilMs = untilMs
+  }
+
+  /** From now on there is this weather. */
+  weather(storm: Storm | undefined): void {
+    this.#storm = storm
   }
 
   unclog(): void {
@@ -132,8 +152,20 @@ export class SimNetwork {
     const { loss, duplication, capacity } = this.manners
     if (dice.chance(loss) || link.queued >= capacity || this.#isBlocked(from, to)) return
     const frame = encodeMessages(messages)
+    if (this.#isBlownAway(dice, to, messages)) return
     const copies = dice.chance(duplication) ? 2 : 1
     for (let copy = 0; copy < copies; copy += 1) this.#carry(link, { from, to, frame })
+    const { straggling = 0, stragglesMs = 0 } = this.manners
+    if (!dice.chance(straggling)) return
+    this.#loop.after(dice.between(0, stragglesMs), 'network', {
+      run: () => this.#arrive({ from, to, frame }),
+    })
+  }
+
+  #isBlownAway(dice: Dice, to: ServerId, messages: readonly Message[]): boolean {
+    if (this.#storm?.hits(to) !== true) return false
+    const { loss, blackHole } = this.#storm
+    return (blackHole && messages.some(hasEntries)) || dice.chance(loss)
   }
 
   /** Streams a snapshot; both ends see it break. */
@@ -151,11 +183,11 @@ export class SimNetwork {
       repeats: () => this.#link(from.id, to).dice.chance(this.manners.duplication),
       delayMs: () => this.#delayMs(this.#link(from.id, to).dice),
       timeoutMs: STREAM_TIMEOUT_DELAYS * this.manners.meanDelayMs + 1,
+      stragglesMs: this.manners.stragglesMs ?? 0,
     })
   }
 
   #carry(link: Link, frame: Frame): void {
-    const { from, to } = frame
     let arrivalMs = this.#loop.nowMs + this.#delayMs(link.dice)
     arrivalMs = Math.max(arrivalMs, link.cloggedUntilMs)
     if (!this.manners.reorders) arrivalMs = Math.max(arrivalMs, link.lastArrivalMs)
@@ -164,10 +196,14 @@ export class SimNetwork {
     this.#loop.after(arrivalMs - this.#loop.nowMs, 'network', {
       run: () => {
         link.queued -= 1
-        const station = this.#stations.get(to)
-        if (station !== undefined && !this.#isBlocked(from, to)) this.#hand(station, frame)
+        this.#arrive(frame)
       },
     })
+  }
+
+  #arrive(frame: Frame): void {
+    const station = this.#stations.get(frame.to)
+    if (station !== undefined && !this.#isBlocked(frame.from, frame.to)) this.#hand(station, frame)
   }
 
   /** A frame reaches the process when that has time for it. */
@@ -196,4 +232,8 @@ export class SimNetwork {
     this.#links.set(name, link)
     return link
   }
+}
+
+function hasEntries(message: Message): boolean {
+  return message.type === 'app' && message.entries.length > 0
 }

@@ -60,6 +60,8 @@ export class SimNode {
   lost = false
   /** It was removed, and its machine is gone. */
   retired = false
+  /** Its process stops as planned. */
+  leaving = false
 
   constructor(id: string, disk: SimDisk, world: NodeWorld) {
     this.id = id
@@ -118,6 +120,7 @@ export class SimNode {
   start(): void {
     assert(!this.isUp && !this.isGone, `${this.id} cannot start`)
     this.#lives += 1
+    this.leaving = false
     const { id } = this
     const { loop, seed, options } = this.#world
     const host = { alive: true, busyUntilMs: loop.nowMs }

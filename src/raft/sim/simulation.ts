@@ -5,24 +5,27 @@
  */
 import { assert } from '../../base/assert.ts'
 import { errorText } from '../../base/errors.ts'
-import type { ConfState, Index } from '../core/entry.ts'
+import type { ConfState, Index, PeerId, Term } from '../core/entry.ts'
 import { checkRegister } from './checker.ts'
 import { Clients } from './clients.ts'
 import { Cluster } from './cluster.ts'
 import { Dice } from './dice.ts'
 import { DiskChecks } from './disk-checks.ts'
 import { EventLoop, type Host } from './event-loop.ts'
-import { GlobalLog } from './global-log.ts'
+import { GlobalLog, quorumHas } from './global-log.ts'
 import { History } from './history.ts'
 import { Housekeeping } from './housekeeping.ts'
 import { Liveness } from './liveness.ts'
 import { MachineChecks } from './machine-checks.ts'
 import { Nemesis } from './nemesis.ts'
 import { NodeChecks } from './node-checks.ts'
+import { addEpisodes } from './episodes.ts'
+import { withFocus } from './focus.ts'
 import { addOperations, withOperations } from './operations.ts'
 import { Operators } from './operators.ts'
 import { drawPlan, electionMs, type Plan } from './plan.ts'
 import { drawSchedule, type Action } from './schedule.ts'
+import type { SimDisk } from './sim-disk.ts'
 import { SimNetwork } from './sim-network.ts'
 import { Verdict, type Failure, type Invariant } from './verdict.ts'
 import { WireChecks } from './wire-checks.ts'
@@ -72,9 +75,11 @@ const SEARCHED_OPERATIONS_MAX = 400
 
 /** The run of a seed. */
 export function scriptOf(seed: number): Script {
-  const plan = withOperations(drawPlan(new Dice(seed, 'plan')), new Dice(seed, 'what operators do'))
-  const drawn = drawSchedule(new Dice(seed, 'schedule'), plan)
-  return { seed, plan, actions: addOperations(drawn, plan, new Dice(seed, 'operations')) }
+  const drawn = withFocus(drawPlan(new Dice(seed, 'plan')), new Dice(seed, 'focus'))
+  const plan = withOperations(drawn, new Dice(seed, 'what operators do'))
+  const faults = drawSchedule(new Dice(seed, 'schedule'), plan)
+  const actions = addEpisodes(faults, plan, new Dice(seed, 'episodes'))
+  return { seed, plan, actions: addOperations(actions, plan, new Dice(seed, 'operations')) }
 }
 
 /** Runs a script. Runs of one process must not overlap. */
@@ -167,17 +172,30 @@ class Simulation {
           electionTicks,
           snapshotThreshold,
           trailingEntries,
-          timeoutMs: CALL_TIMEOUTS * electionMs(plan),
+          timeoutMs: (plan.callTimeouts ?? CALL_TIMEOUTS) * electionMs(plan),
           leaseReads: operations?.leases ?? false,
           heartbeatTicks: operations?.heartbeatTicks ?? 1,
+          ...plan.limits,
         },
         applyMs: () => (this.#liveness === undefined ? plan.applyMs : 0),
         drift: plan.drift,
       },
       diskManners: { ...plan.disk },
-      diskWatch: new DiskChecks(this.#verdict, this.#log),
+      diskWatch: new DiskChecks(this.#verdict, this.#log, {
+        durableIndex: ({ id }) => this.#cluster.byId(id)?.driver?.core.durableIndex ?? 0,
+        isElsewhere: (disk, index, term) => this.#isElsewhere(disk, index, term),
+      }),
       onCrash: (life) => this.#clients.onCrash(life),
     })
+  }
+
+  #isElsewhere(but: SimDisk, index: Index, term: Term): boolean {
+    const conf = this.#confs.get(Math.max(...this.#confs.keys()))
+    const holds = (peer: PeerId): boolean => {
+      const disk = this.#cluster.diskOf(peer)
+      return disk === 'lost' || (disk !== but && disk?.holds(index, term) === true)
+    }
+    return conf !== undefined && quorumHas(conf, holds)
   }
 
   async #start(): Promise<void> {
@@ -237,6 +255,7 @@ class Simulation {
       newId: () => this.#history.newId(),
     })
     this.#liveness = liveness
+    this.#nemesis.end()
     liveness.begin(this.#confs)
     await this.#runUntil(fromMs + LIVENESS_TIMEOUTS * timeoutMs, () => liveness.isProven)
     if (!this.#verify(liveness.isProven, 'liveness', liveness)) return

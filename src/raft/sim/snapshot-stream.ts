@@ -20,6 +20,8 @@ export interface StreamPath {
   readonly repeats: () => boolean
   readonly delayMs: () => number
   readonly timeoutMs: number
+  /** How much later still it may come again. */
+  readonly stragglesMs: number
 }
 
 interface Content {
@@ -58,7 +60,8 @@ export async function streamSnapshot(
     }
     loop.after(path.delayMs(), 'network', { host: to.host, run: arrive })
     if (path.repeats()) {
-      loop.after(path.timeoutMs, 'network', { host: to.host, run: arrive })
+      const againMs = path.timeoutMs + path.stragglesMs
+      loop.after(againMs, 'network', { host: to.host, run: arrive })
     }
   }
   try {

@@ -30,6 +30,8 @@ export type Invariant =
   | 'ack-before-sync'
   /** applied <= commit <= last was broken. */
   | 'index-order'
+  /** A member campaigns in a configuration that it knows to be past. */
+  | 'configuration'
   /** Leadership is handed to a member that cannot take it. */
   | 'hand-over'
   /** A member that came back disturbed a leader that all others heard. */

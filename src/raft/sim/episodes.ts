@@ -1,0 +1,260 @@
+/**
+ * Episodes: the situations that runs are about (`focus.ts`), as actions like all others, so that
+ * shrinking takes them apart again. Times are in election timeouts after the episode's beginning.
+ */
+import type { Dice } from './dice.ts'
+import type { Focus } from './focus.ts'
+import { electionMs, type Plan } from './plan.ts'
+import { NUMBERS, SIDES, type Action, type Change, type Shape, type Who } from './schedule.ts'
+
+/** Mean time between two episodes, in election timeouts. */
+const EPISODE_GAP = 4
+/** Chance that the last one is not over when everything heals, but for those that never return. */
+const FINALE = 0.6
+
+/** Draws actions of one episode. */
+type Episode = (scene: Scene) => void
+
+/** Puts episodes between `actions`. */
+export function addEpisodes(actions: readonly Action[], plan: Plan, dice: Dice): readonly Action[] {
+  const { focus, timeouts } = plan
+  if (focus === undefined) return actions
+  const added: Action[] = []
+  const play = (at: number): void => EPISODES[focus](new Scene(dice, plan, { at, added }))
+  const gap = dice.between(0.7, 1.5) * EPISODE_GAP
+  for (let at = 2; at < timeouts; at += LENGTHS[focus] + dice.exponential(gap)) play(at)
+  if (dice.chance(FINALE)) play(timeouts - dice.between(0.2, 1) * LENGTHS[focus])
+  const endMs = timeouts * electionMs(plan)
+  const inTime = added.filter(({ atMs }) => atMs < endMs)
+  return [...actions, ...inTime].toSorted((a, b) => a.atMs - b.atMs)
+}
+
+/** How long the interesting part of an episode is, in election timeouts. */
+const LENGTHS: { readonly [focus in Focus]: number } = {
+  stranded: 4,
+  flapping: 8,
+  slowMachine: 3,
+  impatient: 3,
+  reshaping: 2,
+  lateAnswers: 2,
+  slowWinner: 2,
+  standoff: 10,
+}
+
+/** One episode in the making. */
+class Scene {
+  readonly dice: Dice
+  readonly unitMs: number
+  readonly #plan: Plan
+  readonly #added: Action[]
+  readonly #at: number
+
+  constructor(
+    dice: Dice,
+    plan: Plan,
+    { at, added }: { readonly at: number; readonly added: Action[] },
+  ) {
+    this.dice = dice
+    this.unitMs = electionMs(plan)
+    this.#plan = plan
+    this.#at = at
+    this.#added = added
+  }
+
+  someone(): number {
+    return this.dice.integer(0, NUMBERS - 1)
+  }
+
+  /** Mean delay of a message, in election timeouts. */
+  get delay(): number {
+    const { minDelayMs, meanDelayMs } = this.#plan.network
+    return (minDelayMs + meanDelayMs) / this.unitMs
+  }
+
+  atMs(after: number): number {
+    return (this.#at + after) * this.unitMs
+  }
+
+  add(action: Action): void {
+    this.#added.push(action)
+  }
+
+  write(after: number, who: Who, count: number): void {
+    const { keys, padding } = this.#plan
+    const key = this.dice.integer(1, keys)
+    const swap = this.dice.chance(0.3)
+    this.add({ atMs: this.atMs(after), type: 'write', who, key, count, swap, padding })
+  }
+
+  read(after: number, who: Who): void {
+    this.add({
+      atMs: this.atMs(after),
+      type: 'read',
+      who,
+      key: this.dice.integer(1, this.#plan.keys),
+    })
+  }
+
+  crash(after: number, who: Who, length: number): void {
+    this.add({ atMs: this.atMs(after), type: 'crash', who, forMs: length * this.unitMs })
+  }
+
+  change(after: number, change: Change): void {
+    this.add({ atMs: this.atMs(after), type: 'member', change, who: this.someone() })
+  }
+
+  isolate(after: number, who: Who, length: number): void {
+    const forMs = length * this.unitMs
+    this.add({ atMs: this.atMs(after), type: 'partition', shape: 'isolate', who, sides: 0, forMs })
+  }
+
+  partition(after: number, cut: { shape: Shape; who: Who; sides: number }, length: number): void {
+    this.add({ atMs: this.atMs(after), type: 'partition', ...cut, forMs: length * this.unitMs })
+  }
+
+  /** What carries entries does not reach `machines`; votes and heartbeats do. */
+  blackHole(after: number, machines: number, length: number): void {
+    const [atMs, forMs] = [this.atMs(after), length * this.unitMs]
+    this.add({ atMs, type: 'storm', machines, loss: 0, blackHole: true, forMs })
+  }
+
+  slowDisk(after: number, who: Who, mean: number, length: number): void {
+    const { unitMs } = this
+    const [meanMs, forMs] = [mean * unitMs, length * unitMs]
+    this.add({ atMs: this.atMs(after), type: 'slowDisk', who, meanMs, forMs })
+  }
+}
+
+const EPISODES: { readonly [focus in Focus]: Episode } = {
+  stranded(scene) {
+    const { dice } = scene
+    const length = dice.between(1.5, 6)
+    scene.isolate(0, 'leader', length)
+    for (let after = 0.01; after < 0.8; after += dice.exponential(0.2)) {
+      scene.write(after, 'leader', dice.integer(1, 20))
+    }
+    // By now somebody else leads.
+    for (let after = 1.5; after < length; after += dice.exponential(0.5)) {
+      scene.write(after, 'leader', dice.integer(1, 20))
+    }
+  },
+
+  flapping(scene) {
+    const { dice } = scene
+    if (dice.chance(0.6)) return goRound(scene)
+    scene.slowDisk(0, dice.chance(0.5) ? 'leader' : scene.someone(), dice.between(2, 8), 10)
+    scene.write(0.01, 'leader', dice.integer(1, 3))
+    scene.add({
+      atMs: scene.atMs(0.02),
+      type: 'storm',
+      machines: dice.integer(0, SIDES - 1),
+      loss: dice.pick([0, 0.3, 0.7]),
+      blackHole: dice.chance(0.7),
+      forMs: dice.between(3, 9) * scene.unitMs,
+    })
+    for (let after = 0.05; after < 8; after += dice.between(1, 2.5)) {
+      scene.isolate(after, 'leader', dice.between(0.8, 1.5))
+      scene.write(after + dice.between(0.5, 2), 'leader', dice.integer(1, 3))
+    }
+  },
+
+  slowMachine(scene) {
+    const { dice } = scene
+    scene.write(0, 'leader', dice.integer(1, 12))
+    scene.change(0.05, dice.pick(['learner', 'voter', 'promote', 'demote', 'remove']))
+    scene.write(0.1, 'leader', dice.integer(0, 5))
+    const forMs = dice.between(0.01, 0.5) * scene.unitMs
+    const atMs = scene.atMs(dice.between(0.2, 2))
+    if (dice.chance(0.5)) scene.add({ atMs, type: 'blackout', forMs })
+    else scene.crash(dice.between(0.2, 2), 'leader', dice.between(0.1, 3))
+  },
+
+  impatient(scene) {
+    const { dice } = scene
+    scene.slowDisk(0, 'leader', dice.between(0.5, 4), 6)
+    for (let after = 0.01; after < 4; after += dice.exponential(0.3)) {
+      scene.write(after, 'leader', dice.integer(1, 3))
+    }
+  },
+
+  reshaping(scene) {
+    const { dice, delay } = scene
+    scene.change(0, dice.pick(['swap', 'swap', 'swap', 'demote', 'remove', 'promote', 'voter']))
+    const after = dice.between(0, 8) * delay
+    const length = dice.between(1, 6)
+    if (dice.chance(0.5)) {
+      // What is on its way arrives; what the leader sends from now on waits, for some.
+      for (let to = 0; to < 6; to += 1) {
+        const [atMs, forMs] = [scene.atMs(0.2 * after), length * scene.unitMs]
+        if (dice.chance(0.5)) scene.add({ atMs, type: 'clog', from: 'leader', to, forMs })
+      }
+    } else {
+      const shape = dice.pick<Shape>(['generations', 'generations', 'isolate', 'mute', 'split'])
+      scene.partition(after, { shape, who: 'leader', sides: dice.integer(0, SIDES - 1) }, length)
+    }
+    for (let write = after; write < after + 4; write += dice.exponential(0.3)) {
+      scene.write(write, dice.chance(0.5) ? 'leader' : scene.someone(), 1)
+    }
+  },
+
+  lateAnswers(scene) {
+    const { dice } = scene
+    const reader = scene.someone()
+    for (let life = 0; life < 3; life += 1) {
+      const start = 2 * life
+      for (let after = start; after < start + 1.9; after += dice.exponential(0.1)) {
+        scene.read(after, reader)
+        if (dice.chance(0.3)) scene.write(after, 'leader', 1)
+      }
+      scene.crash(start + 1.95, reader, 0.02)
+    }
+  },
+
+  slowWinner(scene) {
+    const { dice } = scene
+    const winner = scene.someone()
+    scene.slowDisk(0, winner, dice.between(1, 6), 3)
+    // Votes pass, entries do not.
+    if (dice.chance(0.6)) scene.blackHole(0, SIDES - 1, 3)
+    scene.add({ atMs: scene.atMs(0.001), type: 'transfer', who: winner })
+    scene.crash(dice.between(0.02, 1), winner, dice.between(0, 0.1))
+    scene.write(dice.between(0.1, 1), 'leader', 2)
+  },
+
+  standoff(scene) {
+    const { dice } = scene
+    scene.isolate(0, 'leader', 10)
+    scene.write(0.01, 'leader', dice.integer(1, 12))
+    scene.add({
+      atMs: scene.atMs(0.02),
+      type: 'storm',
+      machines: SIDES - 1,
+      loss: dice.between(0.4, 0.8),
+      blackHole: false,
+      forMs: 12 * scene.unitMs,
+    })
+  },
+}
+
+/**
+ * Two sites, the tunnel into one of them broken for what is large: leadership goes from a member
+ * with a slow disk to one that reaches nobody but it, and on to one that has what the first wrote.
+ */
+function goRound(scene: Scene): void {
+  const { dice } = scene
+  const [slow, second] = dice.pair(GO_ROUND_VOTERS)
+  const near = (1 << slow) | (1 << second)
+  scene.add({ atMs: scene.atMs(0), type: 'transfer', who: slow })
+  scene.slowDisk(0.6, slow, dice.between(3, 10), 9)
+  scene.blackHole(0.61, ~near & (SIDES - 1), dice.between(6, 9))
+  scene.partition(0.62, { shape: 'split', who: slow, sides: near }, 4)
+  scene.write(0.63, slow, dice.integer(1, 3))
+  const turn = dice.between(2.2, 3.5)
+  scene.partition(turn, { shape: 'pair', who: 'leader', sides: slow }, 4)
+  const next = turn + dice.between(0.2, 0.9)
+  scene.isolate(next, 'leader', 3)
+  scene.write(next + dice.between(1, 2.5), 'leader', 1)
+}
+
+/** Voters of a run in which leadership goes round. */
+const GO_ROUND_VOTERS = 5

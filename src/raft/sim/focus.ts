@@ -1,0 +1,117 @@
+/**
+ * What a run is about. Faults drawn one by one seldom meet in the way that makes a mistake show; so
+ * a part of the runs are about one situation of real life, in which several things come together:
+ * the plan leans towards it, and `episodes.ts` lets it happen, again and again. Whose turn it is in
+ * it, how long all takes, and what else goes wrong stays drawn. Source: FoundationDB's workloads
+ * and knobs (Zhou et al., SIGMOD 2021, §4), swarm testing (see `plan.ts`).
+ */
+import type { Dice } from './dice.ts'
+import { electionMs, type Plan, type Weights } from './plan.ts'
+
+/** Situations. */
+export const FOCI = [
+  /** A leader is cut off while its clients go on writing; messages are small. */
+  'stranded',
+  /** A slow disk, links that lose what is large, and leaders that do not last. */
+  'flapping',
+  /** Applying takes long, and everything restarts in the middle of it. */
+  'slowMachine',
+  /** Disks are slower than the patience of callers. */
+  'impatient',
+  /** Members are replaced, and the network parts between old and new ones. */
+  'reshaping',
+  /** Readers restart while answers to them are still on their way, some of them twice. */
+  'lateAnswers',
+  /** Leadership goes to a member with a slow disk, which then crashes. */
+  'slowWinner',
+  /** Elections fail in bad weather, an old leader holds a long tail, a voter never returns. */
+  'standoff',
+] as const
+export type Focus = (typeof FOCI)[number]
+
+/** Chance that a run is about nothing in particular. */
+const UNFOCUSED = 0.4
+/** Entries of a few hundred bytes go one by one, or by the dozen. */
+const SMALL_BYTES = [1, 200, 2000] as const
+/** Other faults are rarer by this at most, so that they do not end every episode. */
+const FAULTS_APART_MAX = 8
+
+/** Decides what a run of `plan` is about. */
+export function withFocus(plan: Plan, dice: Dice): Plan {
+  if (dice.chance(UNFOCUSED)) return plan
+  const focus = dice.pick(FOCI)
+  const faultGap = plan.faultGap * dice.between(1, FAULTS_APART_MAX)
+  const limits = {
+    messageBytes: dice.pick([...SMALL_BYTES, 512 * 1024]),
+    writeBytes: dice.pick([...SMALL_BYTES, 4096 * 1024]),
+  }
+  const callTimeouts = dice.pick([0.3, 1, 3])
+  const calm = { ...plan.weights, blackout: 0, loseDisk: 0 }
+  const common = { ...plan, focus, faultGap, callTimeouts, weights: calm }
+  return { ...common, ...LEANINGS[focus](dice, { ...common, limits }) }
+}
+
+type Leaning = (
+  dice: Dice,
+  plan: Plan & { readonly limits: NonNullable<Plan['limits']> },
+) => Partial<Plan>
+
+/** Enough voters that some of them make a majority without the rest. */
+function several(dice: Dice): number {
+  return dice.pick([3, 3, 5])
+}
+
+const LEANINGS: { readonly [focus in Focus]: Leaning } = {
+  stranded: (dice, { limits, network }) => ({
+    limits,
+    voters: several(dice),
+    padding: dice.pick([0, 20, 300]),
+    snapshotThreshold: 500,
+    network: { ...network, capacity: 1000 },
+  }),
+  flapping: (dice, { limits, weights }) => ({
+    limits: { ...limits, writeBytes: dice.pick([1, 1, 4096 * 1024]) },
+    voters: 5,
+    learners: 0,
+    padding: 0,
+    snapshotThreshold: 500,
+    weights: { ...quiet(weights), partition: 0 },
+  }),
+  slowMachine: (dice, plan) => ({
+    voters: several(dice),
+    applyMs: electionMs(plan) * dice.pick([0.02, 0.1, 0.3]),
+    padding: 0,
+    snapshotThreshold: dice.pick([60, 500]),
+  }),
+  impatient: (dice) => ({ callTimeouts: dice.pick([0.1, 0.3, 1]), padding: 0 }),
+  reshaping: (dice, { weights }) => ({
+    voters: dice.pick([3, 3, 4, 5]),
+    learners: dice.integer(1, 2),
+    weights: { ...weights, member: dice.pick([0, 6]) },
+  }),
+  lateAnswers: (dice, plan) => ({
+    voters: several(dice),
+    reads: 0.5,
+    weights: { ...plan.weights, crash: dice.pick([0, 3]) },
+    network: {
+      ...plan.network,
+      straggling: dice.pick([0.1, 0.5]),
+      stragglesMs: electionMs(plan) * dice.pick([0.5, 2, 6]),
+    },
+  }),
+  slowWinner: (dice, { disk }) => ({
+    voters: several(dice),
+    disk: { ...disk, keepUnsynced: dice.pick([0, 0.3]) },
+  }),
+  standoff: (_dice, { weights }) => ({
+    voters: 3,
+    learners: 0,
+    snapshotThreshold: 500,
+    weights: quiet(weights),
+  }),
+}
+
+/** Nothing but what the episodes bring. */
+function quiet(weights: Weights): Weights {
+  return { ...weights, member: 0, transfer: 0, clock: 0 }
+}
