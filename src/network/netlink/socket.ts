@@ -8,6 +8,17 @@
  *   stands for itself: failures are given by index, the others are executed.
  * - `transaction` sends nfnetlink messages between BEGIN and END: all or none.
  *
+ * Requests and answers are made and read by pure modules beside this one: `generic.ts` (families),
+ * `ipvs.ts` and `ipvs-reply.ts`, `link.ts` and `link-reply.ts`, `route.ts` (addresses, routes),
+ * `rule.ts`, `neighbour.ts` (and forwarding entries), `nftables.ts`, `nft-element.ts` and
+ * `nft-field.ts`, `conntrack.ts`. Events come through `monitor.ts`, settings through `sysctl.ts`.
+ * The addon is loaded once, by `loadNative()` in `native.ts`, and handed down.
+ *
+ *     await using socket = await NetlinkSocket.open(native, { protocol: 'route', netns })
+ *     await socket.request(newLink({ name: 'br0' }, { kind: 'bridge' }))
+ *     const links = (await socket.dump(dumpLinks())).map(decodeLink)
+ *     const failures = await socket.batch(peers.map(setForwardingEntry))
+ *
  * `ENOBUFS` and `TIMED_OUT` mean that the outcome is unknown: dump and compare. A request whose
  * signal aborts after it was sent has been executed too.
  */
