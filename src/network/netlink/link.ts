@@ -72,7 +72,7 @@ export interface VxlanOptions {
   /** Whether to learn from packets; default false: entries are ours alone. */
   readonly learning?: boolean
   readonly ttl?: number
-  /** Whether outer UDP packets of IPv4 carry a checksum; the kernel's default is no. */
+  /** Whether outer UDP packets of IPv4 carry a checksum; the kernel's default is yes. */
   readonly udpChecksum?: boolean
 }
 

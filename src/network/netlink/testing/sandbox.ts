@@ -21,12 +21,18 @@ import type { Protocol } from '../socket.ts'
 const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 const load = loadNative()
-const missing =
-  load.type === 'absent'
-    ? load.reason
-    : process.geteuid?.() !== 0
-      ? 'needs root for network namespaces of its own'
-      : ''
+/** Why tests cannot run here; empty where they can. */
+function reasonToSkip(): string {
+  if (load.type === 'absent') return load.reason
+  try {
+    execFileSync('unshare', ['--net', 'true'], { stdio: 'pipe', env: { PATH: SYSTEM_PATH } })
+    return ''
+  } catch {
+    // Without the privilege, or without util-linux: nothing here can be tried.
+    return 'may not make network namespaces; needs root'
+  }
+}
+const missing = reasonToSkip()
 
 /** Waits until `condition` holds; fails after a generous time. */
 export async function eventually(condition: () => boolean, what: string): Promise<void> {
