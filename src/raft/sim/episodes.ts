@@ -35,7 +35,7 @@ const LENGTHS: { readonly [focus in Focus]: number } = {
   flapping: 8,
   slowMachine: 3,
   impatient: 3,
-  reshaping: 2,
+  reshaping: 3.5,
   lateAnswers: 2,
   slowWinner: 2,
   standoff: 10,
@@ -179,14 +179,16 @@ const EPISODES: { readonly [focus in Focus]: Episode } = {
 
   reshaping(scene) {
     const { dice, delay } = scene
-    scene.change(0, dice.pick(['swap', 'swap', 'swap', 'demote', 'remove', 'promote', 'voter']))
-    const after = dice.between(0, 8) * delay
+    scene.change(0, dice.pick(['learner', 'learner', 'voter', 'remove']))
+    scene.change(1.5, dice.pick(['swap', 'swap', 'swap', 'demote', 'remove', 'promote']))
+    const after = 1.5 + dice.between(0, 6) * delay
     const length = dice.between(1, 6)
+    const old = dice.integer(0, 5)
     if (dice.chance(0.5)) {
-      // What is on its way arrives; what the leader sends from now on waits, for some.
-      for (let to = 0; to < 6; to += 1) {
-        const [atMs, forMs] = [scene.atMs(0.2 * after), length * scene.unitMs]
-        if (dice.chance(0.5)) scene.add({ atMs, type: 'clog', from: 'leader', to, forMs })
+      // What is on its way arrives; what the leader sends to old machines from now on waits.
+      const [atMs, forMs] = [scene.atMs(1.5 + 0.2 * (after - 1.5)), length * scene.unitMs]
+      for (let to = 0; to <= old; to += 1) {
+        scene.add({ atMs, type: 'clog', from: 'leader', to, forMs })
       }
     } else {
       const shape = dice.pick<Shape>(['generations', 'generations', 'isolate', 'mute', 'split'])

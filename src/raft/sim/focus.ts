@@ -85,9 +85,9 @@ const LEANINGS: { readonly [focus in Focus]: Leaning } = {
   }),
   impatient: (dice) => ({ callTimeouts: dice.pick([0.1, 0.3, 1]), padding: 0 }),
   reshaping: (dice, { weights }) => ({
-    voters: dice.pick([3, 3, 4, 5]),
-    learners: dice.integer(1, 2),
-    weights: { ...weights, member: dice.pick([0, 6]) },
+    voters: dice.pick([3, 3, 4]),
+    learners: dice.integer(0, 1),
+    weights: { ...weights, member: dice.pick([0, 0, 6]), partition: 0 },
   }),
   lateAnswers: (dice, plan) => ({
     voters: several(dice),
@@ -99,9 +99,11 @@ const LEANINGS: { readonly [focus in Focus]: Leaning } = {
       stragglesMs: electionMs(plan) * dice.pick([0.5, 2, 6]),
     },
   }),
-  slowWinner: (dice, { disk }) => ({
+  slowWinner: (dice, plan) => ({
     voters: several(dice),
-    disk: { ...disk, keepUnsynced: dice.pick([0, 0.3]) },
+    disk: { ...plan.disk, meanWriteMs: 0.1, keepUnsynced: dice.pick([0, 0.3]) },
+    network: { ...plan.network, meanDelayMs: electionMs(plan) / 100, closeNotice: 0 },
+    weights: quiet(plan.weights),
   }),
   standoff: (_dice, { weights }) => ({
     voters: 3,

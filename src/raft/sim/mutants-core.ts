@@ -138,7 +138,7 @@ export const coreMutants: readonly Mutant[] = [
     ],
   },
   {
-    name: 'commits-beyond-match',
+    name: 'commits-though-refused',
     family: 11,
     mistake:
       'a follower commits what the leader committed, though it may hold something else there',
@@ -206,15 +206,14 @@ export const coreMutants: readonly Mutant[] = [
     ],
   },
   {
-    name: 'completion-of-old-term',
+    name: 'completion-of-later-entries',
     family: 12,
-    mistake: 'a write of an earlier term counts, though the same entries are being written again',
+    mistake: 'a finished write counts for the entries behind it, too',
     patches: [
       {
         file: 'core/step.ts',
-        find: "if (message.index !== 0) tellIgnored(raft, 'staleAppendIgnored', message)",
-        replace:
-          'if (message.index !== 0) raft.log.unstable.stableTo({ index: message.index, term: message.logTerm })',
+        find: 'if (index !== 0) raft.log.unstable.stableTo({ index, term: logTerm })',
+        replace: 'if (index !== 0 && logTerm > 0) raft.log.unstable.stableTo(raft.log.last)',
       },
     ],
   },
