@@ -40,7 +40,10 @@ export interface StateMachine<R> {
   apply(entries: readonly CommittedEntry[]): readonly R[]
   /** A consistent view of now, written out while later entries are applied. */
   snapshot(): AsyncIterable<Uint8Array>
-  /** Replaces the whole state. */
+  /**
+   * Replaces the whole state. Reads go on meanwhile: the new state comes into force in one turn, at
+   * the end, and only when the whole of it could be read; until then the old one is there.
+   */
   restore(source: AsyncIterable<Uint8Array>, index: Index): Promise<void>
 }
 
