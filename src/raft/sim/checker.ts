@@ -52,6 +52,8 @@ class Search {
   /** A linked list; 0 is its head. */
   readonly #events: Event[]
   readonly #done: Uint32Array
+  /** The same in pieces of one character each: short keys. */
+  readonly #halves: Uint16Array
   readonly #tried = new Set<string>()
   readonly #path: { readonly call: number; readonly value: number }[] = []
   #value = 0
@@ -62,6 +64,7 @@ class Search {
     this.#operations = operations
     this.#events = toEvents(operations)
     this.#done = new Uint32Array(Math.ceil(operations.length / 32))
+    this.#halves = new Uint16Array(this.#done.buffer)
     this.#missing = operations.filter(isKnown).length
   }
 
@@ -89,7 +92,7 @@ class Search {
     const after = outcome(at(this.#operations, operation), this.#value)
     if (after === undefined) return false
     this.#flip(operation)
-    const state = `${this.#done.join(',')} ${after}`
+    const state = `${after} ${String.fromCharCode(...this.#halves)}`
     if (this.#tried.has(state)) {
       this.#flip(operation)
       return false
