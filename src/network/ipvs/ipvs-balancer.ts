@@ -1,0 +1,239 @@
+/**
+ * The IPVS driver of the load balancer port. A server is an IPVS service by firewall mark
+ * (`placement.ts`); `PacketMarks` gives packets the mark.
+ *
+ * - The kernel's table is read at the first `apply`, so connections live through a restart, and
+ *   what an earlier run left behind is found. From then on the driver believes its own model and
+ *   sends differences alone. It reads again every minute and after every error: an error, ENOBUFS
+ *   above all, says nothing about what was done.
+ * - Ours are services whose mark is of a published port, of an address in `virtualRanges`, or
+ *   wanted. All others are never touched.
+ * - A mark is taken away before its service goes, and given when its service stands: a packet with
+ *   a mark finds a service. A published port whose service has a fault gets no mark, so the
+ *   userspace balancer has it.
+ * - One thing at a time: `apply`, checks, statistics wait for each other.
+ */
+import { release } from 'node:os'
+import { SwarmError, isSwarmError } from '../../base/errors.ts'
+import type { Clock, Timer } from '../../base/clock.ts'
+import type { Logger } from '../../base/log.ts'
+import { parsePrefix } from '../netlink/address.ts'
+import type { Native } from '../netlink/native.ts'
+import type { ServiceKey } from '../netlink/ipvs.ts'
+import { serviceText } from '../netlink/ipvs.ts'
+import type { BalancerFault, LoadBalancer, VirtualServer } from '../ports.ts'
+import { KernelTable } from './kernel-table.ts'
+import { IPVS_TIMEOUTS, setNamespaceSettings } from './namespace-settings.ts'
+import type { PacketMarks } from './packet-marks.ts'
+import { addressNumber, isPublishedMark } from './placement.ts'
+import type { PacketMark, PlacementOptions } from './placement.ts'
+import { TableKeeper } from './table-keeper.ts'
+import type { Refusals } from './table-keeper.ts'
+import { TimeSlices } from './time-slices.ts'
+import { serverStatistics } from './statistics.ts'
+import type { ServerStatistics } from './statistics.ts'
+import { WantedPlacements } from './wanted-placements.ts'
+
+/** Milliseconds between two looks at the whole table. */
+export const CHECK_INTERVAL_MS = 60_000
+
+/** Where virtual addresses come from when nothing else is said: all ranges for private use. */
+export const PRIVATE_RANGES: readonly string[] = [
+  '10.0.0.0/8',
+  '100.64.0.0/10',
+  '172.16.0.0/12',
+  '192.168.0.0/16',
+  '198.18.0.0/15',
+]
+
+/** What the driver needs. */
+export interface IpvsComponents {
+  readonly native: Native
+  readonly clock: Clock
+  readonly log: Logger
+  readonly marks: PacketMarks
+}
+
+/** Options of {@link IpvsBalancer.open}. */
+export interface IpvsOptions extends PlacementOptions {
+  /** Path of the network namespace; without one this process's. */
+  readonly netns?: string
+  /** Addresses whose services by mark are ours, also before anything is wanted. */
+  readonly virtualRanges?: readonly string[]
+  /** Why this driver was chosen, for `info`. */
+  readonly reason?: string
+  /** Default {@link CHECK_INTERVAL_MS}. */
+  readonly checkIntervalMs?: number
+}
+
+/** Spreads connections in the kernel. */
+export class IpvsBalancer implements LoadBalancer {
+  readonly name = 'ipvs'
+  readonly hasVirtualAddresses = true
+  readonly reason: string
+  readonly #components: IpvsComponents
+  readonly #keeper: TableKeeper
+  readonly #wanted: WantedPlacements
+  readonly #checkIntervalMs: number
+  /** Settles when what was begun before has ended; never rejects. */
+  #turn: Promise<unknown> = Promise.resolve()
+  #timer: Timer | undefined
+  #isClosed = false
+  /** Why servers are not as wanted, by server id. */
+  #refused: Refusals = new Map()
+  /** Marks given last; packets may have others too, before the first `apply`. */
+  #marks: readonly PacketMark[] = []
+  #areMarksGiven = false
+
+  /** Opens the kernel's table and sets the namespace's settings. @throws NetlinkError */
+  static async open(components: IpvsComponents, options: IpvsOptions = {}): Promise<IpvsBalancer> {
+    const { native, clock, log } = components
+    const where = options.netns === undefined ? {} : { netns: options.netns }
+    const slices = new TimeSlices(clock)
+    const table = await KernelTable.open({ native, slices }, where)
+    try {
+      const missing = await setNamespaceSettings(native, { release: release(), ...where })
+      if (missing.length > 0) log.warn({ settings: missing }, 'ipvs lacks settings')
+      await table.setTimeouts(IPVS_TIMEOUTS)
+      const wanted = new WantedPlacements(slices, options)
+      return new IpvsBalancer(components, { table, wanted, slices }, options)
+    } catch (error) {
+      table.close()
+      throw error
+    }
+  }
+
+  private constructor(
+    components: IpvsComponents,
+    parts: {
+      readonly table: KernelTable
+      readonly wanted: WantedPlacements
+      readonly slices: TimeSlices
+    },
+    options: IpvsOptions,
+  ) {
+    const { reason, checkIntervalMs, virtualRanges = PRIVATE_RANGES } = options
+    this.#components = components
+    this.#wanted = parts.wanted
+    this.#checkIntervalMs = checkIntervalMs ?? CHECK_INTERVAL_MS
+    this.reason = reason ?? 'the kernel has IPVS'
+    const isOurRange = markRanges(virtualRanges)
+    const isWanted = (key: ServiceKey): boolean =>
+      this.#wanted.service(serviceText(key)) !== undefined
+    const isOurs = (key: ServiceKey): boolean =>
+      key.type === 'mark' && (isOurRange(key.mark) || isWanted(key))
+    this.#keeper = new TableKeeper({ ...parts, isOurs })
+    this.#startTimer()
+  }
+
+  /** @throws SHUTTING_DOWN after `close` */
+  apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
+    return this.#inTurn(async () => {
+      const { services, haveMarksChanged, faults } = await this.#wanted.update(wanted)
+      if (haveMarksChanged) await this.#withdrawMarks()
+      await this.#bring(() => this.#keeper.bring(services), haveMarksChanged)
+      return [...faults, ...[...this.#refused].map(([id, message]) => ({ id, message }))]
+    })
+  }
+
+  /** Counters of the servers and their backends, as the kernel has them. @throws NetlinkError */
+  statistics(): Promise<readonly ServerStatistics[]> {
+    return this.#inTurn(async () => serverStatistics(await this.#keeper.list(), this.#wanted))
+  }
+
+  /** Looks at the kernel's table now, and repairs it. @throws NetlinkError */
+  check(): Promise<void> {
+    return this.#inTurn(async () => {
+      const { repaired, refused } = await this.#keeper.check()
+      await this.#bring(() => Promise.resolve(refused), false)
+      const areMarksRepaired = await this.#components.marks.check()
+      if (repaired === 0 && !areMarksRepaired) return
+      this.#components.log.warn({ operations: repaired, areMarksRepaired }, 'ipvs table repaired')
+    })
+  }
+
+  /** Takes everything of ours out of the kernel. Then close. @throws SwarmError */
+  async remove(): Promise<void> {
+    await this.apply([])
+    await this.#inTurn(() => this.#components.marks.remove())
+  }
+
+  /** The kernel goes on balancing. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    this.#timer?.cancel()
+    await this.#turn
+    this.#components.marks.close()
+    await this.#keeper.close()
+  }
+  /** Takes away the marks that are wanted no more, while their services still stand. */
+  async #withdrawMarks(): Promise<void> {
+    const wanted = new Set(this.#wantedMarks().map(markText))
+    const kept = this.#marks.filter((mark) => wanted.has(markText(mark)))
+    if (kept.length < this.#marks.length) await this.#giveMarks(kept)
+  }
+
+  /** Brings services into line, then gives marks to those that stand. */
+  async #bring(bring: () => Promise<Refusals>, haveMarksChanged: boolean): Promise<void> {
+    const before = this.#refused
+    this.#refused = await bring()
+    const isSame = [...before.keys()].join('\n') === [...this.#refused.keys()].join('\n')
+    if (haveMarksChanged || !isSame || !this.#areMarksGiven)
+      await this.#giveMarks(this.#wantedMarks())
+  }
+
+  async #giveMarks(marks: readonly PacketMark[]): Promise<void> {
+    this.#areMarksGiven = false
+    await this.#components.marks.apply(marks)
+    this.#marks = marks
+    this.#areMarksGiven = true
+  }
+
+  /** All marks but those of published ports whose service has a fault. */
+  #wantedMarks(): PacketMark[] {
+    const placements = [...this.#wanted.placements]
+    return placements.flatMap(([id, { marks, server }]) =>
+      server.protocol !== 'any' && this.#refused.has(id) ? [] : marks,
+    )
+  }
+
+  /** Checks now and then until closed; a check that fails is logged, and the next one comes. */
+  #startTimer(): void {
+    const { clock, log } = this.#components
+    this.#timer = clock.after(this.#checkIntervalMs, () => {
+      this.check()
+        .catch((error: unknown) => {
+          if (!isSwarmError(error)) throw error
+          if (!this.#isClosed) log.warn({ err: error }, 'ipvs table cannot be checked')
+        })
+        .finally(() => {
+          if (!this.#isClosed) this.#startTimer()
+        })
+    })
+  }
+
+  /** Runs `task` when those before it have ended. */
+  #inTurn<T>(task: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(() => {
+      if (this.#isClosed) throw new SwarmError('SHUTTING_DOWN', 'load balancer: is closed')
+      return task()
+    })
+    this.#turn = result.catch(() => undefined)
+    return result
+  }
+}
+
+function markText(mark: PacketMark): string {
+  return JSON.stringify(mark)
+}
+
+/** Whether a mark is a published port's or an address of the ranges, as a number. */
+function markRanges(ranges: readonly string[]): (mark: number) => boolean {
+  const bounds = ranges.map((range) => {
+    const { address, bits } = parsePrefix(range)
+    const first = addressNumber(address)
+    return { first, last: first + 2 ** (32 - bits) - 1 }
+  })
+  return (mark) =>
+    isPublishedMark(mark) || bounds.some(({ first, last }) => mark >= first && mark <= last)
+}

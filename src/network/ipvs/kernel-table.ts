@@ -1,0 +1,173 @@
+/**
+ * A namespace's IPVS: reads the table, writes operations. Long work gives the event loop a turn
+ * every few milliseconds.
+ *
+ * The table has no transactions and its dumps no mark of consistency, so there is one writer, which
+ * compares what it believes with what is there, after each error above all.
+ */
+import type { Native } from '../netlink/native.ts'
+import type { NetlinkRequest } from '../netlink/message-writer.ts'
+import { NetlinkSocket } from '../netlink/socket.ts'
+import { resolveFamily } from '../netlink/generic.ts'
+import { IPVS_FAMILY } from '../netlink/ipvs-layout.ts'
+import {
+  deleteDestination,
+  deleteService,
+  dumpDestinations,
+  dumpServices,
+  newDestination,
+  newService,
+  setDestination,
+  setService,
+  setTimeouts,
+} from '../netlink/ipvs.ts'
+import type { IpvsTimeouts, ServiceKey } from '../netlink/ipvs.ts'
+import { decodeDestination, decodeService } from '../netlink/ipvs-reply.ts'
+import type { KernelDestination, KernelService } from '../netlink/ipvs-reply.ts'
+import type { NetlinkError } from '../netlink/netlink-error.ts'
+import { tableOf, tableService } from './table.ts'
+import type { TableDestination, TableOperation, TableService } from './table.ts'
+import type { TimeSlices } from './time-slices.ts'
+
+/** Operations sent in one call; the socket splits it further. */
+const OPERATIONS_PER_BATCH = 1_024
+
+/** An operation that the kernel refused. */
+export interface OperationFailure {
+  readonly operation: TableOperation
+  readonly error: NetlinkError
+}
+
+/** A service of the kernel with its destinations and all counters. */
+export interface ListedService {
+  readonly service: KernelService
+  readonly destinations: readonly KernelDestination[]
+}
+
+/** What to open. */
+export interface KernelTableOptions {
+  /** Path of the network namespace; without one this process's. */
+  readonly netns?: string
+}
+
+/** What the table needs. */
+export interface KernelTableComponents {
+  readonly native: Native
+  readonly slices: TimeSlices
+}
+
+/** A namespace's IPVS table. */
+export class KernelTable implements AsyncDisposable {
+  readonly #socket: NetlinkSocket
+  /** The generic netlink family's number. */
+  readonly #family: number
+  readonly #slices: TimeSlices
+
+  private constructor(socket: NetlinkSocket, family: number, slices: TimeSlices) {
+    this.#socket = socket
+    this.#family = family
+    this.#slices = slices
+  }
+
+  /** Opens the table; loads IPVS's module. @throws NetlinkError ENOENT: the kernel has no IPVS */
+  static async open(
+    components: KernelTableComponents,
+    options: KernelTableOptions = {},
+  ): Promise<KernelTable> {
+    const socket = await NetlinkSocket.open(components.native, { protocol: 'generic', ...options })
+    try {
+      const { id } = await resolveFamily(socket, IPVS_FAMILY)
+      return new KernelTable(socket, id, components.slices)
+    } catch (error) {
+      socket.close()
+      throw error
+    }
+  }
+
+  /** The services that `isListed` names. @throws NetlinkError */
+  async list(isListed: (key: ServiceKey) => boolean): Promise<ListedService[]> {
+    const messages = await this.#socket.dump(dumpServices(this.#family))
+    const listed: ListedService[] = []
+    for (const message of messages) {
+      await this.#slices.maybeYield()
+      const service = decodeService(message)
+      if (!isListed(service.key)) continue
+      const found = await this.#socket.dump(dumpDestinations(this.#family, service.key))
+      listed.push({ service, destinations: found.map(decodeDestination) })
+    }
+    return listed
+  }
+
+  /** {@link list} as a table to compare with. @throws NetlinkError */
+  async read(isListed: (key: ServiceKey) => boolean): Promise<Map<string, TableService>> {
+    const listed = await this.list(isListed)
+    return tableOf(
+      listed.map(({ service, destinations }) =>
+        tableService(service.key, service.options, destinations.map(tableDestination)),
+      ),
+    )
+  }
+
+  /**
+   * Does the operations in their order; each stands for itself. @throws NetlinkError the outcome is
+   * unknown: read the table
+   */
+  async write(operations: readonly TableOperation[]): Promise<OperationFailure[]> {
+    const failures: OperationFailure[] = []
+    for (let start = 0; start < operations.length; start += OPERATIONS_PER_BATCH) {
+      const part = operations.slice(start, start + OPERATIONS_PER_BATCH)
+      const requests = part.map((operation) => requestOf(this.#family, operation))
+      for (const { index, error } of await this.#socket.batch(requests)) {
+        const operation = part[index]
+        if (operation !== undefined) failures.push({ operation, error })
+      }
+    }
+    return failures
+  }
+
+  /** Sets the idle times of the namespace's connections. @throws NetlinkError */
+  async setTimeouts(timeouts: Partial<IpvsTimeouts>): Promise<void> {
+    await this.#socket.request(setTimeouts(this.#family, timeouts))
+  }
+
+  close(): void {
+    this.#socket.close()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#socket[Symbol.asyncDispose]()
+  }
+}
+
+/** What was wanted of a destination that the kernel has; `bypass` is never ours. */
+function tableDestination(destination: KernelDestination): TableDestination {
+  const { key, forwarding, weight, upperThreshold, lowerThreshold, tunnel } = destination
+  const options = {
+    forwarding: forwarding === 'bypass' ? 'local' : forwarding,
+    weight,
+    upperThreshold,
+    lowerThreshold,
+    ...(tunnel === undefined ? {} : { tunnel }),
+  } as const
+  return { key, options }
+}
+
+function requestOf(family: number, operation: TableOperation): NetlinkRequest {
+  const { service } = operation
+  switch (operation.type) {
+    case 'newService':
+      return newService(family, service)
+    case 'setService':
+      return setService(family, service)
+    case 'deleteService':
+      return deleteService(family, service.key)
+    case 'newDestination':
+      return newDestination(family, { service: service.key, ...operation.destination })
+    case 'setDestination':
+      return setDestination(family, { service: service.key, ...operation.destination })
+    case 'deleteDestination':
+      return deleteDestination(family, { service: service.key, key: operation.destination.key })
+    default:
+      return operation satisfies never
+  }
+}

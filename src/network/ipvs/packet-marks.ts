@@ -1,0 +1,16 @@
+/**
+ * Who marks packets for the IPVS services, as the driver sees it. `NftMarks` does it with nftables;
+ * a kernel without them leaves it to whoever gives another.
+ */
+import type { PacketMark } from './placement.ts'
+
+/** Marks packets. */
+export interface PacketMarks {
+  /** Makes the marks these and no others. @throws SwarmError: the outcome is unknown, apply again */
+  apply(wanted: readonly PacketMark[]): Promise<void>
+  /** Looks at what is there, and repairs it. Whether there was anything to repair. */
+  check(): Promise<boolean>
+  /** Takes everything away. */
+  remove(): Promise<void>
+  close(): void
+}

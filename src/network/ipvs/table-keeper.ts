@@ -1,0 +1,132 @@
+/**
+ * Brings the kernel's table into line with the wanted services, and keeps a model of what the
+ * kernel has of ours.
+ *
+ * Invariants: the model is believed only while every operation since the last reading succeeded.
+ * After a refusal or a lost answer it is forgotten, and the next step reads the table and computes
+ * what is left to do; nothing is repeated blindly. What others made is not in the model, so no
+ * operation names it.
+ */
+import type { ServiceKey } from '../netlink/ipvs.ts'
+import { serviceText } from '../netlink/ipvs.ts'
+import { isNetlinkError } from '../netlink/netlink-error.ts'
+import type { KernelTable, ListedService, OperationFailure } from './kernel-table.ts'
+import { serviceDifference } from './table.ts'
+import type { TableOperation, TableService } from './table.ts'
+import type { TimeSlices } from './time-slices.ts'
+import type { WantedPlacements } from './wanted-placements.ts'
+
+/** Readings after failures within one call: what fails three times fails for a reason. */
+const ATTEMPTS_MAX = 3
+
+/** What the keeper works with. */
+export interface TableKeeperParts {
+  readonly table: KernelTable
+  readonly wanted: WantedPlacements
+  readonly slices: TimeSlices
+  /** Whether a service in the kernel may be changed and deleted. */
+  readonly isOurs: (key: ServiceKey) => boolean
+}
+
+/** Why servers are not as wanted, by server id. */
+export type Refusals = ReadonlyMap<string, string>
+
+/** What {@link TableKeeper.check} found. */
+export interface CheckResult {
+  /** Operations that were due. */
+  readonly repaired: number
+  readonly refused: Refusals
+}
+
+/** Keeps the table. Calls must not overlap. */
+export class TableKeeper {
+  readonly #parts: TableKeeperParts
+  /** What the kernel has of ours, by `serviceText`; undefined = to be read. */
+  #known: Map<string, TableService> | undefined
+
+  constructor(parts: TableKeeperParts) {
+    this.#parts = parts
+  }
+
+  /** Brings these services into line, or all when the table must be read. @throws NetlinkError */
+  async bring(changed: ReadonlySet<string>): Promise<Refusals> {
+    const { refused } = await this.#bring(changed)
+    return refused
+  }
+
+  /** Reads the table and brings all services into line. @throws NetlinkError */
+  check(): Promise<CheckResult> {
+    this.#known = undefined
+    return this.#bring(new Set())
+  }
+
+  /** Our services with all counters. @throws NetlinkError */
+  list(): Promise<readonly ListedService[]> {
+    return this.#parts.table.list(this.#parts.isOurs)
+  }
+
+  close(): Promise<void> {
+    return this.#parts.table[Symbol.asyncDispose]()
+  }
+
+  async #bring(changed: ReadonlySet<string>): Promise<CheckResult> {
+    let repaired = 0
+    let failures: readonly OperationFailure[] = []
+    for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
+      try {
+        const operations = await this.#difference(changed)
+        repaired += operations.length
+        failures = await this.#write(operations)
+      } catch (error) {
+        this.#known = undefined
+        const isLost = isNetlinkError(error, 'ENOBUFS', 'ETIMEDOUT', 'EINTR')
+        if (!isLost || attempt === ATTEMPTS_MAX) throw error
+        continue
+      }
+      if (failures.length === 0) break
+    }
+    return { repaired, refused: this.#refusals(failures) }
+  }
+
+  async #difference(changed: ReadonlySet<string>): Promise<readonly TableOperation[]> {
+    const { wanted, table, slices, isOurs } = this.#parts
+    let texts: Iterable<string> = changed
+    if (this.#known === undefined) {
+      this.#known = await table.read(isOurs)
+      const all = wanted.services().map(({ key }) => serviceText(key))
+      texts = new Set([...this.#known.keys(), ...all])
+    }
+    const operations: TableOperation[] = []
+    for (const text of texts) {
+      operations.push(...serviceDifference(this.#known.get(text), wanted.service(text)))
+      await slices.maybeYield()
+    }
+    return operations
+  }
+
+  async #write(operations: readonly TableOperation[]): Promise<readonly OperationFailure[]> {
+    const known = this.#known
+    // Not believed while it is being changed.
+    this.#known = undefined
+    const failures = await this.#parts.table.write(operations)
+    if (failures.length > 0 || known === undefined) return failures
+    for (const { service } of operations) {
+      const text = serviceText(service.key)
+      const now = this.#parts.wanted.service(text)
+      if (now === undefined) known.delete(text)
+      else known.set(text, now)
+    }
+    this.#known = known
+    return failures
+  }
+
+  #refusals(failures: readonly OperationFailure[]): Refusals {
+    const refused = new Map<string, string>()
+    for (const { operation, error } of failures) {
+      const text = serviceText(operation.service.key)
+      const id = this.#parts.wanted.serverOf(text) ?? text
+      if (!refused.has(id)) refused.set(id, error.message)
+    }
+    return refused
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * Long work in the event loop, cut into slices: between two of them everything else that waits gets
+ * its turn.
+ */
+import { setImmediate } from 'node:timers/promises'
+import type { Clock } from '../../base/clock.ts'
+
+/** Milliseconds of work at a stretch: far below what a heartbeat or a request notices. */
+const SLICE_MS = 4
+/** Steps between two looks at the clock, which is not free on every machine. */
+const STEPS_PER_LOOK = 16
+
+/** Tells long work when to pause. */
+export class TimeSlices {
+  readonly #clock: Pick<Clock, 'monotonicMs'>
+  #beganMs = -Infinity
+  #steps = 0
+
+  constructor(clock: Pick<Clock, 'monotonicMs'>) {
+    this.#clock = clock
+  }
+
+  /** To be awaited after each step; gives way when the slice is over. */
+  maybeYield(): Promise<void> | undefined {
+    this.#steps += 1
+    if (this.#steps % STEPS_PER_LOOK !== 0) return undefined
+    if (this.#clock.monotonicMs() - this.#beganMs < SLICE_MS) return undefined
+    return this.#yield()
+  }
+
+  async #yield(): Promise<void> {
+    await setImmediate()
+    this.#beganMs = this.#clock.monotonicMs()
+  }
+}
