@@ -1,0 +1,149 @@
+/**
+ * What this host's kernel can do for the network, by trying it: which balancer is possible, and why
+ * not a better one. Devices and tables are tried in a namespace that ends with the probe, so the
+ * host's own sees nothing. For `info` and the doctor.
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { errorText } from '../../base/errors.ts'
+import { resolveFamily } from '../netlink/generic.ts'
+import { newLink } from '../netlink/link.ts'
+import type { Native, NativeLoad } from '../netlink/native.ts'
+import { fromNative } from '../netlink/netlink-error.ts'
+import { NetlinkSocket } from '../netlink/socket.ts'
+import type { Protocol } from '../netlink/socket.ts'
+import { planeNames } from './names.ts'
+import { PLANE_SETS, elementText } from './plane-elements.ts'
+import { runNft } from './run-nft.ts'
+import { skeletonOf } from './skeleton.ts'
+
+/** Id whose names the trial has. */
+const PROBE_ID = 'probe000'
+
+/** One thing that was tried. */
+export interface Capability {
+  readonly isThere: boolean
+  /** What was found, or why not; for people. */
+  readonly text: string
+}
+
+/** All that was tried. */
+export interface NetworkCapabilities {
+  readonly root: Capability
+  readonly addon: Capability
+  /** The plane's rules and a nat chain, by `nft`. */
+  readonly nftables: Capability
+  readonly vxlan: Capability
+  readonly ipvs: Capability
+}
+
+/** Which balancer a node can have, and why no better one. */
+export interface DriverChoice {
+  readonly driver: 'ipvs' | 'nftables' | 'userspace'
+  readonly reason: string
+}
+
+/** Tries everything. Never rejects for what the host cannot do. */
+export async function probeCapabilities(load: NativeLoad): Promise<NetworkCapabilities> {
+  const isRoot = process.geteuid?.() === 0
+  const root = isRoot ? there('this process is root') : missing('this process is not root')
+  if (load.type === 'absent' || !isRoot) {
+    const addon = load.type === 'absent' ? missing(load.reason) : there('loaded')
+    const untried = missing('not tried: needs root and the addon')
+    return { root, addon, nftables: untried, vxlan: untried, ipvs: untried }
+  }
+  const addon = there('loaded')
+  try {
+    return { root, addon, ...(await inScratch(load.native, probeKernel)) }
+  } catch (error) {
+    const refused = missing(errorText(error))
+    return { root, addon, nftables: refused, vxlan: refused, ipvs: refused }
+  }
+}
+
+/** The best balancer that is possible with what was found. */
+export function chooseDriver(found: NetworkCapabilities): DriverChoice {
+  for (const needed of [found.root, found.addon, found.nftables]) {
+    if (!needed.isThere) return { driver: 'userspace', reason: needed.text }
+  }
+  if (!found.ipvs.isThere) return { driver: 'nftables', reason: found.ipvs.text }
+  return { driver: 'ipvs', reason: found.ipvs.text }
+}
+
+type KernelFindings = Pick<NetworkCapabilities, 'nftables' | 'vxlan' | 'ipvs'>
+
+async function probeKernel(native: Native, netns: string): Promise<KernelFindings> {
+  return {
+    nftables: await attempt('nftables with nat', () => probeNft(netns)),
+    vxlan: await attempt('VXLAN devices', () =>
+      withSocket(native, { protocol: 'route', netns }, (socket) =>
+        socket.request(newLink({ name: 'probe0' }, { kind: 'vxlan', id: 1, port: 4789 })),
+      ),
+    ),
+    ipvs: await attempt('IPVS', () =>
+      withSocket(native, { protocol: 'generic', netns }, (socket) => resolveFamily(socket, 'IPVS')),
+    ),
+  }
+}
+
+/** The very rules that the plane will load, with an element in each set. */
+async function probeNft(netns: string): Promise<void> {
+  const examples = { address: '192.0.2.1', ether_addr: '02:00:00:00:00:01', mark: '1' } as const
+  const skeleton = skeletonOf(planeNames(PROBE_ID), 'ipv4')
+  const script = skeleton.script((set) => {
+    const type = PLANE_SETS[set]
+    const key = type.key.map((field) => examples[field])
+    return elementText('data' in type ? { key, data: examples[type.data] } : { key })
+  })
+  await runNft(script, { netns })
+}
+
+async function attempt(subject: string, step: () => Promise<unknown>): Promise<Capability> {
+  try {
+    await step()
+    return there(`the kernel has ${subject}`)
+  } catch (error) {
+    return missing(`no ${subject}: ${errorText(error)}`)
+  }
+}
+
+async function withSocket(
+  native: Native,
+  options: { readonly protocol: Protocol; readonly netns: string },
+  use: (socket: NetlinkSocket) => Promise<unknown>,
+): Promise<void> {
+  await using socket = await NetlinkSocket.open(native, options)
+  await use(socket)
+}
+
+/** Runs in a namespace of its own. @throws NetlinkError when there can be none */
+async function inScratch<T>(
+  native: Native,
+  use: (native: Native, netns: string) => Promise<T>,
+): Promise<T> {
+  const directory = mkdtempSync(join(tmpdir(), 'skein-probe-'))
+  const netns = join(directory, 'netns')
+  try {
+    try {
+      await native.createNetns(netns)
+    } catch (error) {
+      throw fromNative(error, 'make a network namespace')
+    }
+    try {
+      return await use(native, netns)
+    } finally {
+      await native.removeNetns(netns)
+    }
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+}
+
+function there(text: string): Capability {
+  return { isThere: true, text }
+}
+
+function missing(text: string): Capability {
+  return { isThere: false, text }
+}

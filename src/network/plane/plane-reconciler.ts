@@ -1,0 +1,191 @@
+/**
+ * Keeps the plane as the store wants it: looks at the store at the start, follows commits and this
+ * node's own tasks, applies the whole wanted plane; changes in quick succession are one
+ * application. Every minute everything is compared with the kernel: what somebody else deleted
+ * comes back. A fault is tried again by timer.
+ */
+import type { Clock, Timer } from '../../base/clock.ts'
+import { errorText } from '../../base/errors.ts'
+import type { Logger } from '../../base/log.ts'
+import { isTerminal } from '../../store/objects.ts'
+import type { Change, Commit, StoreView } from '../../store/view.ts'
+import type { OwnTasks } from '../network.ts'
+import type { PlaneReport } from './plane.ts'
+import { wantedPlane } from './wanted-plane.ts'
+import type { WantedPlane } from './wanted-plane.ts'
+
+/** Milliseconds in which changes are gathered into one application. */
+export const PLANE_COALESCE_MS = 10
+
+/** Milliseconds after which a plane with faults is tried again. */
+export const PLANE_RETRY_MS = 5_000
+
+/** Milliseconds between comparisons of everything with the kernel. */
+export const PLANE_VERIFY_MS = 60_000
+
+/** The part of `Plane` that is kept. */
+export interface AppliedPlane {
+  apply(wanted: WantedPlane): Promise<PlaneReport>
+  forget(): void
+}
+
+/** What the reconciler needs. */
+export interface PlaneComponents {
+  readonly store: StoreView
+  readonly plane: AppliedPlane
+  readonly clock: Clock
+  readonly log: Logger
+  /** Absent: this node's tasks are as the store says. */
+  readonly ownTasks?: OwnTasks
+}
+
+/** Keeps a plane as the store wants it. */
+export class PlaneReconciler {
+  readonly #parts: PlaneComponents
+  readonly #nodeId: string
+  #undo: readonly (() => void)[] = []
+  #timer: Timer | undefined
+  #verifyTimer: Timer | undefined
+  #applying: Promise<void> | undefined
+  #isDirty = false
+  #status: 'new' | 'started' | 'stopped' = 'new'
+  #faults: readonly string[] = []
+  #wanted: WantedPlane | undefined
+
+  constructor(components: PlaneComponents, options: { readonly nodeId: string }) {
+    this.#parts = components
+    this.#nodeId = options.nodeId
+  }
+
+  /** What is wrong now, for people; also nodes that are no peers. */
+  get faults(): readonly string[] {
+    return [...this.#faults, ...(this.#wanted?.notes ?? [])]
+  }
+
+  /** What was applied last; undefined while this node has no subnet. */
+  get wanted(): WantedPlane | undefined {
+    return this.#wanted
+  }
+
+  /** Applies what the store says now and follows it from here on. */
+  start(): void {
+    if (this.#status !== 'new') return
+    this.#status = 'started'
+    const { store, ownTasks } = this.#parts
+    this.#undo = [
+      store.onCommit((commit) => {
+        if (concerns(commit)) this.#markDirty()
+      }),
+      ...(ownTasks === undefined ? [] : [ownTasks.onChange(() => this.#markDirty())]),
+    ]
+    this.#isDirty = true
+    this.#run()
+    this.#verifyLater()
+  }
+
+  /** Resolves when all that the store and the tasks say now is applied: before a task starts. */
+  async settled(): Promise<void> {
+    while (this.#status === 'started' && (this.#isDirty || this.#applying !== undefined)) {
+      this.#run()
+      await this.#applying
+    }
+  }
+
+  /** Stops following. The plane stays: tasks and other nodes use it. */
+  async stop(): Promise<void> {
+    this.#status = 'stopped'
+    for (const undo of this.#undo) undo()
+    this.#timer?.cancel()
+    this.#verifyTimer?.cancel()
+    await this.#applying
+  }
+
+  #markDirty(): void {
+    this.#isDirty = true
+    if (this.#status !== 'started' || this.#applying !== undefined) return
+    this.#schedule(PLANE_COALESCE_MS)
+  }
+
+  #schedule(delayMs: number): void {
+    this.#timer?.cancel()
+    this.#timer = this.#parts.clock.after(delayMs, () => this.#run())
+  }
+
+  /** Not marked before its time: who waits for `settled` does not wait for what cannot be. */
+  #retryLater(): void {
+    this.#timer?.cancel()
+    this.#timer = this.#parts.clock.after(PLANE_RETRY_MS, () => this.#markDirty())
+  }
+
+  /** One application at a time; what changes meanwhile is the next one's. */
+  #run(): void {
+    if (this.#status !== 'started' || this.#applying !== undefined) return
+    this.#timer?.cancel()
+    this.#applying = this.#apply().finally(() => {
+      this.#applying = undefined
+      if (this.#isDirty) this.#run()
+      else if (this.#faults.length > 0 && this.#status === 'started') this.#retryLater()
+    })
+  }
+
+  async #apply(): Promise<void> {
+    this.#isDirty = false
+    const { store, plane, ownTasks } = this.#parts
+    const own = ownTasks === undefined ? {} : { own: ownTasks.tasks() }
+    const wanted = wantedPlane({ store, nodeId: this.#nodeId, ...own })
+    this.#wanted = wanted
+    if (wanted === undefined) return
+    try {
+      const { faults } = await plane.apply(wanted)
+      this.#tell(faults)
+    } catch (error) {
+      // A mistake in a record must not end the agent, whose tasks run on.
+      this.#tell([errorText(error)])
+    }
+  }
+
+  #tell(faults: readonly string[]): void {
+    const isNews = faults.join() !== this.#faults.join()
+    this.#faults = faults
+    if (!isNews) return
+    if (faults.length > 0) this.#parts.log.warn({ faults }, 'the data plane has faults')
+    else this.#parts.log.info({}, 'the data plane is as wanted again')
+  }
+
+  #verifyLater(): void {
+    this.#verifyTimer = this.#parts.clock.after(PLANE_VERIFY_MS, () => {
+      this.#parts.plane.forget()
+      this.#markDirty()
+      this.#verifyLater()
+    })
+  }
+}
+
+/** Whether a commit may change the plane: most only tell how tasks are. */
+function concerns(commit: Commit): boolean {
+  return commit.type === 'restored' || commit.changes.some(isOfPlane)
+}
+
+function isOfPlane(change: Change): boolean {
+  const { table, before, after } = change
+  if (before === undefined || after === undefined) return true
+  switch (table) {
+    case 'tasks':
+      return (
+        before.address !== after.address ||
+        before.nodeId !== after.nodeId ||
+        before.networks !== after.networks ||
+        isTerminal(before.status.state) !== isTerminal(after.status.state)
+      )
+    case 'services':
+      return before.endpoint !== after.endpoint
+    case 'nodes':
+      return before.subnet !== after.subnet || before.advertiseHost !== after.advertiseHost
+    case 'networks':
+      return true
+    case 'cluster':
+      return false
+    default:
+      return change satisfies never
+  }
+}

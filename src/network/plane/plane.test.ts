@@ -1,0 +1,255 @@
+/**
+ * The data plane on this machine's kernel: three nodes, a client and containers as network
+ * namespaces. A plain DNAT rule stands in for the balancer. Needs root, the built addon, nft and
+ * busybox; says so where it has not.
+ */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { tmpdir } from 'node:os'
+import { at } from '../../base/assert.ts'
+import { NetlinkMonitor } from '../netlink/monitor.ts'
+import { decodeGeneration, getGeneration } from '../netlink/nftables.ts'
+import { RTM, RTNLGRP } from '../netlink/route-layout.ts'
+import { decodeForwardingEntry } from '../netlink/neighbour.ts'
+import { NetlinkSocket } from '../netlink/socket.ts'
+import { eventually, kernelTest } from '../netlink/testing/sandbox.ts'
+import { chooseDriver, probeCapabilities } from './capabilities.ts'
+import { ipv6Of } from './names.ts'
+import { Plane } from './plane.ts'
+import { CLIENT_ADDRESS, Overlay } from './testing/overlay.ts'
+import type { OverlayNode } from './testing/overlay.ts'
+
+/** Who asks. */
+interface Place {
+  readonly id: string
+  readonly netns: string
+}
+
+kernelTest('packets go where networks allow, and keep their sources', async (t, sandbox) => {
+  await using overlay = await Overlay.create(sandbox)
+  const [n1, n2] = [at(overlay.nodes, 0), at(overlay.nodes, 1)]
+  overlay.network('front', '10.96.0.0/24')
+  overlay.network('back', '10.97.0.0/24')
+  overlay.network('vault', '10.98.0.0/24', { Internal: true })
+  overlay.service('web', { front: '10.96.0.2' })
+  overlay.service('self', { front: '10.96.0.3' })
+  overlay.service('db', { back: '10.97.0.2' })
+  for (const report of await overlay.apply()) t.deepEqual(report.faults, [])
+  const a1 = await overlay.task('a1', n1, ['front'])
+  const b1 = await overlay.task('b1', n1, ['back'])
+  const m1 = await overlay.task('m1', n1, ['front', 'back'])
+  const x1 = await overlay.task('x1', n1, [])
+  const i1 = await overlay.task('i1', n1, ['vault'])
+  const a2 = await overlay.task('a2', n2, ['front'])
+  const b2 = await overlay.task('b2', n2, ['back'])
+  for (const report of await overlay.apply()) t.deepEqual(report.faults, [])
+  for (const task of [a1, b1, m1, x1, i1, a2, b2]) await overlay.serve(task.netns, task.id)
+  await overlay.serve(n1.netns, 'n1', 2222)
+  await overlay.serve(overlay.client, 'client', 9000)
+  const expected: Record<string, string> = {}
+  const found: Record<string, string> = {}
+  const expect = (from: Place, [host, port]: readonly [string, number], answer: string): void => {
+    const what = `${from.id} → ${host}:${port}`
+    expected[what] = answer
+    found[what] = overlay.ask(from.netns, host, port)
+  }
+
+  expect(a1, [m1.address, 80], `m1 ${a1.address}`)
+  expect(a1, [a2.address, 80], `a2 ${a1.address}`)
+  expect(a2, [m1.address, 80], `m1 ${a2.address}`)
+  expect(m1, [b2.address, 80], `b2 ${m1.address}`)
+  expect(n1, [a2.address, 80], 'a2 10.32.1.1')
+  for (const [from, to] of [
+    [a1, b1],
+    [a1, b2],
+    [a1, x1],
+    [a1, i1],
+    [x1, a1],
+    [x1, a2],
+    [i1, a1],
+    [b2, a1],
+    [b2, a2],
+  ] as const) {
+    expect(from, [to.address, 80], 'refused')
+  }
+  const client = { id: 'client', netns: overlay.client }
+  expect(a1, [CLIENT_ADDRESS, 9000], 'client 192.168.50.1')
+  expect(x1, [CLIENT_ADDRESS, 9000], 'client 192.168.50.1')
+  expect(i1, [CLIENT_ADDRESS, 9000], 'refused')
+  expect(i1, [n1.address, 2222], 'refused')
+  overlay.run(overlay.client, 'ip route add 10.0.0.0/8 via 192.168.50.1')
+  expect(client, [a1.address, 80], 'refused')
+  expect(client, [a2.address, 80], 'refused')
+
+  for (const from of [a1, b1, x1, i1, n1, client]) {
+    for (const address of ['10.96.0.2', '10.96.0.77', '10.97.0.2']) {
+      expect(from, [address, 2222], 'refused')
+    }
+  }
+  overlay.run(
+    n1.netns,
+    `nft -f - <<N
+table ip balancer {
+ chain pre { type nat hook prerouting priority dstnat;
+  ip daddr 10.96.0.2 tcp dport 80 dnat to ${a2.address}
+  ip daddr 10.96.0.3 tcp dport 80 dnat to ${a1.address}
+  ip daddr 10.97.0.2 tcp dport 80 dnat to ${b1.address}
+  ip daddr 192.168.50.1 tcp dport 8080 dnat to ${a2.address}:80
+  ip daddr 192.168.50.1 tcp dport 8081 dnat to ${i1.address}:80
+ }
+ chain out { type nat hook output priority -100;
+  ip daddr 10.96.0.2 tcp dport 80 dnat to ${a2.address}
+  ip daddr 10.96.0.3 tcp dport 80 dnat to ${a1.address}
+  ip daddr 192.168.50.1 tcp dport 8080 dnat to ${a2.address}:80
+ }
+}
+N`,
+  )
+  expect(a1, ['10.96.0.2', 80], `a2 ${a1.address}`)
+  expect(m1, ['10.96.0.3', 80], `a1 ${m1.address}`)
+  expect(m1, ['10.97.0.2', 80], `b1 ${m1.address}`)
+  expect(a1, ['10.96.0.3', 80], 'a1 10.32.1.1')
+  expect(n1, ['10.96.0.2', 80], 'a2 10.32.1.1')
+  expect(n1, ['10.96.0.3', 80], 'a1 10.32.1.1')
+  for (const from of [b1, x1, i1, client]) {
+    expect(from, ['10.96.0.2', 80], 'refused')
+  }
+  expect(a1, ['10.97.0.2', 80], 'refused')
+  expect(client, ['192.168.50.1', 8080], `a2 ${CLIENT_ADDRESS}`)
+  expect(client, ['192.168.50.1', 8081], `i1 ${CLIENT_ADDRESS}`)
+  expect(n1, ['192.168.50.1', 8080], 'a2 192.168.50.1')
+  expect(x1, ['192.168.50.1', 8080], `a2 ${x1.address}`)
+  t.deepEqual(found, expected)
+})
+
+/** All that the plane could touch, as text. Counters and expiry times are not part of it. */
+function snapshot(overlay: Overlay, { netns }: OverlayNode): string {
+  return overlay.run(
+    netns,
+    `ip -o link | sed 's/^[0-9]*: //; s/@if[0-9]*//'; ip -4 -o addr | sed 's/^[0-9]*: //'
+     ip route show table all | sort; ip -6 route show table all | grep -v fe80 | sort
+     ip rule; ip -6 rule; bridge fdb | grep -v 33:33 | sort; ip neigh show nud permanent
+     nft list ruleset`,
+  )
+}
+
+kernelTest('what is so is not made again, and what goes leaves nothing', async (t, sandbox) => {
+  await using overlay = await Overlay.create(sandbox, 2)
+  const [n1, n2] = [at(overlay.nodes, 0), at(overlay.nodes, 1)]
+  overlay.run(
+    n1.netns,
+    `ip link add foreign type bridge; ip addr add 172.30.0.1/24 dev foreign; ip link set foreign up
+     ip route add 10.99.0.0/16 via 192.168.50.2 proto 83; ip rule add fwmark 7 table 77 priority 20000
+     ip route add local 10.98.0.0/16 dev lo proto 83
+     nft 'add table ip foreign; add chain ip foreign c { type filter hook input priority 0; }'`,
+  )
+  const before = snapshot(overlay, n1)
+  overlay.network('front', '10.96.0.0/24', { EnableIPv6: true })
+  overlay.network('back', '10.97.0.0/24')
+  overlay.service('web', { front: '10.96.0.2' })
+  for (const report of await overlay.apply()) t.deepEqual(report.faults, [])
+  const a1 = await overlay.task('a1', n1, ['front'])
+  await overlay.task('a2', n2, ['front'])
+  await overlay.apply()
+  const made = snapshot(overlay, n1)
+  t.not(made, before)
+
+  const messages: string[] = []
+  using monitor = await NetlinkMonitor.open(
+    sandbox.native,
+    { protocol: 'route', netns: n1.netns, groups: Object.values(RTNLGRP) },
+    {
+      onMessage: (message) => {
+        // The kernel itself learns neighbours; ours are permanent.
+        const isLearned =
+          message.type === RTM.newNeighbour && !decodeForwardingEntry(message).isPermanent
+        if (!isLearned)
+          messages.push(
+            `${message.type} ${Buffer.from(new Uint8Array(message.payload.buffer, message.payload.byteOffset, message.payload.byteLength)).toString('hex')}`,
+          )
+      },
+      onLost: () => messages.push('lost'),
+    },
+  )
+  await using netfilter = await NetlinkSocket.open(sandbox.native, {
+    protocol: 'netfilter',
+    netns: n1.netns,
+  })
+  const generation = async (): Promise<number> =>
+    decodeGeneration(at(await netfilter.request(getGeneration()), 0))
+  const rules = await generation()
+  t.deepEqual(await n1.plane.apply(overlay.wanted(n1)), { changes: 0, faults: [] })
+  n1.plane.forget()
+  t.deepEqual(await n1.plane.apply(overlay.wanted(n1)), { changes: 0, faults: [] })
+  await n1.plane[Symbol.asyncDispose]()
+  n1.plane = await Plane.open(sandbox.native, { nodeId: n1.id, netns: n1.netns })
+  t.deepEqual(await n1.plane.apply(overlay.wanted(n1)), { changes: 0, faults: [] })
+  t.is(await generation(), rules)
+  t.deepEqual(messages, [], 'no message to the kernel changed anything')
+  monitor.close()
+
+  overlay.run(n1.netns, 'ip route del 10.32.2.0/24; ip rule del table 0xa200200')
+  overlay.run(n1.netns, 'nft flush set ip skein_node0001 members')
+  n1.plane.forget()
+  t.true((await n1.plane.apply(overlay.wanted(n1))).changes >= 3)
+  t.is(snapshot(overlay, n1), made, 'what somebody deleted is back')
+
+  await overlay.removeTask(a1)
+  overlay.network('more', '10.100.0.0/24')
+  await overlay.apply()
+  t.regex(overlay.run(n1.netns, 'ip route show table local'), /local 10\.100\.0\.0\/24/)
+  t.notRegex(overlay.run(n1.netns, 'nft list table ip skein_node0001'), /10\.32\.1\.2 /)
+  t.deepEqual(await n1.plane.remove(), [])
+  t.is(snapshot(overlay, n1), before, 'all ours is gone, nothing of others')
+  t.deepEqual(await n1.plane.remove(), [], 'nothing to remove is no fault')
+})
+
+kernelTest('IPv6 goes where networks have it, and a false source nowhere', async (t, sandbox) => {
+  await using overlay = await Overlay.create(sandbox, 2)
+  const [n1, n2] = [at(overlay.nodes, 0), at(overlay.nodes, 1)]
+  overlay.network('front', '10.96.0.0/24', { EnableIPv6: true })
+  overlay.network('back', '10.97.0.0/24')
+  for (const report of await overlay.apply()) t.deepEqual(report.faults, [])
+  const a1 = await overlay.task('a1', n1, ['front'])
+  const b1 = await overlay.task('b1', n1, ['back'])
+  const a2 = await overlay.task('a2', n2, ['front'])
+  const m1 = await overlay.task('m1', n1, ['front', 'back'])
+  for (const report of await overlay.apply()) t.deepEqual(report.faults, [])
+  for (const task of [a1, b1, a2, m1]) await overlay.serve(task.netns, task.id)
+  await overlay.serve(n1.netns, 'n1', 2222)
+  const prefix = overlay.wanted(n1).ipv6Prefix ?? ''
+  const six = (address: string): string => ipv6Of(prefix, address)
+  t.is(overlay.ask(a1.netns, six(a2.address)), `a2 ${six(a1.address)}`)
+  t.is(overlay.ask(a2.netns, six(m1.address)), `m1 ${six(a2.address)}`)
+  t.is(overlay.ask(a1.netns, six(m1.address)), `m1 ${six(a1.address)}`)
+  t.is(overlay.ask(n1.netns, six(a2.address)), `a2 ${six('10.32.1.1')}`)
+  t.is(overlay.ask(b1.netns, six(a2.address)), 'refused')
+  t.is(overlay.ask(m1.netns, six(b1.address)), 'refused', 'the network back has no IPv6')
+  t.is(overlay.ask(a1.netns, six('10.96.0.2'), 2222), 'refused')
+  t.is(overlay.ask(n1.netns, six('10.96.0.2'), 2222), 'refused')
+  t.is(overlay.ask(a1.netns, six('10.32.1.1'), 2222), 'refused')
+
+  const heard = join(tmpdir(), `skein-plane-heard-${process.pid}`)
+  overlay.start(a2.netns, ['sh', '-c', `exec timeout 30 busybox nc -l -p 7000 >${heard}`])
+  overlay.run(b1.netns, `ip addr add ${a1.address}/32 dev lo`)
+  const send = (from: string, text: string): string =>
+    overlay.run(
+      from,
+      `echo ${text} | timeout 2 busybox nc -w 1 -s ${a1.address} ${a2.address} 7000 || true`,
+    )
+  send(b1.netns, 'false')
+  await eventually(() => {
+    send(a1.netns, 'true')
+    return readFileSync(heard, 'utf8') !== ''
+  }, 'what the task itself sends arrives')
+  t.is(readFileSync(heard, 'utf8'), 'true\n')
+})
+
+kernelTest('what this host can do is found by trying it', async (t, sandbox) => {
+  const found = await probeCapabilities({ type: 'loaded', native: sandbox.native })
+  t.true(found.nftables.isThere, found.nftables.text)
+  t.true(found.vxlan.isThere, found.vxlan.text)
+  t.is(chooseDriver(found).driver, found.ipvs.isThere ? 'ipvs' : 'nftables')
+  const absent = await probeCapabilities({ type: 'absent', reason: 'not built' })
+  t.deepEqual(chooseDriver(absent), { driver: 'userspace', reason: 'not built' })
+})

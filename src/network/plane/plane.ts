@@ -1,0 +1,224 @@
+/**
+ * The data plane of this node: told the whole wanted plane, it makes the kernel so, by difference.
+ *
+ * Order: devices, settings, peers, firewall, and only behind it the routes that make virtual
+ * addresses local, since without it every port of this host would answer on each of them. What
+ * cannot be made is a text, never an exception: services still work, by userspace.
+ *
+ * Applications run one after another. What was applied and has not changed is not looked at again
+ * until {@link Plane.forget}; after a fault everything is.
+ */
+import { errorText, isSwarmError } from '../../base/errors.ts'
+import type { Native } from '../netlink/native.ts'
+import { decodeAddress, dumpAddresses } from '../netlink/route.ts'
+import { NetlinkSocket } from '../netlink/socket.ts'
+import { ensureAddresses, ensureDevices, findLink, removeDevices } from './devices.ts'
+import type { PlaneDevices } from './devices.ts'
+import { Firewall } from './firewall.ts'
+import { planeNames } from './names.ts'
+import { planeElements } from './plane-elements.ts'
+import type { PlaneFamily } from './plane-elements.ts'
+import { ensurePeers, ensureVirtualRanges, removeRoutes } from './routes.ts'
+import { ensureSettings } from './settings.ts'
+import type { WantedPlane } from './wanted-plane.ts'
+
+/** Whose plane, and where. */
+export interface PlaneOptions {
+  readonly nodeId: string
+  /** Path of the network namespace; without one this process's. */
+  readonly netns?: string
+  /** Whether this node balances by IPVS: its settings are made, too. */
+  readonly ipvs?: boolean
+}
+
+/** What an application did. */
+export interface PlaneReport {
+  /** Requests, settings and scripts that were needed; 0 = all was so. */
+  readonly changes: number
+  /** What could not be made, for people. */
+  readonly faults: readonly string[]
+}
+
+/** Makes the kernel as wanted. Close it, or use `await using`. */
+export class Plane implements AsyncDisposable {
+  readonly #native: Native
+  readonly #options: PlaneOptions
+  readonly #route: NetlinkSocket
+  readonly #netfilter: NetlinkSocket
+  readonly #firewalls: Readonly<Record<PlaneFamily, Firewall>>
+  /** The part of the last application that rtnetlink and settings hold; undefined: look again. */
+  #appliedBase: string | undefined
+  #mtu: number | undefined
+  /** Settles when the work before the next one has ended. Never rejects. */
+  #turn: Promise<unknown> = Promise.resolve()
+
+  private constructor(
+    native: Native,
+    options: PlaneOptions,
+    sockets: { readonly route: NetlinkSocket; readonly netfilter: NetlinkSocket },
+  ) {
+    this.#native = native
+    this.#options = options
+    this.#route = sockets.route
+    this.#netfilter = sockets.netfilter
+    const names = planeNames(options.nodeId)
+    const make = (family: PlaneFamily): Firewall =>
+      new Firewall(sockets.netfilter, { names, family, ...netnsOf(options) })
+    this.#firewalls = { ipv4: make('ipv4'), ipv6: make('ipv6') }
+  }
+
+  /** Opens the sockets; changes nothing. @throws NetlinkError */
+  static async open(native: Native, options: PlaneOptions): Promise<Plane> {
+    const place = netnsOf(options)
+    const route = await NetlinkSocket.open(native, { protocol: 'route', ...place })
+    try {
+      const netfilter = await NetlinkSocket.open(native, { protocol: 'netfilter', ...place })
+      return new Plane(native, options, { route, netfilter })
+    } catch (error) {
+      route.close()
+      throw error
+    }
+  }
+
+  /** MTU of tasks' devices; undefined until the devices were made. */
+  get mtu(): number | undefined {
+    return this.#mtu
+  }
+
+  /** Makes `wanted` so. Never rejects for what the kernel refuses. */
+  apply(wanted: WantedPlane): Promise<PlaneReport> {
+    return this.#inTurn(() => this.#apply(wanted))
+  }
+
+  /** The next `apply` looks at everything again. */
+  forget(): void {
+    this.#appliedBase = undefined
+    for (const firewall of Object.values(this.#firewalls)) firewall.forget()
+  }
+
+  /** Removes all that is this node's, also what an earlier daemon made; gives what stayed. */
+  remove(): Promise<readonly string[]> {
+    return this.#inTurn(() => this.#remove())
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#turn
+    await Promise.all([this.#route, this.#netfilter].map((one) => one[Symbol.asyncDispose]()))
+  }
+
+  async #apply(wanted: WantedPlane): Promise<PlaneReport> {
+    const work = new Work()
+    const base = baseText(wanted)
+    const isKnown = this.#appliedBase === base
+    this.#appliedBase = undefined
+    const devices = isKnown ? undefined : await this.#ensureBase(wanted, work)
+    const isGuarded = await this.#ensureFirewalls(wanted, work)
+    if (devices !== undefined && isGuarded) {
+      await work.do('virtual addresses', async () => {
+        work.add(await ensureVirtualRanges(this.#route, wanted))
+      })
+    }
+    if (work.faults.length === 0) this.#appliedBase = base
+    else this.forget()
+    return { changes: work.changes, faults: work.faults }
+  }
+
+  async #ensureBase(wanted: WantedPlane, work: Work): Promise<PlaneDevices | undefined> {
+    let devices: PlaneDevices | undefined
+    await work.do('devices', async () => {
+      devices = await ensureDevices(this.#route, wanted)
+      this.#mtu = devices.mtu
+      work.changes += devices.changes
+    })
+    if (devices === undefined) return undefined
+    const made = devices
+    const { bridge, vxlan } = made
+    await work.do('settings', async () => {
+      work.changes += await ensureSettings(this.#native, {
+        bridge: bridge.name,
+        vxlan: vxlan?.name,
+        hasIpv6: wanted.ipv6Prefix !== undefined,
+        ipvs: this.#options.ipvs === true,
+        ...netnsOf(this.#options),
+      })
+    })
+    await work.do('addresses', async () => {
+      work.changes += await ensureAddresses(this.#route, wanted, made)
+    })
+    await work.do('routes', async () => {
+      work.add(await ensurePeers(this.#route, wanted, made))
+    })
+    return made
+  }
+
+  /** Whether the cluster's addresses are guarded now. */
+  async #ensureFirewalls(wanted: WantedPlane, work: Work): Promise<boolean> {
+    const families: PlaneFamily[] = wanted.ipv6Prefix === undefined ? ['ipv4'] : ['ipv4', 'ipv6']
+    for (const family of families) {
+      const isDone = await work.do(`firewall (${family})`, async () => {
+        work.changes += await this.#firewalls[family].apply(planeElements(wanted, family))
+      })
+      if (!isDone) return false
+    }
+    return true
+  }
+
+  async #remove(): Promise<readonly string[]> {
+    this.forget()
+    const work = new Work()
+    const { bridge } = planeNames(this.#options.nodeId)
+    await work.do('routes', async () => {
+      const link = await findLink(this.#route, bridge)
+      const addresses = link === undefined ? [] : await this.#route.dump(dumpAddresses(link.index))
+      const gateways = addresses
+        .map(decodeAddress)
+        .filter((address) => address.link === link?.index)
+        .map(({ prefix }) => prefix.split('/')[0] ?? '')
+      work.add(await removeRoutes(this.#route, { bridge, gateways }))
+    })
+    await work.do('devices', () => removeDevices(this.#route, this.#options.nodeId))
+    for (const [family, firewall] of Object.entries(this.#firewalls)) {
+      await work.do(`firewall (${family})`, () => firewall.remove())
+    }
+    return work.faults
+  }
+
+  #inTurn<T>(task: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(task)
+    this.#turn = result.catch(() => {})
+    return result
+  }
+}
+
+/** Changes and faults of one application. */
+class Work {
+  changes = 0
+  readonly faults: string[] = []
+
+  /** Runs a step; whether it went well. */
+  async do(subject: string, step: () => Promise<unknown>): Promise<boolean> {
+    const before = this.faults.length
+    try {
+      await step()
+    } catch (error) {
+      if (!isSwarmError(error)) throw error
+      this.faults.push(`${subject}: ${errorText(error)}`)
+    }
+    return this.faults.length === before
+  }
+
+  add(outcome: { readonly changes: number; readonly faults: readonly string[] }): void {
+    this.changes += outcome.changes
+    this.faults.push(...outcome.faults)
+  }
+}
+
+/** What devices, settings and routes depend on; tasks come and go without them. */
+function baseText(wanted: WantedPlane): string {
+  const { subnet, vxlan, peers, virtualRanges, ipv6Prefix } = wanted
+  return JSON.stringify([subnet, vxlan, peers, virtualRanges, ipv6Prefix])
+}
+
+function netnsOf(options: PlaneOptions): { readonly netns?: string } {
+  return options.netns === undefined ? {} : { netns: options.netns }
+}

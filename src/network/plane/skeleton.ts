@@ -1,0 +1,158 @@
+/**
+ * The plane's nftables rules as text: static, the same for every state of the store. What changes
+ * are elements of its sets and maps (`plane-elements.ts`). One table a family.
+ *
+ * Everything is decided where a packet enters the node, before anyone rewrites its destination, so
+ * it holds for every balancer: a packet from a task goes to members of the task's networks, to the
+ * resolver, or outside; nothing else enters the cluster's ranges but answers. Behind the balancers
+ * stands one more rule: a packet for a virtual address that none of them took is refused, or every
+ * port of this host would be open at every virtual address (each is local here).
+ *
+ * A task's networks are one number, its profile; it is in the packet's mark while it is looked up.
+ * Packets of a connection's first direction are looked up each time: an address that is used again
+ * inherits no one's connections. Answers follow their connection.
+ *
+ * Symmetric return: a connection from outside that came over the tunnel carries the mark of the
+ * node it came through, by that node's MAC; its answers get the mark and are routed back there.
+ */
+import { createHash } from 'node:crypto'
+import type { PlaneNames } from './names.ts'
+import { PLANE_SETS } from './plane-elements.ts'
+import type { PlaneFamily, SetName, SetType } from './plane-elements.ts'
+
+/** Digits of the hash that tells one text of rules from another. */
+const VERSION_DIGITS = 12
+
+/** Rules that the kernel has or should have. */
+export interface Skeleton {
+  /** Name of an empty set in the table: there when these very rules are. */
+  readonly versionSet: string
+  /** Script that replaces the table; `elements` gives the text of a set's elements. */
+  readonly script: (elements: (set: SetName) => string) => string
+}
+
+/** The rules of a node's table in a family. */
+export function skeletonOf(names: PlaneNames, family: PlaneFamily): Skeleton {
+  const table = `${family === 'ipv4' ? 'ip' : 'ip6'} ${names.table}`
+  const chains = chainsOf(names, WORDS[family])
+  const shape = Object.entries(PLANE_SETS).map(([name, type]) => setText(name, type, family))
+  const text = [...shape, chains].join('\n')
+  const digest = createHash('sha256').update(text).digest('hex')
+  const versionSet = `version_${digest.slice(0, VERSION_DIGITS)}`
+  const script = (elements: (set: SetName) => string): string => {
+    const sets = Object.entries(PLANE_SETS).map(([name, type]) =>
+      setText(name, type, family, elements(name as SetName)),
+    )
+    return `add table ${table}
+delete table ${table}
+table ${table} {
+  set ${versionSet} { type mark; }
+${sets.join('\n')}
+${chains}
+}
+`
+  }
+  return { versionSet, script }
+}
+
+function setText(name: string, type: SetType, family: PlaneFamily, elements = ''): string {
+  const field = (one: string): string => (one === 'address' ? WORDS[family].addressType : one)
+  const key = type.key.map(field).join(' . ')
+  const data = type.data === undefined ? '' : ` : ${type.data}`
+  const flags = type.isInterval === true ? ' flags interval;' : ''
+  const list = elements === '' ? '' : ` elements = { ${elements} };`
+  return `  ${type.data === undefined ? 'set' : 'map'} ${name} { type ${key}${data};${flags}${list} }`
+}
+
+interface Words {
+  readonly ip: string
+  readonly addressType: string
+  readonly icmp: string
+  readonly refusal: string
+  readonly redirect: string
+  readonly ping: string
+  /** Rules for what keeps neighbours known. */
+  readonly neighbours: string
+  /** Rules against this node's own address on the wire. */
+  readonly wire: string
+}
+
+const WORDS: Readonly<Record<PlaneFamily, Words>> = {
+  ipv4: {
+    ip: 'ip',
+    addressType: 'ipv4_addr',
+    icmp: 'icmp',
+    refusal: 'icmp type admin-prohibited',
+    redirect: 'redirect',
+    ping: 'echo-request',
+    neighbours: '',
+    wire: '',
+  },
+  ipv6: {
+    ip: 'ip6',
+    addressType: 'ipv6_addr',
+    icmp: 'icmpv6',
+    refusal: 'icmpv6 type admin-prohibited',
+    redirect: 'nd-redirect',
+    ping: 'echo-request',
+    neighbours: 'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept',
+    wire: 'ip6 daddr fe80::/10 goto refuse',
+  },
+}
+
+function chainsOf(names: PlaneNames, words: Words): string {
+  const { bridge, vxlan } = names
+  const { ip, icmp } = words
+  return `  chain refuse {
+    ct state invalid drop
+    meta l4proto tcp reject with tcp reset
+    reject with ${words.refusal}
+  }
+  chain from_task {
+    ${ip} daddr @gateways meta l4proto { tcp, udp } th dport 53 accept
+    ${ip} daddr @gateways ${icmp} type ${words.ping} accept
+    meta mark set 0
+    meta mark set ${ip} saddr map @profiles
+    meta mark . ${ip} daddr @members meta mark set 0 accept
+    meta mark set 0
+    ${words.wire}
+    ${ip} daddr @inside goto refuse
+    ${ip} saddr @insiders goto refuse
+  }
+  chain from_peer {
+    ${ip} daddr @virtual goto refuse
+    ${ip} saddr != @inside ct mark set ether saddr map @peers
+  }
+  chain spoofed {
+    type filter hook prerouting priority raw; policy accept;
+    iifname != "${bridge}" accept
+    ${words.neighbours}
+    ${ip} saddr . ether saddr != @sources drop
+  }
+  chain isolate {
+    type filter hook prerouting priority mangle; policy accept;
+    ct direction reply goto answer
+    ct state related accept
+    ${words.neighbours}
+    iifname "lo" accept
+    iifname "${bridge}" goto from_task
+    iifname "${vxlan}" goto from_peer
+    ${ip} daddr @inside goto refuse
+  }
+  chain answer {
+    iifname "${bridge}" ct mark != 0 meta mark set ct mark
+  }
+  chain unserved {
+    type filter hook input priority 200; policy accept;
+    ${ip} daddr @virtual goto refuse
+  }
+  chain redirects {
+    type filter hook output priority filter; policy accept;
+    oifname "${bridge}" ${icmp} type ${words.redirect} drop
+  }
+  chain leave {
+    type nat hook postrouting priority srcnat; policy accept;
+    ${ip} saddr . ${ip} daddr @selves masquerade
+    ${ip} saddr @subnet oifname != { "${bridge}", "${vxlan}", "lo" } ${ip} daddr != @inside masquerade
+  }`
+}

@@ -1,0 +1,263 @@
+/**
+ * What this node's kernel should do with packets, derived from the store. Pure.
+ *
+ * A task has one address, whatever networks it is on; a network says who may talk to whom. So the
+ * plane knows the peers (one route each), the ranges of virtual addresses, this node's tasks with
+ * their networks, and of those networks every member's address. Networks without a task here cost
+ * nothing here. Of its own tasks a node believes itself.
+ *
+ * Source: decision 0006.
+ */
+import { isIP } from 'node:net'
+import { isTerminal } from '../../store/objects.ts'
+import type { Network, Node, Task } from '../../store/objects.ts'
+import type { StoreView } from '../../store/view.ts'
+import {
+  baseOf,
+  gatewayOf,
+  ipv6PrefixOf,
+  macOfNode,
+  macOfTask,
+  markOfAddress,
+  vxlanIdOf,
+} from './names.ts'
+
+/** Port of VXLAN (RFC 7348). */
+export const VXLAN_PORT = 4789
+
+/** Networks of these ids say nothing about who may talk to whom: Docker's predefined ones. */
+const WAY_OUT = 'bridge'
+const WITHOUT_BRIDGE: ReadonlySet<string> = new Set(['host', 'none'])
+
+/** What the plane is derived from. */
+export interface PlaneScene {
+  readonly store: StoreView
+  readonly nodeId: string
+  /** This node's tasks as it knows them itself; absent: as the store says. */
+  readonly own?: readonly Task[]
+}
+
+/** A node that is reached over the overlay. */
+export interface PlanePeer {
+  readonly nodeId: string
+  /** `10.32.2.0/24` */
+  readonly subnet: string
+  /** Its tunnel's inner address: the subnet's base. */
+  readonly tunnelAddress: string
+  /** Its address on the underlay. */
+  readonly underlayAddress: string
+  readonly macAddress: string
+  /** Mark of connections that came through it, and number of the table that leads back. */
+  readonly mark: number
+}
+
+/** A task of this node. */
+export interface PlaneTask {
+  readonly id: string
+  readonly address: string
+  readonly macAddress: string
+  /** Ids of the networks whose members it reaches, in order. */
+  readonly networkIds: readonly string[]
+  /** Whether it reaches addresses outside the cluster: not on internal networks alone. */
+  readonly outside: boolean
+}
+
+/** A network with a task on this node. */
+export interface PlaneNetwork {
+  readonly id: string
+  /** Addresses of tasks and services on it. */
+  readonly members: readonly string[]
+  /** Whether members have IPv6 addresses, too. */
+  readonly hasIpv6: boolean
+}
+
+/** All that the plane is told. */
+export interface WantedPlane {
+  readonly nodeId: string
+  readonly subnet: string
+  readonly gateway: string
+  /** The subnet's base, on the VXLAN device. */
+  readonly tunnelAddress: string
+  readonly vxlan: {
+    readonly id: number
+    readonly port: number
+    readonly macAddress: string
+    /** This node's address on the underlay; undefined: no other node can be reached by it. */
+    readonly underlayAddress?: string
+  }
+  readonly peers: readonly PlanePeer[]
+  /** Ranges of virtual addresses. */
+  readonly virtualRanges: readonly string[]
+  /** Ranges that are the cluster's own: nodes' subnets and virtual addresses. */
+  readonly insideRanges: readonly string[]
+  readonly tasks: readonly PlaneTask[]
+  readonly networks: readonly PlaneNetwork[]
+  /** What IPv4 addresses follow to be IPv6 ones; absent: no network wants IPv6. */
+  readonly ipv6Prefix?: string
+  /** Why some nodes are no peers, for people. */
+  readonly notes: readonly string[]
+}
+
+/** The plane that a node should have; undefined while it has no subnet. */
+export function wantedPlane(scene: PlaneScene): WantedPlane | undefined {
+  const { store, nodeId } = scene
+  const cluster = store.cluster()
+  const node = store.get('nodes', nodeId)
+  if (cluster === undefined || node?.subnet === undefined) return undefined
+  const { subnet } = node
+  const networks = new Map(store.list('networks').map((network) => [network.id, network]))
+  const tasks = placedTasks(scene)
+  const own = tasks
+    .filter((task) => task.nodeId === nodeId)
+    .map((task) => planeTask(task, subnet, networks))
+  const virtualRanges = virtualRangesOf(networks)
+  const { peers, notes } = peersOf(store, node)
+  const underlayAddress = isUnderlay(node.advertiseHost) ? node.advertiseHost : undefined
+  return {
+    nodeId,
+    subnet,
+    gateway: gatewayOf(subnet),
+    tunnelAddress: baseOf(subnet),
+    vxlan: {
+      id: vxlanIdOf(cluster.id),
+      port: VXLAN_PORT,
+      macAddress: macOfNode(nodeId),
+      ...(underlayAddress === undefined ? {} : { underlayAddress }),
+    },
+    peers,
+    virtualRanges,
+    insideRanges: [
+      ...store.list('nodes').flatMap((one) => (one.subnet === undefined ? [] : [one.subnet])),
+      ...virtualRanges,
+    ],
+    tasks: own.toSorted((a, b) => (a.id < b.id ? -1 : 1)),
+    networks: planeNetworks(scene, { tasks, own, networks }),
+    ...(wantsIpv6(networks) ? { ipv6Prefix: ipv6PrefixOf(cluster.id) } : {}),
+    notes,
+  }
+}
+
+type Networks = ReadonlyMap<string, Network>
+
+/** Tasks that hold an address of the overlay. */
+function placedTasks({ store, nodeId, own }: PlaneScene): readonly Task[] {
+  const known = store.list('tasks')
+  const all =
+    own === undefined ? known : [...known.filter((task) => task.nodeId !== nodeId), ...own]
+  return all.filter(
+    (task) =>
+      task.address !== undefined &&
+      !isTerminal(task.status.state) &&
+      !(task.networks ?? []).some(({ networkId }) => WITHOUT_BRIDGE.has(networkId)),
+  )
+}
+
+function planeTask(task: Task, subnet: string, networks: Networks): PlaneTask {
+  const ids = (task.networks ?? []).map((one) => one.networkId)
+  const address = task.address ?? ''
+  return {
+    id: task.id,
+    address,
+    macAddress: macOfTask(`${address}/${subnet.split('/')[1] ?? '32'}`),
+    networkIds: ids.filter((id) => isPolicy(networks.get(id))).toSorted(),
+    outside:
+      ids.length === 0 ||
+      ids.some((id) => id === WAY_OUT || networks.get(id)?.spec.Internal !== true),
+  }
+}
+
+function planeNetworks(
+  { store, nodeId }: PlaneScene,
+  about: {
+    readonly tasks: readonly Task[]
+    readonly own: readonly PlaneTask[]
+    readonly networks: Networks
+  },
+): PlaneNetwork[] {
+  const members = new Map<string, Set<string>>()
+  for (const id of new Set(about.own.flatMap((task) => task.networkIds))) members.set(id, new Set())
+  for (const { address, networks, nodeId: placedOn } of about.tasks) {
+    for (const { networkId } of networks ?? []) {
+      const spansNodes = driverOf(about.networks.get(networkId)) === 'overlay'
+      if (address === undefined || !(spansNodes || placedOn === nodeId)) continue
+      members.get(networkId)?.add(address)
+    }
+  }
+  for (const service of store.list('services')) {
+    for (const { networkId, address } of service.endpoint?.virtualAddresses ?? []) {
+      members.get(networkId)?.add(address)
+    }
+  }
+  return [...members]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([id, addresses]) => ({
+      id,
+      members: [...addresses],
+      hasIpv6: about.networks.get(id)?.spec.EnableIPv6 === true,
+    }))
+}
+
+function peersOf(
+  store: StoreView,
+  self: Node,
+): { readonly peers: PlanePeer[]; readonly notes: string[] } {
+  const peers: PlanePeer[] = []
+  const notes: string[] = []
+  for (const node of store.list('nodes')) {
+    if (node.id === self.id || node.subnet === undefined) continue
+    const refusal = refusalOf(node, self)
+    if (refusal !== undefined) {
+      notes.push(`node ${node.id}: not reached over the overlay: ${refusal}`)
+      continue
+    }
+    const tunnelAddress = baseOf(node.subnet)
+    peers.push({
+      nodeId: node.id,
+      subnet: node.subnet,
+      tunnelAddress,
+      underlayAddress: node.advertiseHost,
+      macAddress: macOfNode(node.id),
+      mark: markOfAddress(tunnelAddress),
+    })
+  }
+  return { peers, notes }
+}
+
+function refusalOf(node: Node, self: Node): string | undefined {
+  const host = node.advertiseHost
+  if (!isUnderlay(self.advertiseHost)) return `this node advertises ${self.advertiseHost}`
+  if (!isUnderlay(host)) return `it advertises ${host}`
+  if (host === self.advertiseHost) return `it is on this host`
+  if (isIP(host) !== isIP(self.advertiseHost)) return `${host} is of the other address family`
+  return undefined
+}
+
+/** Whether tunnels can end at `host`: an address, and not of loopback. */
+function isUnderlay(host: string): boolean {
+  return isIP(host) !== 0 && !host.startsWith('127.') && host !== '::1' && host !== '0.0.0.0'
+}
+
+function virtualRangesOf(networks: Networks): string[] {
+  return [...networks.values()].flatMap((network) =>
+    driverOf(network) === 'overlay' && network.subnet !== undefined ? [network.subnet] : [],
+  )
+}
+
+function wantsIpv6(networks: Networks): boolean {
+  return [...networks.values()].some(
+    (network) => driverOf(network) === 'overlay' && network.spec.EnableIPv6 === true,
+  )
+}
+
+/** Whether members of the network may talk to one another through the plane. */
+function isPolicy(network: Network | undefined): boolean {
+  const driver = driverOf(network)
+  return driver === 'overlay' || driver === 'bridge'
+}
+
+/** Docker's default of the swarm is `overlay`. */
+function driverOf(network: Network | undefined): string | undefined {
+  if (network === undefined) return undefined
+  const { Driver } = network.spec
+  return Driver === undefined || Driver === '' ? 'overlay' : Driver
+}
