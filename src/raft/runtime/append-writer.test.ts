@@ -8,7 +8,12 @@ import { MemoryLogStore } from '../storage/memory-log-store.ts'
 import type { AppendBatch } from '../storage/ports.ts'
 import { AppendWriter } from './append-writer.ts'
 import { LogCache } from './log-cache.ts'
-import { COMMIT_WRITE_DELAY_MS, WRITE_BYTES_MAX } from './options.ts'
+import {
+  COMMIT_WRITE_DELAY_MS,
+  MESSAGE_BYTES_MAX,
+  WRITE_BYTES_MAX,
+  resolveRaftOptions,
+} from './options.ts'
 import { SimulatedClock } from './simulated-clock.ts'
 import { Ticker } from './ticker.ts'
 
@@ -224,4 +229,16 @@ test('however late the clock is, it is one tick', async (t) => {
   t.is(ticks, 12)
   ticker.stop()
   t.is(clock.pendingTimers, 0)
+})
+
+test('limits of bytes can be smaller than those of every day, not larger', (t) => {
+  const place = { id: 'a', address: 'at-a' }
+  t.is(resolveRaftOptions(place).writeBytes, WRITE_BYTES_MAX)
+  t.is(resolveRaftOptions({ ...place, messageBytes: 1 }).messageBytes, 1)
+  for (const over of [
+    { messageBytes: MESSAGE_BYTES_MAX + 1 },
+    { writeBytes: WRITE_BYTES_MAX + 1 },
+  ]) {
+    t.throws(() => resolveRaftOptions({ ...place, ...over }), { code: 'INVALID_ARGUMENT' })
+  }
 })

@@ -61,7 +61,7 @@ export class WireChecks implements WireWatch {
     if (LEADERS.has(type)) this.#log.leads(term, this.#view.life(from))
     if (type === 'appResp' && message.reject) this.#checkBackOff(disk, message)
     else if (type === 'appResp') this.#checkAcceptance(disk, message)
-    else if (type === 'voteResp') this.#checkVote(disk, message)
+    else if (type === 'voteResp') this.#checkVote(disk, to, message)
     else if (type === 'timeoutNow') this.#checkHandOver(from, to, term)
     else if (type === 'app') this.#checkAppend(message)
     else if (type === 'snap') this.#checkSnapshot(message)
@@ -83,14 +83,24 @@ export class WireChecks implements WireWatch {
     this.#checkSynced(disk, matches, `entry ${index} of term ${expected}`)
   }
 
-  /** A vote that was given is on disk, or a later term is; and it stays given. */
-  #checkVote(disk: SimDisk, { term, to, reject }: VoteResponse): void {
+  /**
+   * A vote that was given is on disk, or a later term is; and it stays given, unless the candidate
+   * has lost what it had not synced and asks once more with a shorter log.
+   */
+  #checkVote(disk: SimDisk, candidate: ServerId, { term, to, reject }: VoteResponse): void {
     const { hardState, id } = disk
     const isGiven = hardState.term === term && hardState.vote === to
+    if (reject && this.#isBehind(candidate, disk)) return
     if (!reject) this.#checkSynced(disk, hardState.term > term || isGiven, `its vote of ${term}`)
     else if (isGiven && !this.#log.hasLeader(term)) {
       this.#verdict.fail('vote-durability', `${id} denies the vote that it gave in term ${term}`)
     }
+  }
+
+  #isBehind(candidate: ServerId, voter: SimDisk): boolean {
+    const disk = this.#view.disk(candidate)
+    if (lastTerm(disk) < lastTerm(voter)) return true
+    return this.#view.lastIndex(candidate) < this.#view.lastIndex(voter.id)
   }
 
   /** Who is told to campaign has all that the leader has. */
@@ -145,4 +155,9 @@ export class WireChecks implements WireWatch {
 function tailTerms({ entries, hardState }: SimDisk): number {
   return new Set(entries.flatMap(({ index, term }) => (index > hardState.commit ? [term] : [])))
     .size
+}
+
+/** Term of the last entry that is synced. */
+function lastTerm(disk: SimDisk | undefined): Term {
+  return disk?.term(disk.lastIndex) ?? 0
 }
