@@ -136,11 +136,23 @@ export class Side implements AsyncDisposable {
     return [process.execPath, ...NODE_FLAGS, ...flags, serverProgram, JSON.stringify(settings)]
   }
 
+  /** Slows etcd's durable writes from outside; the tracer is a detached child, so the pid stays. */
+  #delayedSyncs(): readonly string[] {
+    const { fsyncMs } = this.#options
+    if (fsyncMs === 0) return []
+    const calls = 'fsync,fdatasync'
+    return [
+      ...['strace', '-D', '-f', '--seccomp-bpf', '-qq', '-o', '/dev/null'],
+      ...['-e', `trace=${calls}`, '-e', `inject=${calls}:delay_exit=${fsyncMs}ms`],
+    ]
+  }
+
   #etcdCommand(n: number, directory: string): readonly string[] {
     const peer = (at: number): string => `http://127.0.0.1:${this.#peerPorts[at]}`
     const client = `http://127.0.0.1:${this.target.ports[n]}`
     const cluster = this.#peerPorts.map((_, at) => `server${at}=${peer(at)}`).join()
     return [
+      ...this.#delayedSyncs(),
       'etcd',
       ...['--name', `server${n}`, '--data-dir', join(directory, 'data')],
       ...['--listen-client-urls', client, '--advertise-client-urls', client],

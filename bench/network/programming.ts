@@ -1,0 +1,156 @@
+/**
+ * How fast IPVS is programmed: 1,000 services of 10 backends by the driver against `ipvsadm -R`, one
+ * backend's change at that size, and how long the event loop waits meanwhile. All in one boot of a
+ * throw-away kernel, in turns, so that the ratio does not depend on the machine.
+ *
+ * `node bench/network/programming.ts [uml|qemu]`
+ */
+import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
+import { systemClock } from '../../src/base/clock.ts'
+import { silentLogger } from '../../src/base/log.ts'
+import { IpvsBalancer } from '../../src/network/ipvs/ipvs-balancer.ts'
+import { loadNative } from '../../src/network/netlink/native.ts'
+import type { Native } from '../../src/network/netlink/native.ts'
+import type { VirtualServer } from '../../src/network/ports.ts'
+import type { GuestTier } from '../../cluster-tests/guest/guest-run.ts'
+import { missingGuest, runInGuest } from '../../cluster-tests/guest/run-in-guest.ts'
+import { NO_MARKS, freshNamespace } from '../../cluster-tests/ipvs/case.ts'
+
+const SERVICES = 1_000
+const BACKENDS = 10
+const ROUNDS = 5
+const CHANGES = 40
+const TICK_MS = 2
+const INSIDE = 'SKEIN_BENCH_INSIDE'
+
+function servers(changed?: number): VirtualServer[] {
+  return Array.from({ length: SERVICES }, (_unused, index) => ({
+    id: `service${index}/net`,
+    protocol: 'any',
+    address: `10.96.${index >> 8}.${index & 255}`,
+    port: 0,
+    backends: Array.from({ length: BACKENDS }, (_none, n) => ({
+      taskId: `t${index}.${n}`,
+      nodeId: 'n',
+      local: false,
+      routed: true,
+      address: `10.${32 + (index >> 8)}.${index & 255}.${n + 1}`,
+      port: 0,
+      weight: index === 500 && n === 0 && changed !== undefined ? changed : 4,
+    })),
+  }))
+}
+
+/** The same table for `ipvsadm -R`. */
+function script(): string {
+  const lines = servers().flatMap(({ address, backends }) => {
+    const [a = 0, b = 0, c = 0, d = 0] = address.split('.').map(Number)
+    const mark = a * 2 ** 24 + b * 2 ** 16 + c * 2 ** 8 + d
+    const rest = backends.map((each) => `-a -f ${mark} -r ${each.address}:0 -m -w ${each.weight}`)
+    return [`-A -f ${mark} -s wrr`, ...rest]
+  })
+  return `${lines.join('\n')}\n`
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN
+}
+
+/** The longest that a timer waited beyond its time while `work` went on. */
+async function lagDuring(work: () => Promise<unknown>): Promise<{ ms: number; lagMs: number }> {
+  let lagMs = 0
+  let lastMs = performance.now()
+  const timer = setInterval(() => {
+    const nowMs = performance.now()
+    lagMs = Math.max(lagMs, nowMs - lastMs - TICK_MS)
+    lastMs = nowMs
+  }, TICK_MS)
+  const beganMs = performance.now()
+  await work()
+  const ms = performance.now() - beganMs
+  // The last stretch counts, too.
+  await new Promise((resolve) => {
+    setImmediate(resolve)
+  })
+  lagMs = Math.max(lagMs, performance.now() - lastMs - TICK_MS)
+  clearInterval(timer)
+  return { ms, lagMs }
+}
+
+function ipvsadm(): number {
+  const netns = freshNamespace()
+  const input = script()
+  const beganMs = performance.now()
+  execFileSync('nsenter', [`--net=${netns}`, 'ipvsadm', '-R'], { input })
+  return performance.now() - beganMs
+}
+
+function open(native: Native, netns: string): Promise<IpvsBalancer> {
+  const components = { native, clock: systemClock, log: silentLogger, marks: NO_MARKS }
+  return IpvsBalancer.open(components, { netns })
+}
+
+async function applied(balancer: IpvsBalancer, wanted: readonly VirtualServer[]): Promise<void> {
+  const faults = await balancer.apply(wanted)
+  if (faults.length > 0) throw new Error(JSON.stringify(faults[0]))
+}
+
+async function inside(): Promise<void> {
+  const load = loadNative()
+  if (load.type === 'absent') throw new Error(load.reason)
+  const rows = { driver: [] as number[], ipvsadm: [] as number[], change: [] as number[] }
+  const lags = { all: [] as number[], change: [] as number[], check: [] as number[] }
+  for (let round = 0; round <= ROUNDS; round += 1) {
+    const netns = freshNamespace()
+    const balancer = await open(load.native, netns)
+    const wanted = servers()
+    const all = await lagDuring(() => applied(balancer, wanted))
+    const foreign = ipvsadm()
+    for (let change = 0; change < CHANGES; change += 1) {
+      const next = servers(1 + (change % 9))
+      const one = await lagDuring(() => applied(balancer, next))
+      if (round === 0) continue
+      rows.change.push(one.ms)
+      lags.change.push(one.lagMs)
+    }
+    const check = await lagDuring(() => balancer.check())
+    await balancer.close()
+    // The first round compiles.
+    if (round === 0) continue
+    rows.driver.push(all.ms)
+    rows.ipvsadm.push(foreign)
+    lags.all.push(all.lagMs)
+    lags.check.push(check.lagMs)
+  }
+  const ratio = median(rows.driver.map((ms, index) => ms / (rows.ipvsadm[index] ?? NaN)))
+  const report = {
+    table: `${SERVICES} services x ${BACKENDS} backends, ${ROUNDS} rounds`,
+    driverMs: median(rows.driver),
+    ipvsadmMs: median(rows.ipvsadm),
+    ratio,
+    oneChangeMs: { median: median(rows.change), max: Math.max(...rows.change) },
+    loopLagMs: {
+      all: { median: median(lags.all), max: Math.max(...lags.all) },
+      check: { median: median(lags.check), max: Math.max(...lags.check) },
+    },
+  }
+  process.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`)
+}
+
+async function outside(tier: GuestTier): Promise<void> {
+  const missing = missingGuest(tier)
+  if (missing !== undefined) throw new Error(missing)
+  const command = [process.execPath, join(import.meta.dirname, 'programming.ts')]
+  const { status, stdout, stderr } = await runInGuest({
+    tier,
+    command,
+    environment: { [INSIDE]: '1' },
+  })
+  process.stdout.write(stdout)
+  process.stderr.write(stderr)
+  process.exitCode = status
+}
+
+if (process.env[INSIDE] === '1') await inside()
+else await outside(process.argv[2] === 'qemu' ? 'qemu' : 'uml')
