@@ -23,8 +23,17 @@ need nsenter util-linux
 [ -x /bin/busybox ] || missing="$missing busybox-static"
 [ "${1:-}" != --tests ] || need setcap libcap2-bin
 
+# Wishes: what is not there is said, and what needs it is skipped with the reason. The kernel of
+# cluster-tests/guest is a package here; QEMU and its kernel are only unpacked, by that harness itself.
+
 wanted=''
-[ -f build/native/netlink.node ] || has cc || has gcc || has clang || wanted=' gcc libc6-dev'
+if [ "${1:-}" = --tests ]; then
+  [ -x /usr/bin/linux.uml ] || wanted="$wanted user-mode-linux"
+  has ipvsadm || wanted="$wanted ipvsadm"
+  has iptables-legacy || wanted="$wanted iptables"
+  has modprobe || wanted="$wanted kmod"
+fi
+[ -f build/native/netlink.node ] || has cc || has gcc || has clang || wanted="$wanted gcc libc6-dev"
 
 install_packages() { # install_packages PACKAGE...
   echo "skein: installing system packages: $*"
@@ -56,6 +65,6 @@ if [ -n "$missing" ]; then
 fi
 
 if [ -n "$wanted" ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
-  install_packages $wanted || echo "skein: the C compiler could not be installed; see above" >&2
+  install_packages $wanted || echo "skein: could not be installed, see above:$wanted" >&2
 fi
 sh scripts/build-native.sh

@@ -127,30 +127,34 @@ function randomServer(random: Random, index: number): VirtualServer {
     : { id: `s${index}/pub`, protocol, address: '0.0.0.0', port: 8_000 + index, ...common }
 }
 
-/** What the driver should make of servers, in ipvsadm's words; written from the rules, not from the code. */
+/**
+ * What the driver should make of servers, in ipvsadm's words; written from the rules, not from the
+ * code.
+ */
 export function expectedLines(servers: readonly VirtualServer[], hasIpv6: boolean): string[] {
-  const lines: string[] = []
-  for (const server of servers) {
-    const [a = 0, b = 0, c = 0, d = 0] = server.address.split('.').map(Number)
-    const number = { tcp: 6, udp: 17, sctp: 132, any: 0 }[server.protocol]
-    const mark =
-      server.protocol === 'any'
-        ? a * 2 ** 24 + b * 2 ** 16 + c * 2 ** 8 + d
-        : 0xfe * 2 ** 24 + number * 2 ** 16 + server.port
-    const scheduler = server.scheduler ?? 'wrr'
-    const flags = scheduler === 'mh' || scheduler === 'sh' ? ` -b ${scheduler}-fallback` : ''
-    const serving = server.backends.filter((backend) => backend.weight > 0)
-    const isMoving = server.protocol === 'udp' && serving.length > 0
-    const shown = mark >= 2 ** 31 ? mark - 2 ** 32 : mark
-    for (const family of hasIpv6 ? ['', ' -6'] : ['']) {
-      lines.push(`-A -f ${shown}${family} -s ${scheduler}${flags}`)
-      for (const { address, port, weight } of isMoving ? serving : server.backends) {
-        const last = Number(address.split('.')[3])
-        const where =
-          family === '' ? `${address}:${port}` : `[fd12:3456::a20:${last.toString(16)}]:${port}`
-        lines.push(`-a -f ${shown}${family} -r ${where} -m -w ${weight}`)
-      }
-    }
-  }
-  return lines.toSorted()
+  const families = hasIpv6 ? (['', ' -6'] as const) : ([''] as const)
+  return servers
+    .flatMap((server) => families.flatMap((family) => expectedService(server, family)))
+    .toSorted()
+}
+
+function expectedService(server: VirtualServer, family: '' | ' -6'): string[] {
+  const { scheduler = 'wrr', protocol, backends } = server
+  const flags = scheduler === 'mh' || scheduler === 'sh' ? ` -b ${scheduler}-fallback` : ''
+  const serving = backends.filter((backend) => backend.weight > 0)
+  const kept = protocol === 'udp' && serving.length > 0 ? serving : backends
+  const mark = `-f ${expectedMark(server)}${family}`
+  const destinations = kept.map(({ address, port, weight }) => {
+    const last = Number(address.split('.')[3]).toString(16)
+    const where = family === '' ? `${address}:${port}` : `[fd12:3456::a20:${last}]:${port}`
+    return `-a ${mark} -r ${where} -m -w ${weight}`
+  })
+  return [`-A ${mark} -s ${scheduler}${flags}`, ...destinations]
+}
+
+/** Signed, as ipvsadm prints it. */
+function expectedMark({ protocol, address, port }: VirtualServer): number {
+  const [a = 0, b = 0, c = 0, d = 0] = address.split('.').map(Number)
+  if (protocol === 'any') return (a << 24) | (b << 16) | (c << 8) | d
+  return (0xfe << 24) | ({ tcp: 6, udp: 17, sctp: 132 }[protocol] << 16) | port
 }

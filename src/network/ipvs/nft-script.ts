@@ -17,9 +17,9 @@ const TIMEOUT_MS = 20_000
  * FAILED_PRECONDITION when it refuses
  */
 export async function runNft(script: string, netns?: string): Promise<void> {
-  const inside = netns === undefined ? [] : ['nsenter', `--net=${netns}`]
-  const [program = 'nft', ...words] = [...inside, 'nft', '-f', '-']
-  const child = spawn(program, words, {
+  const nft = ['nft', '-f', '-']
+  const words = netns === undefined ? nft : ['nsenter', `--net=${netns}`, ...nft]
+  const child = spawn('env', words, {
     env: { PATH: SYSTEM_PATH },
     stdio: ['pipe', 'ignore', 'pipe'],
     timeout: TIMEOUT_MS,

@@ -6,7 +6,7 @@ import type { PacketMark } from './placement.ts'
 
 /** Marks packets. */
 export interface PacketMarks {
-  /** Makes the marks these and no others. @throws SwarmError: the outcome is unknown, apply again */
+  /** Makes the marks these and no others. @throws SwarmError: outcome unknown, apply again */
   apply(wanted: readonly PacketMark[]): Promise<void>
   /** Looks at what is there, and repairs it. Whether there was anything to repair. */
   check(): Promise<boolean>

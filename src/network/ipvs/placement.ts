@@ -48,7 +48,7 @@ export interface Placement {
 
 /** How servers are placed. */
 export interface PlacementOptions {
-  /** First 12 bytes of the IPv6 addresses of tasks and services, as an address; absent = no IPv6. */
+  /** First 12 bytes of tasks' and services' IPv6 addresses, as an address; absent = none. */
   readonly ipv6Prefix?: string
 }
 

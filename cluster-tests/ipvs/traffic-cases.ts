@@ -1,0 +1,298 @@
+/** Real connections through marks and IPVS: from outside and from the node itself to replicas. */
+import assert from 'node:assert/strict'
+import { setTimeout } from 'node:timers/promises'
+import { systemClock } from '../../src/base/clock.ts'
+import { silentLogger } from '../../src/base/log.ts'
+import { IpvsBalancer } from '../../src/network/ipvs/ipvs-balancer.ts'
+import { NftMarks } from '../../src/network/ipvs/nft-marks.ts'
+import type { PacketMarks } from '../../src/network/ipvs/packet-marks.ts'
+import type { Native } from '../../src/network/netlink/native.ts'
+import type { Backend, VirtualServer } from '../../src/network/ports.ts'
+import { within } from './case.ts'
+import type { Case, CaseContext } from './case.ts'
+import { IptablesMarks } from './iptables-marks.ts'
+import type { Peer } from './topology.ts'
+import { CLIENT_ADDRESSES, IPV6_PREFIX, NODE_ADDRESS, Topology, backend, v6 } from './topology.ts'
+
+const VIP = '10.96.0.2'
+const PUBLISHED_PORT = 9_000
+
+/** nftables where the kernel has them, as the guest's tier says. */
+async function marksIn(native: Native, netns: string): Promise<PacketMarks> {
+  if (process.env['SKEIN_GUEST_TIER'] === 'uml') return new IptablesMarks(netns)
+  return NftMarks.open(native, { table: 'skein_test_lb', netns })
+}
+
+async function balancerOn(native: Native, netns: string): Promise<IpvsBalancer> {
+  const marks = await marksIn(native, netns)
+  const components = { native, clock: systemClock, log: silentLogger, marks }
+  return IpvsBalancer.open(components, { netns, ipv6Prefix: IPV6_PREFIX })
+}
+
+function virtual(backends: readonly Backend[], more: Partial<VirtualServer> = {}): VirtualServer {
+  const ofAnyPort = backends.map((each) => ({ ...each, port: 0 }))
+  return { id: 's/net', protocol: 'any', address: VIP, port: 0, backends: ofAnyPort, ...more }
+}
+
+function published(
+  backends: readonly Backend[],
+  protocol: 'tcp' | 'udp' = 'tcp',
+  more: Partial<VirtualServer> = {},
+): VirtualServer {
+  const id = `s/${protocol}`
+  return { id, protocol, address: '0.0.0.0', port: PUBLISHED_PORT, backends, ...more }
+}
+
+const ALL = ['a', 'b', 'c'].map((name) => backend(name))
+
+/** Answers to `count` requests, each on a connection of its own, in the order of their text. */
+async function census(peer: Peer, host: string, port: number, count: number): Promise<string[]> {
+  const answers: string[] = []
+  for (let index = 0; index < count; index += 1) {
+    answers.push(await peer.ask({ type: 'get', host, port }))
+  }
+  return answers.toSorted()
+}
+
+function times(count: number, texts: readonly string[]): string[] {
+  return texts.flatMap((text) => Array<string>(count).fill(text)).toSorted()
+}
+
+/** Two nodes that all cases use: laying one takes longer than most cases. */
+const nodes: Promise<Topology>[] = []
+
+function nodeNumber(number: 0 | 1): Promise<Topology> {
+  return (nodes[number] ??= Topology.start())
+}
+
+/** Runs on a node without servers, and leaves it so. */
+async function onNode(
+  { native }: CaseContext,
+  run: (node: Topology, balancer: IpvsBalancer) => Promise<void>,
+): Promise<void> {
+  const node = await nodeNumber(0)
+  const balancer = await balancerOn(native, node.node)
+  try {
+    await run(node, balancer)
+  } finally {
+    await balancer.remove()
+    await balancer.close()
+  }
+}
+
+async function evenSpread(context: CaseContext): Promise<void> {
+  await onNode(context, async (node, balancer) => {
+    assert.deepEqual(await balancer.apply([virtual(ALL), published(ALL)]), [])
+    const seen = times(4, ['a 10.1.0.2', 'b 10.1.0.2', 'c 10.1.0.2'])
+    assert.deepEqual(await census(node.client, NODE_ADDRESS, PUBLISHED_PORT, 12), sourced(seen))
+    assert.deepEqual(await census(node.client, VIP, 8_080, 12), sourced(seen))
+    const own = times(4, ['a', 'b', 'c'])
+    assert.deepEqual(names(await census(node.self, VIP, 8_080, 12)), own)
+    assert.deepEqual(names(await census(node.self, NODE_ADDRESS, PUBLISHED_PORT, 12)), own)
+    assert.equal(
+      await node.client.ask({ type: 'get', host: VIP, port: 8_081 }),
+      'error ECONNREFUSED',
+    )
+    await checkStatistics(node, balancer)
+  })
+}
+
+/** The kernel sums up every two seconds; then the driver and ipvsadm must say the same. */
+async function checkStatistics({ node }: Topology, balancer: IpvsBalancer): Promise<void> {
+  const deadlineMs = performance.now() + 20_000
+  let statistics = await balancer.statistics()
+  while (!statistics.some(({ totals }) => totals.connections >= 24)) {
+    assert.ok(performance.now() < deadlineMs, JSON.stringify(statistics))
+    await setTimeout(200)
+    statistics = await balancer.statistics()
+  }
+  const shown = within(node, 'ipvsadm -Ln --stats --exact')
+  for (const { totals } of statistics) {
+    const { connections, inPackets, outPackets, inBytes, outBytes } = totals
+    const line = [connections, inPackets, outPackets, inBytes, outBytes].join(' +')
+    assert.match(shown, new RegExp(` ${line}`), shown)
+  }
+}
+
+/** The client has many addresses: the kernel takes the first for what it sends. */
+function sourced(texts: readonly string[]): string[] {
+  return texts.map((text) => text.replace('10.1.0.2', CLIENT_ADDRESSES[0] ?? ''))
+}
+
+function names(answers: readonly string[]): string[] {
+  return answers.map((answer) => answer.charAt(0))
+}
+
+async function drain(context: CaseContext): Promise<void> {
+  await onNode(context, async (node, balancer) => {
+    const ask = (connection: string): Promise<string> =>
+      node.client.ask({ type: 'get', host: NODE_ADDRESS, port: PUBLISHED_PORT, connection })
+    await balancer.apply([published(ALL)])
+    const first = names(await Promise.all(['1', '2', '3'].map(ask)))
+    assert.deepEqual(first.toSorted(), ['a', 'b', 'c'])
+    await balancer.apply([
+      published(ALL.map((each) => (each.taskId === 'a' ? { ...each, weight: 0 } : each))),
+    ])
+    assert.deepEqual(names(await Promise.all(['1', '2', '3'].map(ask))), first)
+    const fresh = names(await census(node.client, NODE_ADDRESS, PUBLISHED_PORT, 10))
+    assert.deepEqual(fresh, times(5, ['b', 'c']))
+    // Now it is deleted: its client is told at once, the others notice nothing.
+    await balancer.apply([published(ALL.slice(1))])
+    const after = await Promise.all(['1', '2', '3'].map(ask))
+    for (const [index, answer] of after.entries()) {
+      if (first[index] === 'a') assert.equal(answer, 'error ECONNRESET')
+      else assert.equal(answer.charAt(0), first[index])
+    }
+  })
+}
+
+async function restartKeepsConnections({ native }: CaseContext): Promise<void> {
+  const node = await nodeNumber(0)
+  const ask = (): Promise<string> =>
+    node.client.ask({ type: 'get', host: VIP, port: 8_080, connection: 'kept' })
+  const first = await balancerOn(native, node.node)
+  await first.apply([virtual(ALL)])
+  const before = await ask()
+  await first.close()
+  assert.equal(await ask(), before)
+  const second = await balancerOn(native, node.node)
+  await second.apply([virtual(ALL)])
+  assert.equal(await ask(), before)
+  assert.equal((await census(node.client, VIP, 8_080, 3)).length, 3)
+  await second.remove()
+  await second.close()
+  assert.equal(within(node.node, 'ipvsadm -Sn').trim(), '')
+}
+
+async function datagramsMove(context: CaseContext): Promise<void> {
+  await onNode(context, async (node, balancer) => {
+    const ask = (connection: string): Promise<string> =>
+      node.client.ask({ type: 'datagram', host: NODE_ADDRESS, port: PUBLISHED_PORT, connection })
+    await balancer.apply([published(ALL, 'udp')])
+    const first = names(await Promise.all(['1', '2', '3'].map(ask)))
+    assert.deepEqual(first.toSorted(), ['a', 'b', 'c'])
+    assert.deepEqual(names(await Promise.all(['1', '2', '3'].map(ask))), first)
+    // Draining: the flow moves, it would never end.
+    const draining = ALL.map((each) => (each.taskId === 'a' ? { ...each, weight: 0 } : each))
+    await balancer.apply([published(draining, 'udp')])
+    const moved = await Promise.all(['1', '2', '3'].map((each) => persistently(() => ask(each))))
+    for (const [index, answer] of moved.entries()) {
+      if (first[index] === 'a') assert.match(answer, /^[bc] /)
+      else assert.equal(answer.charAt(0), first[index])
+    }
+  })
+}
+
+/** A flow whose entry goes may lose a datagram; the next one must arrive. */
+async function persistently(ask: () => Promise<string>): Promise<string> {
+  const answer = await ask()
+  return answer === 'silence' ? ask() : answer
+}
+
+async function affinity({ native, note }: CaseContext): Promise<void> {
+  const [first, second] = [await nodeNumber(0), await nodeNumber(1)]
+  const choices: string[][] = []
+  for (const [node, order] of [
+    [first, 'abc'],
+    [second, 'cab'],
+  ] as const) {
+    const balancer = await balancerOn(native, node.node)
+    const backends = order.split('').map((name) => backend(name))
+    assert.deepEqual(await balancer.apply([published(backends, 'tcp', { scheduler: 'mh' })]), [])
+    const answers: string[] = []
+    for (const from of CLIENT_ADDRESSES) {
+      answers.push(
+        await node.client.ask({ type: 'get', host: NODE_ADDRESS, port: PUBLISHED_PORT, from }),
+      )
+    }
+    const again = await node.client.ask({
+      type: 'get',
+      host: NODE_ADDRESS,
+      port: PUBLISHED_PORT,
+      from: CLIENT_ADDRESSES[0] ?? '',
+    })
+    assert.equal(again, answers[0])
+    choices.push(answers)
+    await balancer.remove()
+    await balancer.close()
+  }
+  assert.deepEqual(choices[0], choices[1])
+  const counts = ['a', 'b', 'c'].map(
+    (name) => names(choices[0] ?? []).filter((each) => each === name).length,
+  )
+  assert.ok(
+    counts.every((count) => count > 0),
+    counts.join(' '),
+  )
+  note(`24 clients alike on both nodes: ${counts.join(', ')}`)
+}
+
+async function ipv6(context: CaseContext): Promise<void> {
+  await onNode(context, async (node, balancer) => {
+    assert.deepEqual(await balancer.apply([virtual(ALL), published(ALL)]), [])
+    const own = times(2, ['a', 'b', 'c'])
+    assert.deepEqual(names(await census(node.client, v6(VIP), 8_080, 6)), own)
+    assert.deepEqual(names(await census(node.client, v6(NODE_ADDRESS), PUBLISHED_PORT, 6)), own)
+    const flows = await Promise.all(
+      ['4', '5', '6'].map((connection) =>
+        node.client.ask({ type: 'datagram', host: v6(VIP), port: 8_080, connection }),
+      ),
+    )
+    assert.deepEqual(names(flows).toSorted(), ['a', 'b', 'c'])
+  })
+}
+
+async function loopbackAndEmpty(context: CaseContext): Promise<void> {
+  await onNode(context, async (node, balancer) => {
+    await node.self.ask({ type: 'serve', name: 'userspace', port: PUBLISHED_PORT, host: '0.0.0.0' })
+    const asked = (host: string): Promise<string> =>
+      node.self.ask({ type: 'get', host, port: PUBLISHED_PORT })
+    await balancer.apply([published(ALL), virtual([])])
+    assert.match(await asked('127.0.0.1'), /^userspace /)
+    assert.match(await asked(NODE_ADDRESS), /^[abc] /)
+    // A virtual address without replicas refuses: the node's own sockets are not behind it.
+    assert.equal(
+      await node.client.ask({ type: 'get', host: VIP, port: PUBLISHED_PORT }),
+      'error ECONNREFUSED',
+    )
+    // What the kernel refuses keeps no mark: userspace has the port.
+    const broken = [...ALL, { ...backend('a'), taskId: 'x', address: '224.0.0.1' }]
+    const faults = await balancer.apply([published(broken), virtual([])])
+    assert.deepEqual(
+      faults.map(({ id }) => id),
+      ['s/tcp'],
+    )
+    assert.match(
+      await node.client.ask({ type: 'get', host: NODE_ADDRESS, port: PUBLISHED_PORT }),
+      /^userspace /,
+    )
+    await balancer.apply([published(ALL)])
+    assert.match(
+      await node.client.ask({ type: 'get', host: NODE_ADDRESS, port: PUBLISHED_PORT }),
+      /^[abc] /,
+    )
+  })
+}
+
+/** The cases of this file. */
+export const TRAFFIC_CASES: readonly Case[] = [
+  {
+    title: 'connections from outside and from the node are spread evenly, with their source',
+    run: evenSpread,
+  },
+  { title: 'a draining replica keeps its connections, a deleted one resets them', run: drain },
+  {
+    title: 'a restart of the driver keeps connections, removal leaves nothing',
+    run: restartKeepsConnections,
+  },
+  { title: 'flows of datagrams move away from a draining replica', run: datagramsMove },
+  {
+    title: 'with mh a client has the same replica on two nodes, in whatever order they were told',
+    run: affinity,
+  },
+  { title: 'IPv6 has the same virtual addresses and ports', run: ipv6 },
+  {
+    title: 'loopback, empty addresses and refused servers go where they should',
+    run: loopbackAndEmpty,
+  },
+]

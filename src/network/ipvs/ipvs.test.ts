@@ -1,0 +1,234 @@
+/** The pure parts, and the marks against this machine's kernel; the table is proven in guests. */
+import test from 'ava'
+import * as fc from 'fast-check'
+import { kernelTest } from '../netlink/testing/sandbox.ts'
+import type { Backend, VirtualServer } from '../ports.ts'
+import { NftMarks } from './nft-marks.ts'
+import type { PacketMark } from './placement.ts'
+import { ipv6AddressOf, markOf, placementOf } from './placement.ts'
+import { serviceDifference, tableDifference, tableOf, tableService } from './table.ts'
+import type { TableOperation, TableService } from './table.ts'
+import { TimeSlices } from './time-slices.ts'
+import { WantedPlacements } from './wanted-placements.ts'
+
+function backend(last: number, weight = 1, port = 8_080): Backend {
+  const taskId = `t${last}`
+  return { taskId, nodeId: 'n', local: true, address: `10.32.0.${last}`, port, weight }
+}
+
+function server(more: Partial<VirtualServer> = {}): VirtualServer {
+  const backends = [backend(1), backend(2)]
+  return { id: 's/tcp', protocol: 'tcp', address: '0.0.0.0', port: 80, backends, ...more }
+}
+
+/** Services as a table has them, after the operations. */
+function played(current: readonly TableService[], operations: readonly TableOperation[]): unknown {
+  const services = new Map(
+    current.map((each) => [
+      JSON.stringify(each.key),
+      { ...each, destinations: new Map(each.destinations) },
+    ]),
+  )
+  for (const operation of operations) {
+    const key = JSON.stringify(operation.service.key)
+    const there = services.get(key)
+    if (operation.type === 'newService') {
+      if (there !== undefined) throw new Error('EEXIST')
+      services.set(key, { ...operation.service, destinations: new Map() })
+      continue
+    }
+    if (there === undefined) throw new Error('ESRCH')
+    if ('destination' in operation) playDestination(there.destinations, operation)
+    else if (operation.type === 'deleteService') services.delete(key)
+    else services.set(key, { ...there, options: operation.service.options })
+  }
+  return services
+}
+
+/** Entries of a map, in the order of their text. */
+function inOrder(map: ReadonlyMap<unknown, unknown>): unknown[] {
+  return [...map].toSorted((a, b) => String(a[0]).localeCompare(String(b[0])))
+}
+
+function playDestination(
+  destinations: Map<string, unknown>,
+  operation: Exclude<TableOperation, { type: 'newService' | 'setService' | 'deleteService' }>,
+): void {
+  const text = `${operation.destination.key.address}:${operation.destination.key.port}`
+  if ((operation.type === 'newDestination') === destinations.has(text))
+    throw new Error('EEXIST or ENOENT')
+  if (operation.type === 'deleteDestination') destinations.delete(text)
+  else destinations.set(text, operation.destination)
+}
+
+const services = fc.uniqueArray(
+  fc.record({
+    mark: fc.integer({ min: 1, max: 4 }),
+    scheduler: fc.constantFrom('rr', 'wrr'),
+    backends: fc.uniqueArray(
+      fc.record({ last: fc.integer({ min: 1, max: 4 }), weight: fc.nat(2) }),
+      {
+        selector: ({ last }) => last,
+      },
+    ),
+  }),
+  { selector: ({ mark }) => mark },
+)
+
+test('the operations lead from any table to any other, and nothing is done twice', (t) => {
+  const build = (list: typeof services extends fc.Arbitrary<infer T> ? T : never): TableService[] =>
+    list.map(({ mark, scheduler, backends }) =>
+      tableService(
+        { type: 'mark', mark, family: 'ipv4' },
+        { scheduler, onePacket: false, schedulerFallback: false, schedulerPort: false },
+        backends.map(({ last, weight }) => ({
+          key: { address: `10.0.0.${last}`, port: 0 },
+          options: { forwarding: 'masquerade', weight, upperThreshold: 0, lowerThreshold: 0 },
+        })),
+      ),
+    )
+  fc.assert(
+    fc.property(services, services, (from, to) => {
+      const [current, wanted] = [build(from), build(to)]
+      const operations = tableDifference(tableOf(current), tableOf(wanted))
+      const sorted = (value: unknown): unknown =>
+        JSON.stringify(value, (_key, each: unknown) => (each instanceof Map ? inOrder(each) : each))
+      t.is(sorted(played(current, operations)), sorted(played(wanted, [])))
+      t.deepEqual(tableDifference(tableOf(wanted), tableOf(wanted)), [])
+    }),
+  )
+})
+
+test('what comes is added before what goes is deleted', (t) => {
+  const [before] = placementOf(server({ backends: [backend(1)] }), {}).services
+  const [after] = placementOf(server({ backends: [backend(2)] }), {}).services
+  const types = serviceDifference(before, after).map(({ type }) => type)
+  t.deepEqual(types, ['newDestination', 'deleteDestination'])
+})
+
+test('marks are the address of a virtual server, and protocol and port of a published one', (t) => {
+  t.is(markOf(server({ protocol: 'any', address: '10.96.0.2', port: 0 })), 0x0a60_0002)
+  t.is(markOf(server()), 0xfe06_0050)
+  t.is(markOf(server({ protocol: 'udp', port: 53 })), 0xfe11_0035)
+  t.is(markOf(server({ protocol: 'sctp', port: 65_535 })), 0xfe84_ffff)
+})
+
+test('with a prefix each server has a service of the same mark in both families', (t) => {
+  const { services: list, marks } = placementOf(
+    server({ protocol: 'any', address: '10.96.0.2', port: 0, backends: [backend(1, 1, 0)] }),
+    { ipv6Prefix: 'fd12:3456:789a::' },
+  )
+  t.deepEqual(
+    list.map(({ key }) => key),
+    [
+      { type: 'mark', mark: 0x0a60_0002, family: 'ipv4' },
+      { type: 'mark', mark: 0x0a60_0002, family: 'ipv6' },
+    ],
+  )
+  t.deepEqual([...(list[1]?.destinations.keys() ?? [])], ['[fd12:3456:789a::a20:1]:0'])
+  t.deepEqual(
+    marks.map(({ packets }) => packets),
+    [
+      { type: 'address', address: '10.96.0.2' },
+      { type: 'address', address: 'fd12:3456:789a::a60:2' },
+    ],
+  )
+  t.is(ipv6AddressOf('255.1.2.3', 'fd00::'), 'fd00::ff01:203')
+})
+
+test('a draining backend of a udp port is left out while another serves', (t) => {
+  const weights = (more: Partial<VirtualServer>): number[] => {
+    const [service] = placementOf(server(more), {}).services
+    return [...(service?.destinations.values() ?? [])]
+      .map(({ options }) => options.weight)
+      .toSorted((a, b) => a - b)
+  }
+  t.deepEqual(weights({ protocol: 'udp', backends: [backend(1, 0), backend(2)] }), [1])
+  t.deepEqual(weights({ protocol: 'udp', backends: [backend(1, 0)] }), [0])
+  t.deepEqual(weights({ protocol: 'tcp', backends: [backend(1, 0), backend(2)] }), [0, 1])
+})
+
+test('of two tasks with one address the one that serves counts', (t) => {
+  const [service] = placementOf(
+    server({ backends: [backend(1, 4), { ...backend(1, 0), taskId: 'old' }] }),
+    {},
+  ).services
+  t.is(service?.destinations.get('10.32.0.1:8080')?.options.weight, 4)
+})
+
+test('a backend that is no IPv4 address is a fault of its server, a taken port of the second', async (t) => {
+  const wanted = new WantedPlacements(new TimeSlices({ monotonicMs: () => 0 }), {})
+  const bad = server({ id: 'bad', port: 81, backends: [{ ...backend(1), address: 'fd00::1' }] })
+  const { faults, services: texts } = await wanted.update([server(), bad, server({ id: 'twice' })])
+  t.deepEqual(
+    faults.map(({ id }) => id),
+    ['bad', 'twice'],
+  )
+  t.deepEqual([...texts], [`mark ${markOf(server())} ipv4`])
+})
+
+test('an update names the services that changed and no others', async (t) => {
+  const wanted = new WantedPlacements(new TimeSlices({ monotonicMs: () => 0 }), {})
+  const servers = [80, 81, 82].map((port) => server({ id: `s${port}`, port }))
+  await wanted.update(servers)
+  const same = await wanted.update(structuredClone(servers))
+  t.is(same.services.size, 0)
+  t.false(same.haveMarksChanged)
+  const changed = await wanted.update([
+    ...servers.slice(0, 2),
+    server({ id: 's82', port: 82, backends: [backend(1)] }),
+  ])
+  t.deepEqual([...changed.services], [`mark ${markOf(server({ port: 82 }))} ipv4`])
+  t.false(changed.haveMarksChanged)
+  const fewer = await wanted.update(servers.slice(1))
+  t.true(fewer.haveMarksChanged)
+  t.is(wanted.service(`mark ${markOf(server())} ipv4`), undefined)
+})
+
+const MARKS: readonly PacketMark[] = [
+  { mark: 0x0a60_0002, packets: { type: 'address', address: '10.96.0.2' } },
+  { mark: 0x0a60_0002, packets: { type: 'address', address: 'fd00::a60:2' } },
+  { mark: 0xfe06_0050, packets: { type: 'port', protocol: 'tcp', port: 80 } },
+]
+
+kernelTest(
+  'marks are elements of three maps, changed one by one, adopted and removed',
+  async (t, sandbox) => {
+    const { native, netns, run } = sandbox
+    const options = { table: 'skein_test_lb', netns }
+    const list = (): string => run('nft list table inet skein_test_lb')
+    const first = await NftMarks.open(native, options)
+    await first.apply(MARKS)
+    t.regex(list(), /10\.96\.0\.2 : 0x0a600002/)
+    t.regex(list(), /fd00::a60:2 : 0x0a600002/)
+    t.regex(list(), /tcp . 80 : 0xfe060050/)
+    await first.apply(MARKS.slice(1))
+    t.notRegex(list(), /10\.96\.0\.2/)
+    t.false(await first.check())
+    first.close()
+    const second = await NftMarks.open(native, options)
+    t.regex(list(), /tcp . 80 : 0xfe060050/)
+    await second.apply(MARKS.slice(0, 1))
+    t.regex(list(), /10\.96\.0\.2 : 0x0a600002/)
+    t.notRegex(list(), /fe060050/)
+    await second.remove()
+    t.is(run('nft list tables'), '')
+    second.close()
+  },
+)
+
+kernelTest('rules that somebody flushed come back, other tables stay', async (t, sandbox) => {
+  const { native, netns, run } = sandbox
+  const marks = await NftMarks.open(native, { table: 'skein_test_lb', netns })
+  await marks.apply(MARKS)
+  const before = run('nft list table inet skein_test_lb')
+  run('nft flush ruleset; nft add table ip other')
+  t.true(await marks.check())
+  t.is(run('nft list table inet skein_test_lb'), before)
+  run('nft delete table inet skein_test_lb')
+  await marks.apply([...MARKS, { mark: 9, packets: { type: 'port', protocol: 'udp', port: 53 } }])
+  t.regex(run('nft list table inet skein_test_lb'), /udp . 53 : 0x00000009/)
+  t.regex(run('nft list tables'), /table ip other/)
+  await marks.remove()
+  marks.close()
+})
