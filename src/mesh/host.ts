@@ -9,12 +9,12 @@
  */
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import type {
-  ComponentLogger,
   Connection,
   Libp2p,
-  Logger as Libp2pLogger,
+  MultiaddrConnection,
   PrivateKey,
   Stream,
+  Upgrader,
 } from '@libp2p/interface'
 import { noise } from '@libp2p/noise'
 import { peerIdFromString } from '@libp2p/peer-id'
@@ -25,6 +25,7 @@ import { createLibp2p } from 'libp2p'
 import type { Clock } from '../base/clock.ts'
 import { SwarmError } from '../base/errors.ts'
 import { withoutPeerId } from './addresses.ts'
+import { quietLogger } from './quiet-log.ts'
 import { type Membership, Strangers } from './strangers.ts'
 import { wholeWrites } from './whole-writes.ts'
 
@@ -77,6 +78,13 @@ export interface Host {
   handle(protocol: string, handler: StreamHandler, streamsMax?: number): Promise<void>
   /** A new connection; `peerId` undefined = whoever answers. */
   dial(address: string, peerId: string | undefined, signal: AbortSignal): Promise<Connection>
+  /**
+   * Makes a connection of a wire that is no socket, with the handshake and the multiplexer of every
+   * other one. The far end must prove to be who the wire's address names.
+   */
+  upgradeOutbound(wire: MultiaddrConnection, signal: AbortSignal): Promise<Connection>
+  /** The answering side of `upgradeOutbound`; its handlers are called as for any connection. */
+  upgradeInbound(wire: MultiaddrConnection, signal: AbortSignal): Promise<void>
   /** Aborts every connection to `peerId`. */
   hangUp(peerId: string, cause: string): void
   stop(): Promise<void>
@@ -106,11 +114,14 @@ export async function startHost(
   }
 }
 
+/** libp2p, and what makes connections of its wires. */
+type SkeinNode = Libp2p<{ readonly wires: { readonly upgrader: Upgrader } }>
+
 function createNode(
   options: HostOptions,
   privateKey: PrivateKey,
   connectionGater: ReturnType<typeof gateHooks>,
-): Promise<Libp2p> {
+): Promise<SkeinNode> {
   return createLibp2p({
     privateKey,
     logger: quietLogger,
@@ -120,6 +131,7 @@ function createNode(
     streamMuxers: [muxer()],
     connectionGater,
     connectionMonitor: { enabled: false },
+    services: { wires: ({ upgrader }: { readonly upgrader: Upgrader }) => ({ upgrader }) },
     peerStore: { maxAddressAge: NEVER_MS, maxPeerAge: NEVER_MS },
     connectionManager: {
       maxConnections: CONNECTIONS_MAX,
@@ -161,7 +173,8 @@ function gateHooks(gate: Gate, strangers: Strangers): GateHooks {
   }
 }
 
-function hostOver(node: Libp2p): Host {
+function hostOver(node: SkeinNode): Host {
+  const { upgrader } = node.services.wires
   return {
     addresses: () => node.getMultiaddrs().map((address) => withoutPeerId(address.toString())),
     connectionCount: () => node.getConnections().length,
@@ -175,6 +188,8 @@ function hostOver(node: Libp2p): Host {
         signal,
         force: true,
       }),
+    upgradeOutbound: (wire, signal) => upgrader.upgradeOutbound(wire, { signal }),
+    upgradeInbound: (wire, signal) => upgrader.upgradeInbound(wire, { signal }),
     hangUp: (peerId, cause) => {
       for (const connection of node.getConnections(peerIdFromString(peerId))) {
         connection.abort(new SwarmError('ABORTED', `connection: ${cause}`))
@@ -188,13 +203,3 @@ function hostOver(node: Libp2p): Host {
     },
   }
 }
-
-/** libp2p traces every frame; the mesh logs what matters itself. */
-const silent: Libp2pLogger = Object.assign(() => {}, {
-  error: () => {},
-  trace: () => {},
-  enabled: false,
-  newScope: (): Libp2pLogger => silent,
-})
-
-const quietLogger: ComponentLogger = { forComponent: () => silent }

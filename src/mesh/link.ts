@@ -1,26 +1,29 @@
 /**
  * The link to one member: dials until there is a session, keeps one session when both sides
  * dialled, notices a peer that fell silent, and begins again. For ever, until the member is
- * removed.
+ * removed. While no dial succeeds it goes through other members (`tunnel/`), and comes back.
  *
- * Invariants: at most one dial at a time; requests and Raft messages leave on `#current` alone,
- * while every open session is read; `#current` is the session dialled by the smaller peer id when
- * there are two, so that both sides choose the same one.
+ * Invariants: requests and Raft messages leave on `#current` alone, while every open session is
+ * read; `#current` is a direct session when there is one, and of two of a kind the one dialled by
+ * the smaller peer id, so that both sides choose the same one. A session that was superseded stays
+ * until nobody waits for anything on it: the way changes and no request is lost.
  * Why own liveness: without it a peer behind a cut cable is noticed after minutes, and libp2p's
  * monitor kills busy connections (`reference/libp2p.md` §3.3, §4.4). Silence is only counted while
  * this process was able to listen: a late timer of our own is not the peer's fault.
  */
 import type { Connection } from '@libp2p/interface'
-import type { Clock, Timer } from '../base/clock.ts'
+import type { Clock } from '../base/clock.ts'
 import { errorText, SwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import type { ControlLane, RequestHandlers } from './control-lane.ts'
 import { deadline } from './deadline.ts'
+import { DialLoop } from './dial-loop.ts'
 import type { DialSlots } from './dial-slots.ts'
 import type { FrameChannel } from './frame-channel.ts'
 import type { Member, PeerState } from './ports.ts'
 import { Session, type LossReason } from './session.ts'
+import type { Neighbour } from './tunnel/route-finder.ts'
 
 /** Timers of a link, milliseconds. */
 export interface LinkTimers {
@@ -56,6 +59,14 @@ export const STABLE_SESSION_MS = 2_000
 const DIAL_PATIENCE_MAX = 2
 /** How long the second session stays, so that answers on their way arrive. */
 export const DUPLICATE_GRACE_MS = 2_000
+/** What a direct dial has before a way through others is sought; the larger peer id waits twice. */
+export const TUNNEL_YIELD_MS = 300
+/** How much less often a tunnel is sought that nobody can carry: news of others' links hurry it. */
+const TUNNEL_PATIENCE = 3
+/** Bound of what a slow relay adds to the time after which a silent member is dead. */
+const RELAYED_ALLOWANCE_MAX_MS = 500
+/** Time for a tunnel and its streams; each part of it has a shorter one of its own. */
+const TUNNEL_STREAMS_TIMEOUT_MS = 8_000
 /** Round trips are measured this often even when the peer is never silent. */
 export const RTT_INTERVAL_MS = 10_000
 
@@ -68,6 +79,9 @@ export interface LinkComponents {
   readonly slots: DialSlots
   /** Makes a connection to `address` whose far end proves to be `peerId`. */
   dial(peerId: string, address: string, signal: AbortSignal): Promise<Connection>
+  /** Makes a connection through others; undefined when nobody is known to reach the member. */
+  tunnel(nodeId: string): Promise<Connection | undefined>
+  readonly tunnelSlots: DialSlots
   /** Aborts every connection to `peerId`. */
   hangUp(peerId: string): void
 }
@@ -83,6 +97,8 @@ export interface LinkSelf {
 export interface LinkEvents {
   /** `reason` when the member became unreachable. */
   onReachable(state: PeerState, reason?: LossReason): void
+  /** The member is reached another way than before, or its direct sessions came or went. */
+  onWay(state: PeerState): void
   onRaftFrame(nodeId: string, body: Uint8Array): void
 }
 
@@ -100,12 +116,10 @@ export class Link {
   #current: Session | undefined
   #sinceMs: number
   #lastPingMs = 0
-  /** Dials in a row that did not lead to a lasting session. */
-  #attempt = 0
-  #dialling = false
-  #dialTimer: Timer | undefined
-  /** When the next dial begins; only while a timer runs. */
-  #dialDueMs = Number.POSITIVE_INFINITY
+  /** Dials the member's addresses while there is no direct session. */
+  readonly #dials: DialLoop
+  /** Seeks a way through others while there is no session. */
+  readonly #tunnels: DialLoop
 
   constructor(
     member: Member,
@@ -120,16 +134,30 @@ export class Link {
     this.#events = options.events
     this.#log = components.log.child({ peer: member.nodeId })
     this.#sinceMs = components.clock.monotonicMs()
-    this.#scheduleDial(this.#yieldMs())
+    this.#dials = new DialLoop(components, this.#timers, {
+      wanted: () => !this.#sessionList().some((session) => session.via === undefined),
+      attempt: (failures) => this.#dialAddresses(failures),
+    })
+    const tunnelComponents = { ...components, slots: components.tunnelSlots }
+    const { backoffMinMs, backoffMaxMs } = this.#timers
+    const tunnelTimers = { backoffMinMs, backoffMaxMs: TUNNEL_PATIENCE * backoffMaxMs }
+    this.#tunnels = new DialLoop(tunnelComponents, tunnelTimers, {
+      wanted: () =>
+        this.#current === undefined && this.#sessionList().every(({ via }) => via === undefined),
+      attempt: () => this.#openTunnel(),
+    })
+    this.#dials.schedule(this.#yieldMs())
+    this.#tunnels.schedule(this.#tunnelYieldMs())
   }
 
   get state(): PeerState {
-    const rttMs = this.#current?.rttMs
+    const { rttMs, via } = this.#current ?? {}
     return {
       nodeId: this.#member.nodeId,
       reachable: this.#current !== undefined,
       sinceMs: this.#sinceMs,
       ...(rttMs === undefined ? {} : { rttMs }),
+      ...(via === undefined ? {} : { via }),
     }
   }
 
@@ -152,20 +180,35 @@ export class Link {
     return this.#current
   }
 
-  /** New addresses; dials at once when unreachable and they changed. */
+  /** As `session`, when it needs no other member. */
+  get direct(): Session | undefined {
+    return this.#current?.via === undefined ? this.#current : undefined
+  }
+
+  /** The member as one who may carry tunnels; undefined when it needs one itself. */
+  get neighbour(): Neighbour | undefined {
+    const session = this.direct
+    if (session === undefined) return undefined
+    const { rttMs, incarnation = '' } = session
+    return { nodeId: this.#member.nodeId, incarnation, rttMs }
+  }
+
+  /** New addresses; dials at once when there is no direct session and they changed. */
   update(member: Member): void {
     const changed = member.addresses.join() !== this.#member.addresses.join()
     this.#member = member
-    if (changed && this.#sessions.size === 0 && !this.#dialling) this.#scheduleDial(0)
+    if (changed) this.#dials.schedule(0)
   }
 
   /** The network seems to be back: dials soon, whatever failed before. */
   nudge(): void {
-    if (this.#sessions.size > 0 || this.#dialling) return
-    this.#attempt = Math.min(this.#attempt, 1)
-    const delayMs = this.#backoffMs()
-    if (this.#components.clock.monotonicMs() + delayMs < this.#dialDueMs)
-      this.#scheduleDial(delayMs)
+    this.#dials.nudge()
+    this.#tunnels.nudge()
+  }
+
+  /** Others have new links: seeks a way through them soon. */
+  nudgeTunnel(): void {
+    this.#tunnels.nudge()
   }
 
   /** The session of `connection`, made when this is its first stream. */
@@ -198,14 +241,16 @@ export class Link {
   /** Ends the link for good and cuts every connection to the peer. */
   close(cause: string): void {
     this.#closed = true
-    this.#dialTimer?.cancel()
+    this.#dials.stop()
+    this.#tunnels.stop()
     for (const session of this.#sessions.values()) session.close('closed', cause)
     this.#components.hangUp(this.#member.peerId)
   }
 
   #checkLiveness(session: Session, stalledMs: number): void {
     const silenceMs = session.silenceMs(stalledMs)
-    if (silenceMs >= this.#timers.deadAfterMs) {
+    const deadAfterMs = this.#timers.deadAfterMs + relayedAllowanceMs(session)
+    if (silenceMs >= deadAfterMs) {
       session.close('timeout', `silent for ${Math.round(silenceMs)} ms`)
       return
     }
@@ -240,7 +285,8 @@ export class Link {
       const stale = other.incarnation !== undefined && other.incarnation !== session.incarnation
       if (stale) other.close('closed', 'the peer was started anew')
     }
-    this.#dialTimer?.cancel()
+    this.#tunnels.pause()
+    if (session.via === undefined) this.#dials.pause()
     this.#choose()
   }
 
@@ -248,89 +294,100 @@ export class Link {
     this.#sessions.delete(session.connection.id)
     const livedMs = this.#components.clock.monotonicMs() - session.upSinceMs
     const lasted = session.upSinceMs > 0 && livedMs >= STABLE_SESSION_MS
-    if (lasted) this.#attempt = 0
     this.#log.debug({ reason, cause, dialled: session.dialled }, 'session closed')
-    this.#choose(reason)
-    if (this.#sessions.size > 0 || this.#dialling) return
-    if (!lasted) this.#attempt += 1
-    this.#scheduleDial(lasted ? this.#yieldMs() : this.#backoffMs())
+    // How a relay ended says nothing of the member behind it.
+    this.#choose(session.via === undefined ? reason : 'timeout')
+    if (session.via === undefined) {
+      if (lasted) this.#dials.restart(this.#yieldMs())
+      else this.#dials.failed()
+      this.#tunnels.atLatest(this.#tunnelYieldMs())
+    } else if (lasted) this.#tunnels.restart(this.#yieldMs())
+    else this.#tunnels.failed()
   }
 
-  /** Assigns `#current`, the only place that does, and tells when reachability changed. */
+  /** Assigns `#current`, the only place that does, and tells what changed. */
   #choose(reason?: LossReason): void {
-    const up = [...this.#sessions.values()].filter((session) => session.status === 'up')
+    const before = this.#current
+    const now = this.#best()
+    this.#current = now
+    const reachable = now !== undefined
+    const turned = reachable !== (before !== undefined)
+    if (turned) this.#sinceMs = this.#components.clock.monotonicMs()
+    if (turned || now?.via !== before?.via || now?.incarnation !== before?.incarnation) {
+      this.#log.info({ reachable, via: now?.via, reason }, 'peer reachability changed')
+      this.#events.onWay(this.state)
+    }
+    if (turned) this.#events.onReachable(this.state, reason)
+  }
+
+  #best(): Session | undefined {
+    const up = this.#sessionList().filter((session) => session.status === 'up')
+    const direct = up.filter((session) => session.via === undefined)
+    const kind = direct.length > 0 ? direct : up
     const preferDialled = this.#self.peerId < this.#member.peerId
-    const next = up.find((session) => session.dialled === preferDialled) ?? up[0]
-    const wasReachable = this.#current !== undefined
-    this.#current = next
-    if (wasReachable === (next !== undefined)) return
-    this.#sinceMs = this.#components.clock.monotonicMs()
-    this.#log.info({ reachable: next !== undefined, reason }, 'peer reachability changed')
-    this.#events.onReachable(this.state, reason)
+    return kind.find((session) => session.dialled === preferDialled) ?? kind[0]
+  }
+
+  #sessionList(): Session[] {
+    return [...this.#sessions.values()]
   }
 
   #yieldMs(): number {
     return this.#self.peerId < this.#member.peerId ? 0 : this.#timers.dialYieldMs
   }
 
-  /** Full jitter: anywhere between the least wait and a bound that doubles. */
-  #backoffMs(): number {
-    const { backoffMinMs, backoffMaxMs } = this.#timers
-    const bound = Math.min(backoffMaxMs, backoffMinMs * 2 ** Math.min(this.#attempt, 16))
-    const floor = Math.min(backoffMinMs / 5, bound)
-    return floor + this.#components.random.integer(Math.max(1, Math.floor(bound - floor)))
+  /** The smaller peer id asks first, so that one tunnel is made. */
+  #tunnelYieldMs(): number {
+    return this.#self.peerId < this.#member.peerId ? TUNNEL_YIELD_MS : 2 * TUNNEL_YIELD_MS
   }
 
-  #scheduleDial(delayMs: number): void {
-    this.#dialTimer?.cancel()
-    if (this.#closed) return
-    const { clock } = this.#components
-    this.#dialDueMs = clock.monotonicMs() + delayMs
-    this.#dialTimer = clock.after(delayMs, () => {
-      this.#dialDueMs = Number.POSITIVE_INFINITY
-      // Owned by the link: `#dial` handles every operating error itself.
-      void this.#dial()
-    })
-  }
-
-  async #dial(): Promise<void> {
-    if (this.#closed || this.#dialling || this.#sessions.size > 0) return
-    this.#dialling = true
-    using slot = await this.#components.slots.take()
-    if (slot.granted) await this.#dialAddresses()
-    this.#dialling = false
-    if (this.#sessions.size > 0) return
-    this.#attempt += 1
-    this.#scheduleDial(this.#backoffMs())
-  }
-
-  async #dialAddresses(): Promise<void> {
+  async #dialAddresses(failures: number): Promise<void> {
+    const patience = 1 + Math.min(failures, DIAL_PATIENCE_MAX)
+    const timeoutMs = this.#timers.dialTimeoutMs * patience
     for (const address of this.#member.addresses) {
-      if (this.#closed || this.#current !== undefined) return
-      if (await this.#dialAddress(address)) return
+      if (this.#closed || this.direct !== undefined) return
+      using limit = deadline(this.#components.clock, timeoutMs, `dial ${address}`)
+      const { signal } = limit
+      const { peerId } = this.#member
+      const dial = (): Promise<Connection> => this.#components.dial(peerId, address, signal)
+      if (await this.#begin(dial, signal, address)) return
     }
   }
 
-  async #dialAddress(address: string): Promise<boolean> {
+  async #openTunnel(): Promise<void> {
     const { clock } = this.#components
-    const patience = 1 + Math.min(this.#attempt, DIAL_PATIENCE_MAX)
-    const timeoutMs = this.#timers.dialTimeoutMs * patience
-    using limit = deadline(clock, timeoutMs, `dial ${address}`)
+    const connect = (): Promise<Connection | undefined> =>
+      this.#components.tunnel(this.#member.nodeId)
+    using limit = deadline(clock, TUNNEL_STREAMS_TIMEOUT_MS, 'tunnel')
+    await this.#begin(connect, limit.signal, 'tunnel')
+  }
+
+  /** Makes a connection and a session on it; false when that failed. */
+  async #begin(
+    connect: () => Promise<Connection | undefined>,
+    signal: AbortSignal,
+    how: string,
+  ): Promise<boolean> {
     let session: Session | undefined
     try {
-      const { peerId } = this.#member
-      const connection = await this.#components.dial(peerId, address, limit.signal)
+      const connection = await connect()
+      if (connection === undefined) return false
       if (this.#closed) {
         connection.abort(new SwarmError('ABORTED', 'link: closed while dialling'))
         return false
       }
       session = this.sessionOf(connection)
-      await session.openStreams(limit.signal)
+      await session.openStreams(signal)
       return session.status !== 'closed'
     } catch (error) {
-      this.#log.debug({ address, err: errorText(error) }, 'dial failed')
+      this.#log.debug({ how, err: errorText(error) }, 'dial failed')
       session?.close('closed', `streams not opened: ${errorText(error)}`)
       return false
     }
   }
+}
+
+/** A busy relay is no silence of the member: two round trips more, half a second at most. */
+function relayedAllowanceMs({ via, rttMs = 0 }: Session): number {
+  return via === undefined ? 0 : Math.min(RELAYED_ALLOWANCE_MAX_MS, 2 * rttMs)
 }

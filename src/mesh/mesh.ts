@@ -14,7 +14,7 @@ import type { Random } from '../base/random.ts'
 import { nodeKey } from '../identity/node-key.ts'
 import { deadline } from './deadline.ts'
 import { DialSlots } from './dial-slots.ts'
-import { DuplexStream } from './duplex-stream.ts'
+import { DuplexStream, type StreamHeader } from './duplex-stream.ts'
 import { startHost, type Host, type StreamHandler } from './host.ts'
 import { JOIN_PROTOCOL } from './join-message.ts'
 import { JoinServer, type JoinAuthority } from './join-server.ts'
@@ -29,6 +29,7 @@ import {
 } from './ports.ts'
 import { CONTROL_PROTOCOL, type LossReason, RAFT_PROTOCOL, type Session } from './session.ts'
 import { serveStream, STREAM_PROTOCOL } from './stream-lane.ts'
+import { type TunnelGround, Tunnels } from './tunnel/tunnels.ts'
 
 /** Digits that tell one start of a node from another. */
 const INCARNATION_BYTES = 8
@@ -106,6 +107,8 @@ class NodeMesh implements MeshHost {
   readonly #links = new Map<string, Link>()
   readonly #linksByPeerId = new Map<string, Link>()
   readonly #slots = new DialSlots()
+  readonly #tunnelSlots = new DialSlots()
+  #tunnels: Tunnels | undefined
   #host: Host | undefined
   #raftReceiver: RaftReceiver | undefined
   #joins: JoinServer | undefined
@@ -154,6 +157,10 @@ class NodeMesh implements MeshHost {
       else this.#joins.onStream(stream, connection)
     }
     await host.handle(JOIN_PROTOCOL, onJoin, 1)
+    const { clock } = this.#components
+    const onNews = (): void => this.#unreachableLinks().forEach((link) => link.nudgeTunnel())
+    const parts = { clock, log: this.#log, ground: this.#tunnelGround(), host, onNews }
+    this.#tunnels = new Tunnels(this.#self, parts)
     this.#scheduleTick()
     this.#log.info({ ...this.self }, 'mesh listens')
   }
@@ -170,6 +177,7 @@ class NodeMesh implements MeshHost {
       if (link === undefined) this.#addLink(member)
       else link.update(member)
     }
+    this.#tunnels?.changed()
   }
 
   peers(): readonly PeerState[] {
@@ -205,8 +213,12 @@ class NodeMesh implements MeshHost {
   ): Promise<Duplex> {
     const session = this.#links.get(nodeId)?.session
     if (session === undefined) throw this.#unreachable(nodeId)
+    return this.#openOn(session, { method, header }, options)
+  }
+
+  async #openOn(session: Session, opening: StreamHeader, options: RequestOptions): Promise<Duplex> {
     const timeoutMs = options.timeoutMs ?? REQUEST_TIMEOUT_MS
-    const subject = `stream ${method} to node ${nodeId}`
+    const subject = `stream ${opening.method} to node ${session.nodeId}`
     using limit = deadline(this.#components.clock, timeoutMs, subject, options.signal)
     const { signal } = limit
     const stream = await session.connection
@@ -219,7 +231,7 @@ class NodeMesh implements MeshHost {
     const onAbort = (): void => duplex.abort(signal.reason as Error)
     signal.addEventListener('abort', onAbort, { once: true })
     try {
-      await duplex.requestOpening({ method, header })
+      await duplex.requestOpening(opening)
       return duplex
     } finally {
       signal.removeEventListener('abort', onAbort)
@@ -246,6 +258,8 @@ class NodeMesh implements MeshHost {
     this.#status = 'closed'
     this.#tickTimer?.cancel()
     this.#slots.close()
+    this.#tunnelSlots.close()
+    this.#tunnels?.close()
     this.#joins = undefined
     for (const link of this.#links.values()) this.#removeLink(link, 'this node stops')
     await this.#host?.stop()
@@ -266,12 +280,15 @@ class NodeMesh implements MeshHost {
       slots: this.#slots,
       dial: (peerId: string, address: string, signal: AbortSignal) =>
         host.dial(address, peerId, signal),
+      tunnel: async (nodeId: string) => this.#tunnels?.open(nodeId),
+      tunnelSlots: this.#tunnelSlots,
       hangUp: (peerId: string) => host.hangUp(peerId, 'no longer a member'),
     }
     const link = new Link(member, this.#self, components, {
       timers: this.#timers,
       events: {
         onReachable: (state, reason) => this.#onReachable(state, reason),
+        onWay: (state) => this.#onWay(state),
         onRaftFrame: (nodeId, body) => this.#raftReceiver?.onFrame(nodeId, body),
       },
     })
@@ -288,14 +305,42 @@ class NodeMesh implements MeshHost {
   #onReachable(state: PeerState, reason: LossReason | undefined): void {
     if (!state.reachable && reason !== undefined) this.#raftReceiver?.onLost(state.nodeId, reason)
     if (state.reachable) this.#nudgeOthers()
+  }
+
+  #onWay(state: PeerState): void {
+    this.#tunnels?.changed()
     for (const listener of this.#listeners) listener(state)
+  }
+
+  /** What tunnels run on: links to members that need no tunnel themselves. */
+  #tunnelGround(): TunnelGround {
+    const direct = (nodeId: string): Session => {
+      const session = this.#links.get(nodeId)?.direct
+      if (session === undefined) throw this.#unreachable(nodeId)
+      return session
+    }
+    return {
+      members: () => [...this.#links.keys()],
+      peerIdOf: (nodeId) => this.#links.get(nodeId)?.member.peerId,
+      neighbours: () => [...this.#links.values()].flatMap((link) => link.neighbour ?? []),
+      request: async (nodeId, method, body, options) =>
+        direct(nodeId).control?.request(method, body, options),
+      openStream: async (nodeId, method, header, options) =>
+        this.#openOn(direct(nodeId), { method, header }, options),
+      handle: (method, handler) => this.handle(method, handler),
+      handleStream: (method, handler) => this.handleStream(method, handler),
+    }
   }
 
   /** Where one peer came back, others of the same line may be back too. */
   #nudgeOthers(): void {
-    const unreachable = [...this.#links.values()].filter((link) => !link.state.reachable)
-    if (unreachable.length > NUDGED_LINKS_MAX) return
-    for (const link of unreachable) link.nudge()
+    const links = [...this.#links.values()].filter((link) => link.direct === undefined)
+    if (links.length > NUDGED_LINKS_MAX) return
+    for (const link of links) link.nudge()
+  }
+
+  #unreachableLinks(): readonly Link[] {
+    return [...this.#links.values()].filter((link) => link.session === undefined)
   }
 
   /** The caller's session; aborts the stream of who is no member. */

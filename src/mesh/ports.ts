@@ -19,6 +19,8 @@ export interface PeerState {
   readonly sinceMs: number
   /** Smoothed round-trip time of the link's pings, milliseconds. */
   readonly rttMs?: number
+  /** The member through which it is reached; absent when the link is direct or there is none. */
+  readonly via?: string
 }
 
 /** Options of one request. */
@@ -54,7 +56,10 @@ export interface Mesh {
   setMembers(members: readonly Member[]): void
   /** State of every known member but this node. */
   peers(): readonly PeerState[]
-  /** Calls `listener` when a member becomes reachable or unreachable; returns the undo. */
+  /**
+   * Calls `listener` when a member becomes reachable or unreachable, or is reached another way;
+   * returns the undo.
+   */
   onPeer(listener: (peer: PeerState) => void): () => void
   /**
    * Asks one member. Errors of the far handler arrive as the SwarmError that it threw.

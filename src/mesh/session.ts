@@ -15,6 +15,7 @@ import { ControlLane, type RequestHandlers } from './control-lane.ts'
 import { MESH_PROTOCOL_VERSION, type Hello } from './control-message.ts'
 import { FrameChannel } from './frame-channel.ts'
 import type { MuxedStream } from './muxed-stream.ts'
+import { relayOf } from './tunnel/tunnel-wire.ts'
 
 /** Protocol of Raft's messages. */
 export const RAFT_PROTOCOL = '/skein/raft/1'
@@ -63,6 +64,8 @@ export class Session {
   readonly connection: Connection
   /** This side dialled. */
   readonly dialled: boolean
+  /** The member beside this node through which the connection runs; undefined = direct. */
+  readonly via: string | undefined
   /** Shared by the byte streams that leave on this connection. */
   readonly bulkWindow = new BulkWindow()
   readonly #components: SessionComponents
@@ -91,6 +94,7 @@ export class Session {
   ) {
     this.connection = connection
     this.dialled = connection.direction === 'outbound'
+    this.via = relayOf(connection)
     this.#components = components
     this.#peers = peers
     this.#events = events

@@ -19,6 +19,7 @@ import { LOGS_METHOD } from './log-protocol.ts'
 import { SwarmLogReader } from './log-reader.ts'
 import { LogServer } from './log-server.ts'
 import type { MeshImagePeers } from './mesh-image-peers.ts'
+import { MeshPeerLinks } from './peer-links.ts'
 
 /** Why the userspace driver is used; the kernel drivers will change this. */
 export const BALANCER_REASON = 'the kernel drivers (IPVS, nftables) are not built yet'
@@ -72,7 +73,12 @@ export class NodeAttachment implements Attachment {
     mesh.handleStream(DIAL_METHOD, (header, stream) => this.#dialServer.serve(header, stream))
     this.#balancer = UserspaceBalancer.create({ ...shared, dialer }, { reason: BALANCER_REASON })
     this.#network = new NetworkReconciler(
-      { ...shared, balancer: this.#balancer, ownTasks: this.agent },
+      {
+        ...shared,
+        balancer: this.#balancer,
+        ownTasks: this.agent,
+        links: new MeshPeerLinks(mesh),
+      },
       { nodeId, listenAddress: options.addresses.listen.host },
     )
   }
