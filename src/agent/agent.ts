@@ -54,7 +54,7 @@ export interface AgentOptions {
   readonly dataDirectory: string
   readonly startConcurrency?: number
   /** The DNS server that containers started now are told; undefined: the host's. */
-  readonly resolver?: () => string | undefined
+  readonly resolver?: () => Promise<string | undefined>
 }
 
 interface OwnedRunner {
@@ -345,10 +345,13 @@ export class Agent {
     const { task } = record
     const image = await images.ensure(task.spec.ContainerSpec.Image, { signal })
     const node = store.get('nodes', this.#options.nodeId)
-    const own = this.#options.resolver?.()
+    const own = await this.#options.resolver?.()
     const nameservers = own === undefined ? await hostNameservers() : [own]
     const networking = executor.hasNetwork
-      ? (taskNetworking(task, node, nameservers) ?? record.networking)
+      ? (taskNetworking(task, node, {
+          nameservers,
+          networkOf: (id) => store.get('networks', id),
+        }) ?? record.networking)
       : undefined
     return makePlan({
       task,

@@ -10,7 +10,7 @@ import type { Random } from '../base/random.ts'
 import { NodeNetwork } from './networking.ts'
 import { probeRuntimes } from './oci/probe.ts'
 import { runProbe } from './oci/probe-run.ts'
-import type { Executor } from './ports.ts'
+import type { Executor, TaskNetworks } from './ports.ts'
 import type { ProcessMode } from './process/launch-script.ts'
 import { ProcessExecutor } from './process/process-executor.ts'
 
@@ -19,6 +19,8 @@ export interface ChooseComponents {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
+  /** How containers are connected; default: by `networking.ts`. */
+  readonly networks?: TaskNetworks
 }
 
 /** What is wanted and where. */
@@ -46,10 +48,12 @@ export async function chooseExecutor(
   if (options.wanted === 'process') {
     refusals.push('containers: not wanted by configuration')
   } else {
-    const network = new NodeNetwork(components, {
-      nodeId: () => swarm.nodeId(),
-      addressPools: () => swarm.addressPools(),
-    })
+    const network =
+      components.networks ??
+      new NodeNetwork(components, {
+        nodeId: () => swarm.nodeId(),
+        addressPools: () => swarm.addressPools(),
+      })
     const found = await probeRuntimes({ ...components, network }, { dataDirectory })
     if (found.executor !== undefined) return found.executor
     refusals.push(...found.refusals)

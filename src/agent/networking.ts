@@ -1,5 +1,6 @@
 /**
- * The node's container network: one bridge that carries the gateway address, a veth pair and a
+ * The node's container network where the kernel's data plane is not used (`src/network/plane/`, by
+ * way of {@link TaskNetworks}): one bridge that carries the gateway address, a veth pair and a
  * network namespace per task, and an nftables table that lets containers reach the outside under
  * the node's address.
  *
@@ -13,7 +14,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { createHash } from 'node:crypto'
 import { SwarmError, isSwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
-import type { TaskNetworking } from './ports.ts'
+import type { TaskNetworking, TaskNetworks } from './ports.ts'
 import { runCommand, runTool } from './run-command.ts'
 
 /** Characters of an id in a device name; Linux takes 15 in all. */
@@ -44,7 +45,7 @@ export interface NodeNetworkOptions {
 }
 
 /** Makes and removes bridge, firewall table and tasks' namespaces. */
-export class NodeNetwork {
+export class NodeNetwork implements TaskNetworks {
   readonly #log: Logger
   readonly #options: NodeNetworkOptions
   /** The bridge as it was made, `address/prefix`; the promise is shared by concurrent starts. */

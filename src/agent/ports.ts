@@ -29,6 +29,32 @@ export interface TaskNetworking {
   /** Bridge device on the host. */
   readonly bridge: string
   readonly nameservers: readonly string[]
+  /** Largest packet that its networks want; absent: the node's. */
+  readonly mtu?: number
+  /** Devices with an address of their own: eth1, eth2, … */
+  readonly extras?: readonly ExtraInterface[]
+}
+
+/** A device of a macvlan or ipvlan network. */
+export interface ExtraInterface {
+  readonly kind: 'macvlan' | 'ipvlan'
+  /** Name of the host's device below it. */
+  readonly parent: string
+  readonly mode?: string
+  /** `192.168.7.20/24` */
+  readonly cidr: string
+}
+
+/** Connects tasks to the network. Implemented by `networking.ts`, and by `node/` with a kernel. */
+export interface TaskNetworks {
+  /** Connects a task. Returns the path of its namespace. @throws RUNTIME_FAILED */
+  attach(taskId: string, networking: TaskNetworking): Promise<string>
+  /** Disconnects a task. Nothing to do is no error. */
+  detach(taskId: string): Promise<void>
+  /** Whether this host can connect tasks at all: tries it under names of `id`. @throws */
+  probe(id: string): Promise<void>
+  /** Removes what all tasks shared: bridge, firewall table. */
+  dispose(): Promise<void>
 }
 
 /** How a task ended. */

@@ -1,8 +1,8 @@
 /** From a task and its image to everything that an executor needs. */
 import type { ReadyImage } from '../image/ports.ts'
-import type { Node, Service, Task } from '../store/objects.ts'
+import type { Network, Node, Service, Task } from '../store/objects.ts'
 import { bridgeName, gatewayOf } from './networking.ts'
-import type { TaskNetworking, TaskPlan } from './ports.ts'
+import type { ExtraInterface, TaskNetworking, TaskPlan } from './ports.ts'
 import { expandTemplate } from './template.ts'
 import type { TemplateValues } from './template.ts'
 
@@ -43,20 +43,58 @@ export function makePlan(inputs: PlanInputs): TaskPlan {
   }
 }
 
-/** Where a task is on its node's bridge; undefined while it or its node has no address. */
+/**
+ * Where a task is on its node's bridge; undefined while it or its node has no address, and on the
+ * network `none`.
+ */
 export function taskNetworking(
   task: Task,
   node: Node | undefined,
-  nameservers: readonly string[],
+  about: {
+    readonly nameservers: readonly string[]
+    readonly networkOf: (id: string) => Network | undefined
+  },
 ): TaskNetworking | undefined {
   if (task.address === undefined || node?.subnet === undefined) return undefined
+  const attachments = task.networks ?? []
+  if (attachments.some(({ networkId }) => networkId === NO_NETWORK)) return undefined
+  const networks = attachments.flatMap(({ networkId, address }) => {
+    const network = about.networkOf(networkId)
+    return network === undefined ? [] : [{ network, address }]
+  })
+  const mtus = networks.flatMap(({ network }) => mtuOf(network))
+  const extras = networks.flatMap(({ network, address }) => extraInterface(network, address))
   const prefix = node.subnet.split('/')[1] ?? '32'
   return {
     cidr: `${task.address}/${prefix}`,
     gateway: gatewayOf(node.subnet),
     bridge: bridgeName(node.id),
-    nameservers,
+    nameservers: about.nameservers,
+    ...(mtus.length === 0 ? {} : { mtu: Math.min(...mtus) }),
+    ...(extras.length === 0 ? {} : { extras }),
   }
+}
+
+const NO_NETWORK = 'none'
+/** Docker's options of drivers. */
+const MTU_OPTION = 'com.docker.network.driver.mtu'
+/** Least that IPv4 works with (RFC 791). */
+const MTU_MIN = 68
+
+function mtuOf({ spec }: Network): number[] {
+  const mtu = Number(spec.Options?.[MTU_OPTION])
+  return Number.isInteger(mtu) && mtu >= MTU_MIN ? [mtu] : []
+}
+
+function extraInterface(network: Network, address: string | undefined): ExtraInterface[] {
+  const { Driver: kind, Options: options } = network.spec
+  if (kind !== 'macvlan' && kind !== 'ipvlan') return []
+  if (address === undefined || network.subnet === undefined) return []
+  const mode = options?.[`${kind}_mode`]
+  const cidr = `${address}/${network.subnet.split('/')[1] ?? '32'}`
+  return [
+    { kind, parent: options?.['parent'] ?? '', cidr, ...(mode === undefined ? {} : { mode }) },
+  ]
 }
 
 function templateValues(inputs: PlanInputs): TemplateValues {

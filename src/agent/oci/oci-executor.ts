@@ -16,8 +16,7 @@ import type { Clock } from '../../base/clock.ts'
 import { SwarmError } from '../../base/errors.ts'
 import { commandLine, CONTAINER_PATH_DEFAULT, mergeEnvironment } from '../command-line.ts'
 import { readExitOrLoss, waitForExit } from '../exit-watch.ts'
-import type { NodeNetwork } from '../networking.ts'
-import type { Executor, TaskExit, TaskPlan, TaskPresence } from '../ports.ts'
+import type { Executor, TaskExit, TaskNetworks, TaskPlan, TaskPresence } from '../ports.ts'
 import { isAlive, markProcess, signalProcess } from '../process-mark.ts'
 import type { ProcessMark } from '../process-mark.ts'
 import { stopTask } from '../stop-process.ts'
@@ -44,7 +43,7 @@ export interface OciComponents {
   readonly runtime: OciRuntime
   readonly monitor: Monitor
   readonly mounter: Mounter
-  readonly network: NodeNetwork
+  readonly network: TaskNetworks
   readonly host: HostLimits
   readonly cgroups: CgroupFacts
   readonly seccomp: (capabilities: readonly string[]) => SeccompFilter | undefined

@@ -12,7 +12,7 @@ import { newIdentifier } from '../../base/identifiers.ts'
 import type { Logger } from '../../base/log.ts'
 import type { Random } from '../../base/random.ts'
 import { hasErrno } from '../json-file.ts'
-import type { NodeNetwork } from '../networking.ts'
+import type { TaskNetworks } from '../ports.ts'
 import { TOOL_PATH } from '../run-command.ts'
 import { openMounter } from '../syscalls.ts'
 import { ConmonMonitor } from './conmon.ts'
@@ -36,7 +36,7 @@ export interface ProbeComponents {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
-  readonly network: NodeNetwork
+  readonly network: TaskNetworks
 }
 
 /** How to probe. */

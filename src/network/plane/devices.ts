@@ -25,8 +25,6 @@ const OVERHEAD_BYTES = { ipv4: 50, ipv6: 70 } as const
 /** MTU of an underlay that this host does not have itself: it is behind address translation. */
 const UNDERLAY_MTU_DEFAULT = 1_500
 const IPV6_ALL = 128
-/** The kernel asks for a task's MAC from a link-local address, or not at all (`ndisc_send_ns`). */
-const SOLICITING_ADDRESS = 'fe80::1/64'
 
 /** The devices as they are now. */
 export interface PlaneDevices {
@@ -80,7 +78,6 @@ export async function ensureAddresses(
     ipv6Prefix === undefined ? [] : [`${ipv6Of(ipv6Prefix, address)}/${IPV6_ALL}`]
   const bits = wanted.subnet.split('/')[1] ?? '32'
   const onBridge = [`${gateway}/${bits}`, ...ipv6(gateway)]
-  if (ipv6Prefix !== undefined) onBridge.push(SOLICITING_ADDRESS)
   const onVxlan = vxlan === undefined ? [] : [`${tunnelAddress}/32`, ...ipv6(tunnelAddress)]
   const want = [
     ...onBridge.map((prefix) => ({ link: bridge.index, prefix })),

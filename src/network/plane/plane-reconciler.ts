@@ -84,11 +84,12 @@ export class PlaneReconciler {
   }
 
   /** Resolves when all that the store and the tasks say now is applied: before a task starts. */
-  async settled(): Promise<void> {
-    while (this.#status === 'started' && (this.#isDirty || this.#applying !== undefined)) {
-      this.#run()
-      await this.#applying
-    }
+  async ensure(): Promise<void> {
+    // What runs now may have read before; what begins after it has not.
+    await this.#applying
+    this.#isDirty = true
+    this.#run()
+    await this.#applying
   }
 
   /** Stops following. The plane stays: tasks and other nodes use it. */
@@ -111,7 +112,7 @@ export class PlaneReconciler {
     this.#timer = this.#parts.clock.after(delayMs, () => this.#run())
   }
 
-  /** Not marked before its time: who waits for `settled` does not wait for what cannot be. */
+  /** Not marked before its time: who waits in `ensure` does not wait for what cannot be. */
   #retryLater(): void {
     this.#timer?.cancel()
     this.#timer = this.#parts.clock.after(PLANE_RETRY_MS, () => this.#markDirty())
@@ -132,10 +133,10 @@ export class PlaneReconciler {
     this.#isDirty = false
     const { store, plane, ownTasks } = this.#parts
     const own = ownTasks === undefined ? {} : { own: ownTasks.tasks() }
-    const wanted = wantedPlane({ store, nodeId: this.#nodeId, ...own })
-    this.#wanted = wanted
-    if (wanted === undefined) return
     try {
+      const wanted = wantedPlane({ store, nodeId: this.#nodeId, ...own })
+      this.#wanted = wanted
+      if (wanted === undefined) return
       const { faults } = await plane.apply(wanted)
       this.#tell(faults)
     } catch (error) {

@@ -3,18 +3,17 @@
  * namespaces. A plain DNAT rule stands in for the balancer. Needs root, the built addon, nft and
  * busybox; says so where it has not.
  */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { tmpdir } from 'node:os'
+import { existsSync } from 'node:fs'
 import { at } from '../../base/assert.ts'
+import { errorText } from '../../base/errors.ts'
 import { NetlinkMonitor } from '../netlink/monitor.ts'
 import { decodeGeneration, getGeneration } from '../netlink/nftables.ts'
 import { RTM, RTNLGRP } from '../netlink/route-layout.ts'
 import { decodeForwardingEntry } from '../netlink/neighbour.ts'
 import { NetlinkSocket } from '../netlink/socket.ts'
-import { eventually, kernelTest } from '../netlink/testing/sandbox.ts'
+import { kernelTest } from '../netlink/testing/sandbox.ts'
 import { chooseDriver, probeCapabilities } from './capabilities.ts'
-import { ipv6Of } from './names.ts'
+import { ipv6Of, planeNames } from './names.ts'
 import { Plane } from './plane.ts'
 import { CLIENT_ADDRESS, Overlay } from './testing/overlay.ts'
 import type { OverlayNode } from './testing/overlay.ts'
@@ -127,7 +126,7 @@ function snapshot(overlay: Overlay, { netns }: OverlayNode): string {
   return overlay.run(
     netns,
     `ip -o link | sed 's/^[0-9]*: //; s/@if[0-9]*//'; ip -4 -o addr | sed 's/^[0-9]*: //'
-     ip route show table all | sort; ip -6 route show table all | grep -v fe80 | sort
+     ip -4 route show table all | sort; ip -6 route show table all | grep -v fe80 | sort
      ip rule; ip -6 rule; bridge fdb | grep -v 33:33 | sort; ip neigh show nud permanent
      nft list ruleset`,
   )
@@ -154,7 +153,7 @@ kernelTest('what is so is not made again, and what goes leaves nothing', async (
   const made = snapshot(overlay, n1)
   t.not(made, before)
 
-  const messages: string[] = []
+  const messages: (number | string)[] = []
   using monitor = await NetlinkMonitor.open(
     sandbox.native,
     { protocol: 'route', netns: n1.netns, groups: Object.values(RTNLGRP) },
@@ -163,10 +162,7 @@ kernelTest('what is so is not made again, and what goes leaves nothing', async (
         // The kernel itself learns neighbours; ours are permanent.
         const isLearned =
           message.type === RTM.newNeighbour && !decodeForwardingEntry(message).isPermanent
-        if (!isLearned)
-          messages.push(
-            `${message.type} ${Buffer.from(new Uint8Array(message.payload.buffer, message.payload.byteOffset, message.payload.byteLength)).toString('hex')}`,
-          )
+        if (!isLearned) messages.push(message.type)
       },
       onLost: () => messages.push('lost'),
     },
@@ -229,20 +225,20 @@ kernelTest('IPv6 goes where networks have it, and a false source nowhere', async
   t.is(overlay.ask(n1.netns, six('10.96.0.2'), 2222), 'refused')
   t.is(overlay.ask(a1.netns, six('10.32.1.1'), 2222), 'refused')
 
-  const heard = join(tmpdir(), `skein-plane-heard-${process.pid}`)
-  overlay.start(a2.netns, ['sh', '-c', `exec timeout 30 busybox nc -l -p 7000 >${heard}`])
+  overlay.run(
+    a2.netns,
+    `nft 'add table ip seen; add counter ip seen false; add chain ip seen c { type filter hook input priority 0; };
+       add rule ip seen c ip saddr ${a1.address} counter name false'`,
+  )
+  const seen = (): string =>
+    /packets (\d+)/.exec(overlay.run(a2.netns, 'nft list counter ip seen false'))?.[1] ?? ''
   overlay.run(b1.netns, `ip addr add ${a1.address}/32 dev lo`)
-  const send = (from: string, text: string): string =>
-    overlay.run(
-      from,
-      `echo ${text} | timeout 2 busybox nc -w 1 -s ${a1.address} ${a2.address} 7000 || true`,
-    )
-  send(b1.netns, 'false')
-  await eventually(() => {
-    send(a1.netns, 'true')
-    return readFileSync(heard, 'utf8') !== ''
-  }, 'what the task itself sends arrives')
-  t.is(readFileSync(heard, 'utf8'), 'true\n')
+  const way = `default via 10.32.1.1 dev eth0 onlink src ${a1.address}`
+  overlay.run(b1.netns, `ip route replace ${way}`)
+  t.is(overlay.ask(b1.netns, a2.address), 'lost')
+  t.is(seen(), '0', 'a task cannot speak as another one')
+  t.is(overlay.ask(a1.netns, a2.address), `a2 ${a1.address}`, 'nor take its answers')
+  t.not(seen(), '0')
 })
 
 kernelTest('what this host can do is found by trying it', async (t, sandbox) => {
@@ -252,4 +248,77 @@ kernelTest('what this host can do is found by trying it', async (t, sandbox) => 
   t.is(chooseDriver(found).driver, found.ipvs.isThere ? 'ipvs' : 'nftables')
   const absent = await probeCapabilities({ type: 'absent', reason: 'not built' })
   t.deepEqual(chooseDriver(absent), { driver: 'userspace', reason: 'not built' })
+})
+
+kernelTest(
+  'a task is connected as wanted, and disconnected without a trace',
+  async (t, sandbox) => {
+    await using overlay = await Overlay.create(sandbox, 1)
+    const n1 = at(overlay.nodes, 0)
+    overlay.network('front', '10.96.0.0/24')
+    t.deepEqual((await n1.plane.apply(overlay.wanted(n1))).faults, [])
+    t.is(n1.plane.mtu, 1450)
+    const before = overlay.run(n1.netns, 'ip -o link | cut -d: -f2')
+    const { bridge } = planeNames(n1.id)
+    const link = { cidr: '10.32.1.9/24', gateway: '10.32.1.1', bridge, mtu: 1400 }
+    const extras = [
+      { kind: 'macvlan', parent: 'eth0', cidr: '192.168.50.77/24' },
+      { kind: 'macvlan', parent: 'eth0', mode: 'private', cidr: '192.168.51.77/24' },
+    ] as const
+    const netns = await n1.links.attach('task1', { ...link, extras })
+    const inside = overlay.run(
+      netns,
+      'ip -d link; ip -o -4 addr; ip route; ip -6 addr show dev eth0',
+    )
+    t.regex(inside, /eth0@if\d+: .* mtu 1400 /)
+    t.regex(inside, /inet 10\.32\.1\.9\/32 /)
+    t.regex(inside, /default via 10\.32\.1\.1 dev eth0 onlink/)
+    t.regex(inside, /macvlan mode bridge[^]*macvlan mode private/)
+    t.notRegex(inside, /fe80/)
+    t.regex(overlay.run(n1.netns, 'bridge -d link show dev skvtask1'), /isolated on/)
+    await overlay.serve(overlay.client, 'client')
+    t.is(overlay.ask(netns, CLIENT_ADDRESS), 'client 192.168.50.77', 'by its own address there')
+
+    const again = await n1.links.attach('task1', link)
+    t.is(again, netns)
+    t.notRegex(overlay.run(netns, 'ip link'), /eth1/, 'what was there before is gone')
+    await n1.links.detach('task1')
+    await n1.links.detach('task1')
+    t.false(existsSync(netns))
+
+    for (const [wrong, words] of [
+      [{ ...link, bridge: 'nothing' }, /"nothing": does not exist/],
+      [{ ...link, extras: [{ ...extras[0], parent: 'eth9' }] }, /"eth9": does not exist/],
+      [{ ...link, extras: [{ ...extras[0], mode: 'loud' }] }, /macvlan mode "loud"/],
+    ] as const) {
+      const error = await t.throwsAsync(n1.links.attach('task2', wrong))
+      t.regex(errorText(error), words)
+      t.false(existsSync(n1.links.namespacePath('task2')))
+    }
+    await n1.links.probe('probe00001')
+    t.is(overlay.run(n1.netns, 'ip -o link | cut -d: -f2'), before)
+  },
+)
+
+kernelTest('what cannot be made is said, and the rest is made', async (t, sandbox) => {
+  await using overlay = await Overlay.create(sandbox, 2)
+  const [n1, n2] = [at(overlay.nodes, 0), at(overlay.nodes, 1)]
+  overlay.network('front', '10.96.0.0/24')
+  overlay.run(n1.netns, `ip link add ${planeNames(n1.id).bridge} type veth peer name other`)
+  const { faults } = await n1.plane.apply(overlay.wanted(n1))
+  t.is(faults.length, 1)
+  t.regex(faults[0] ?? '', /exists and is no bridge/)
+  t.notRegex(overlay.run(n1.netns, 'ip route show table local'), /10\.96/)
+  overlay.run(n1.netns, 'ip link del other')
+  t.deepEqual((await n1.plane.apply(overlay.wanted(n1))).faults, [])
+  t.regex(overlay.run(n1.netns, 'ip route show table local'), /local 10\.96\.0\.0\/24/)
+
+  overlay.run(n2.netns, 'echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter')
+  await n2.plane.apply(overlay.wanted(n2))
+  const { bridge, vxlan } = planeNames(n2.id)
+  const setting = (name: string): string =>
+    overlay.run(n2.netns, `cat /proc/sys/net/${name}`).trim()
+  t.is(setting('ipv4/conf/all/rp_filter'), '1', 'the host’s own stays')
+  for (const device of [bridge, vxlan]) t.is(setting(`ipv4/conf/${device}/rp_filter`), '2')
+  t.is(setting('ipv4/ip_forward'), '1')
 })

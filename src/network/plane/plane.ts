@@ -18,7 +18,7 @@ import { Firewall } from './firewall.ts'
 import { planeNames } from './names.ts'
 import { planeElements } from './plane-elements.ts'
 import type { PlaneFamily } from './plane-elements.ts'
-import { ensurePeers, ensureVirtualRanges, removeRoutes } from './routes.ts'
+import { ensurePeers, ensureTaskNeighbours, ensureVirtualRanges, removeRoutes } from './routes.ts'
 import { ensureSettings } from './settings.ts'
 import type { WantedPlane } from './wanted-plane.ts'
 
@@ -46,8 +46,10 @@ export class Plane implements AsyncDisposable {
   readonly #route: NetlinkSocket
   readonly #netfilter: NetlinkSocket
   readonly #firewalls: Readonly<Record<PlaneFamily, Firewall>>
-  /** The part of the last application that rtnetlink and settings hold; undefined: look again. */
-  #appliedBase: string | undefined
+  /** What was applied last of devices, settings and routes; undefined: look again. */
+  #applied: { readonly base: string; readonly devices: PlaneDevices } | undefined
+  /** Tasks whose MACs the bridge knows; undefined: look again. */
+  #appliedTasks: string | undefined
   #mtu: number | undefined
   /** Settles when the work before the next one has ended. Never rejects. */
   #turn: Promise<unknown> = Promise.resolve()
@@ -92,7 +94,8 @@ export class Plane implements AsyncDisposable {
 
   /** The next `apply` looks at everything again. */
   forget(): void {
-    this.#appliedBase = undefined
+    this.#applied = undefined
+    this.#appliedTasks = undefined
     for (const firewall of Object.values(this.#firewalls)) firewall.forget()
   }
 
@@ -108,18 +111,20 @@ export class Plane implements AsyncDisposable {
 
   async #apply(wanted: WantedPlane): Promise<PlaneReport> {
     const work = new Work()
+    const known = this.#applied
+    this.#applied = undefined
     const base = baseText(wanted)
-    const isKnown = this.#appliedBase === base
-    this.#appliedBase = undefined
-    const devices = isKnown ? undefined : await this.#ensureBase(wanted, work)
+    const isKnown = known?.base === base
+    const devices = isKnown ? known.devices : await this.#ensureBase(wanted, work)
     const isGuarded = await this.#ensureFirewalls(wanted, work)
-    if (devices !== undefined && isGuarded) {
+    if (devices !== undefined) await this.#ensureTasks(wanted, devices, work)
+    if (!isKnown && devices !== undefined && isGuarded) {
       await work.do('virtual addresses', async () => {
         work.add(await ensureVirtualRanges(this.#route, wanted))
       })
     }
-    if (work.faults.length === 0) this.#appliedBase = base
-    else this.forget()
+    if (work.faults.length > 0 || devices === undefined) this.forget()
+    else this.#applied = { base, devices }
     return { changes: work.changes, faults: work.faults }
   }
 
@@ -149,6 +154,16 @@ export class Plane implements AsyncDisposable {
       work.add(await ensurePeers(this.#route, wanted, made))
     })
     return made
+  }
+
+  async #ensureTasks(wanted: WantedPlane, devices: PlaneDevices, work: Work): Promise<void> {
+    const tasks = JSON.stringify(wanted.tasks.map((task) => [task.address, task.macAddress]))
+    if (tasks === this.#appliedTasks) return
+    this.#appliedTasks = undefined
+    const isDone = await work.do('tasks', async () => {
+      work.add(await ensureTaskNeighbours(this.#route, wanted, devices.bridge))
+    })
+    if (isDone) this.#appliedTasks = tasks
   }
 
   /** Whether the cluster's addresses are guarded now. */

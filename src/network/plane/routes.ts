@@ -56,7 +56,11 @@ export async function ensurePeers(
   const requests: NetlinkRequest[] = []
   const { vxlan } = devices
   if (vxlan !== undefined) {
-    requests.push(...(await neighbourRequests(socket, wanted, vxlan.index)))
+    const neighbours = wanted.peers.map((peer) => {
+      return { address: peer.tunnelAddress, macAddress: peer.macAddress }
+    })
+    const place = { link: vxlan.index, neighbours }
+    requests.push(...(await neighbourRequests(socket, wanted, place)))
     requests.push(...(await forwardingRequests(socket, wanted, vxlan.index)))
   }
   for (const family of familiesOf(wanted)) {
@@ -64,6 +68,20 @@ export async function ensurePeers(
     requests.push(...(await ruleRequests(socket, wanted, { family, bridge: devices.bridge.name })))
   }
   return send(socket, requests)
+}
+
+/**
+ * Makes tasks' MACs known so: nobody is asked on the wire, where another task might answer; and in
+ * IPv6 the bridge has no link-local address to ask from (`ndisc_send_ns`).
+ */
+export async function ensureTaskNeighbours(
+  socket: NetlinkSocket,
+  wanted: WantedPlane,
+  bridge: { readonly index: number },
+): Promise<{ readonly changes: number; readonly faults: readonly string[] }> {
+  const neighbours = wanted.tasks.map(({ address, macAddress }) => ({ address, macAddress }))
+  const place = { link: bridge.index, neighbours }
+  return send(socket, await neighbourRequests(socket, wanted, place))
 }
 
 /** Makes the local routes of virtual addresses so. Only behind a firewall: every port is open. */
@@ -131,16 +149,19 @@ function rangeOf(wanted: WantedPlane, family: PlaneFamily, range: string): strin
 async function neighbourRequests(
   socket: NetlinkSocket,
   wanted: WantedPlane,
-  link: number,
+  place: {
+    readonly link: number
+    readonly neighbours: readonly Omit<Neighbour, 'link'>[]
+  },
 ): Promise<NetlinkRequest[]> {
+  const { link, neighbours } = place
   const have = (await socket.dump(dumpNeighbours(link)))
     .map(decodeNeighbour)
     .filter((one) => one !== undefined)
     .filter((one) => one.link === link && one.isPermanent)
   const want = familiesOf(wanted).flatMap((family) =>
-    wanted.peers.map((peer): Neighbour => {
-      const address = addressOf(wanted, family, peer.tunnelAddress)
-      return { link, address, macAddress: peer.macAddress }
+    neighbours.map(({ address, macAddress }): Neighbour => {
+      return { link, address: addressOf(wanted, family, address), macAddress }
     }),
   )
   const { missing, surplus } = difference(have, want, { have: neighbourText, want: neighbourText })

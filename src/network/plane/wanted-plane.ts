@@ -25,9 +25,9 @@ import {
 /** Port of VXLAN (RFC 7348). */
 export const VXLAN_PORT = 4789
 
-/** Networks of these ids say nothing about who may talk to whom: Docker's predefined ones. */
+/** Predefined networks that a task may be on: the way out that all have, and none at all. */
 const WAY_OUT = 'bridge'
-const WITHOUT_BRIDGE: ReadonlySet<string> = new Set(['host', 'none'])
+const NO_NETWORK = 'none'
 
 /** What the plane is derived from. */
 export interface PlaneScene {
@@ -148,7 +148,7 @@ function placedTasks({ store, nodeId, own }: PlaneScene): readonly Task[] {
     (task) =>
       task.address !== undefined &&
       !isTerminal(task.status.state) &&
-      !(task.networks ?? []).some(({ networkId }) => WITHOUT_BRIDGE.has(networkId)),
+      !(task.networks ?? []).some(({ networkId }) => networkId === NO_NETWORK),
   )
 }
 
