@@ -96,9 +96,9 @@ export class Topology {
     this.self = new Peer(node)
   }
 
-  /** Lays the wires and starts the programs. */
-  static async start(): Promise<Topology> {
-    const topology = new Topology(freshNamespace())
+  /** Lays the wires and starts the programs; `node` is a namespace's path. */
+  static async start(node = freshNamespace()): Promise<Topology> {
+    const topology = new Topology(node)
     const { replicas, client, self } = topology
     await Promise.all([...replicas, client, self].map((peer) => peer.ready()))
     await Promise.all(

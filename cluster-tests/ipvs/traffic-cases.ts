@@ -3,7 +3,10 @@ import assert from 'node:assert/strict'
 import { setTimeout } from 'node:timers/promises'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLogger } from '../../src/base/log.ts'
+import { systemRandom } from '../../src/base/random.ts'
 import { IpvsBalancer } from '../../src/network/ipvs/ipvs-balancer.ts'
+import { LayeredBalancer } from '../../src/network/layered-balancer.ts'
+import { UserspaceBalancer } from '../../src/network/userspace/balancer.ts'
 import { NftMarks } from '../../src/network/ipvs/nft-marks.ts'
 import type { PacketMarks } from '../../src/network/ipvs/packet-marks.ts'
 import type { Native } from '../../src/network/netlink/native.ts'
@@ -16,6 +19,7 @@ import { CLIENT_ADDRESSES, IPV6_PREFIX, NODE_ADDRESS, Topology, backend, v6 } fr
 
 const VIP = '10.96.0.2'
 const PUBLISHED_PORT = 9_000
+const OWN_NAMESPACE = '/proc/self/ns/net'
 
 /** nftables where the kernel has them, as the guest's tier says. */
 async function marksIn(native: Native, netns: string): Promise<PacketMarks> {
@@ -43,6 +47,14 @@ function published(
   return { id, protocol, address: '0.0.0.0', port: PUBLISHED_PORT, backends, ...more }
 }
 
+/** All replicas are on the node. */
+const USERSPACE = {
+  clock: systemClock,
+  random: systemRandom,
+  log: silentLogger,
+  dialer: { dial: () => Promise.reject(new Error('there is no other node')) },
+}
+
 const ALL = ['a', 'b', 'c'].map((name) => backend(name))
 
 /** Answers to `count` requests, each on a connection of its own, in the order of their text. */
@@ -58,11 +70,14 @@ function times(count: number, texts: readonly string[]): string[] {
   return texts.flatMap((text) => Array<string>(count).fill(text)).toSorted()
 }
 
-/** Two nodes that all cases use: laying one takes longer than most cases. */
+/**
+ * Two nodes that all cases use: laying one takes longer than most cases. The first is where this
+ * process is, so the userspace balancer can be there, too.
+ */
 const nodes: Promise<Topology>[] = []
 
 function nodeNumber(number: 0 | 1): Promise<Topology> {
-  return (nodes[number] ??= Topology.start())
+  return (nodes[number] ??= Topology.start(number === 0 ? OWN_NAMESPACE : undefined))
 }
 
 /** Runs on a node without servers, and leaves it so. */
@@ -242,35 +257,31 @@ async function ipv6(context: CaseContext): Promise<void> {
   })
 }
 
-async function loopbackAndEmpty(context: CaseContext): Promise<void> {
-  await onNode(context, async (node, balancer) => {
-    await node.self.ask({ type: 'serve', name: 'userspace', port: PUBLISHED_PORT, host: '0.0.0.0' })
-    const asked = (host: string): Promise<string> =>
-      node.self.ask({ type: 'get', host, port: PUBLISHED_PORT })
-    await balancer.apply([published(ALL), virtual([])])
-    assert.match(await asked('127.0.0.1'), /^userspace /)
-    assert.match(await asked(NODE_ADDRESS), /^[abc] /)
+async function layers(context: CaseContext): Promise<void> {
+  await onNode(context, async (node, kernel) => {
+    const userspace = UserspaceBalancer.create(USERSPACE, { dialTimeoutMs: 500 })
+    const layered = new LayeredBalancer({ kernel, userspace, log: silentLogger })
+    const ask = (peer: Peer, host: string): Promise<string> =>
+      peer.ask({ type: 'get', host, port: PUBLISHED_PORT })
+    assert.deepEqual(await layered.apply([published(ALL), virtual([])]), [])
+    // The kernel keeps the client's address, userspace shows the node's.
+    assert.match(await ask(node.client, NODE_ADDRESS), /^[abc] 10\.1\.0\./)
+    assert.match(await ask(node.self, '127.0.0.1'), /^[abc] 10\.32\.0\.1$/)
     // A virtual address without replicas refuses: the node's own sockets are not behind it.
-    assert.equal(
-      await node.client.ask({ type: 'get', host: VIP, port: PUBLISHED_PORT }),
-      'error ECONNREFUSED',
-    )
-    // What the kernel refuses keeps no mark: userspace has the port.
+    assert.equal(await ask(node.client, VIP), 'error ECONNREFUSED')
+    const kept = (): Promise<string> =>
+      node.client.ask({ type: 'get', host: NODE_ADDRESS, port: PUBLISHED_PORT, connection: 'u' })
+    // What the kernel refuses keeps no mark: userspace has the port, and it is no fault.
     const broken = [...ALL, { ...backend('a'), taskId: 'x', address: '224.0.0.1' }]
-    const faults = await balancer.apply([published(broken), virtual([])])
-    assert.deepEqual(
-      faults.map(({ id }) => id),
-      ['s/tcp'],
-    )
-    assert.match(
-      await node.client.ask({ type: 'get', host: NODE_ADDRESS, port: PUBLISHED_PORT }),
-      /^userspace /,
-    )
-    await balancer.apply([published(ALL)])
-    assert.match(
-      await node.client.ask({ type: 'get', host: NODE_ADDRESS, port: PUBLISHED_PORT }),
-      /^[abc] /,
-    )
+    assert.deepEqual(await layered.apply([published(broken), virtual([])]), [])
+    assert.match(await kept(), /^[abc] 10\.32\.0\.1$/)
+    // The kernel takes new connections again, and leaves userspace the one that it has.
+    assert.deepEqual(await layered.apply([published(ALL)]), [])
+    assert.match(await ask(node.client, NODE_ADDRESS), /^[abc] 10\.1\.0\./)
+    assert.match(await kept(), /^[abc] 10\.32\.0\.1$/)
+    await layered.apply([])
+    assert.equal(await ask(node.client, NODE_ADDRESS), 'error ECONNREFUSED')
+    await userspace.close()
   })
 }
 
@@ -292,7 +303,7 @@ export const TRAFFIC_CASES: readonly Case[] = [
   },
   { title: 'IPv6 has the same virtual addresses and ports', run: ipv6 },
   {
-    title: 'loopback, empty addresses and refused servers go where they should',
-    run: loopbackAndEmpty,
+    title: 'userspace has loopback and what the kernel refuses, and keeps its connections',
+    run: layers,
   },
 ]

@@ -84,6 +84,8 @@ export class IpvsBalancer implements LoadBalancer {
   /** Marks given last; packets may have others too, before the first `apply`. */
   #marks: readonly PacketMark[] = []
   #areMarksGiven = false
+  /** Whether `apply` was called: before, what is there is what an earlier run wanted. */
+  #hasWanted = false
 
   /** Opens the kernel's table and sets the namespace's settings. @throws NetlinkError */
   static async open(components: IpvsComponents, options: IpvsOptions = {}): Promise<IpvsBalancer> {
@@ -130,8 +132,11 @@ export class IpvsBalancer implements LoadBalancer {
   apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
     return this.#inTurn(async () => {
       const { services, haveMarksChanged, faults } = await this.#wanted.update(wanted)
+      this.#hasWanted = true
+      this.#keeper.note(services)
       if (haveMarksChanged) await this.#withdrawMarks()
-      await this.#bring(() => this.#keeper.bring(services), haveMarksChanged)
+      this.#refuse((await this.#keeper.bring()).refused)
+      if (!this.#areMarksGiven) await this.#giveMarks(this.#wantedMarks())
       return [...faults, ...[...this.#refused].map(([id, message]) => ({ id, message }))]
     })
   }
@@ -141,11 +146,16 @@ export class IpvsBalancer implements LoadBalancer {
     return this.#inTurn(async () => serverStatistics(await this.#keeper.list(), this.#wanted))
   }
 
-  /** Looks at the kernel's table now, and repairs it. @throws NetlinkError */
+  /**
+   * Looks at the kernel's table now, and repairs it. Before the first `apply` nothing is known to be
+   * wrong. @throws SwarmError
+   */
   check(): Promise<void> {
     return this.#inTurn(async () => {
+      if (!this.#hasWanted) return
       const { repaired, refused } = await this.#keeper.check()
-      await this.#bring(() => Promise.resolve(refused), false)
+      this.#refuse(refused)
+      if (!this.#areMarksGiven) await this.#giveMarks(this.#wantedMarks())
       const areMarksRepaired = await this.#components.marks.check()
       if (repaired === 0 && !areMarksRepaired) return
       this.#components.log.warn({ operations: repaired, areMarksRepaired }, 'ipvs table repaired')
@@ -166,20 +176,21 @@ export class IpvsBalancer implements LoadBalancer {
     this.#components.marks.close()
     await this.#keeper.close()
   }
+
   /** Takes away the marks that are wanted no more, while their services still stand. */
   async #withdrawMarks(): Promise<void> {
+    this.#areMarksGiven = false
     const wanted = new Set(this.#wantedMarks().map(markText))
     const kept = this.#marks.filter((mark) => wanted.has(markText(mark)))
-    if (kept.length < this.#marks.length) await this.#giveMarks(kept)
+    if (kept.length === this.#marks.length) return
+    await this.#giveMarks(kept)
+    this.#areMarksGiven = false
   }
 
-  /** Brings services into line, then gives marks to those that stand. */
-  async #bring(bring: () => Promise<Refusals>, haveMarksChanged: boolean): Promise<void> {
-    const before = this.#refused
-    this.#refused = await bring()
-    const isSame = [...before.keys()].join('\n') === [...this.#refused.keys()].join('\n')
-    if (haveMarksChanged || !isSame || !this.#areMarksGiven)
-      await this.#giveMarks(this.#wantedMarks())
+  #refuse(refused: Refusals): void {
+    const isSame = [...refused.keys()].join('\n') === [...this.#refused.keys()].join('\n')
+    this.#refused = refused
+    if (!isSame) this.#areMarksGiven = false
   }
 
   async #giveMarks(marks: readonly PacketMark[]): Promise<void> {

@@ -89,7 +89,8 @@ export class KernelTable implements AsyncDisposable {
     const messages = await this.#socket.dump(dumpServices(this.#family))
     const listed: ListedService[] = []
     for (const message of messages) {
-      await this.#slices.maybeYield()
+      const pause = this.#slices.maybeYield()
+      if (pause !== undefined) await pause
       const service = decodeService(message)
       if (!isListed(service.key)) continue
       const found = await this.#socket.dump(dumpDestinations(this.#family, service.key))

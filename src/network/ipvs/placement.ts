@@ -41,6 +41,7 @@ export interface PacketMark {
 /** A virtual server in the kernel. */
 export interface Placement {
   readonly server: VirtualServer
+  readonly mark: number
   /** Of both families where IPv6 is wanted. */
   readonly services: readonly TableService[]
   readonly marks: readonly PacketMark[]
@@ -66,7 +67,7 @@ export function placementOf(server: VirtualServer, options: PlacementOptions): P
     const key = { type: 'mark', mark, family: 'ipv6' } as const
     services.push(service(key, (backend) => ipv6AddressOf(backend.address, ipv6Prefix)))
   }
-  return { server, services, marks: marksOf(server, mark, options) }
+  return { server, mark, services, marks: marksOf(server, mark, options) }
 }
 
 /** The firewall mark of a server. @throws INVALID_ARGUMENT when it has none */

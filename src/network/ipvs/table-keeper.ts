@@ -31,9 +31,9 @@ export interface TableKeeperParts {
 /** Why servers are not as wanted, by server id. */
 export type Refusals = ReadonlyMap<string, string>
 
-/** What {@link TableKeeper.check} found. */
+/** What {@link TableKeeper.bring} did. */
 export interface CheckResult {
-  /** Operations that were due. */
+  /** Operations that were sent. */
   readonly repaired: number
   readonly refused: Refusals
 }
@@ -43,38 +43,25 @@ export class TableKeeper {
   readonly #parts: TableKeeperParts
   /** What the kernel has of ours, by `serviceText`; undefined = to be read. */
   #known: Map<string, TableService> | undefined
+  /** Services that changed since the kernel was brought into line. */
+  readonly #due = new Set<string>()
 
   constructor(parts: TableKeeperParts) {
     this.#parts = parts
   }
 
-  /** Brings these services into line, or all when the table must be read. @throws NetlinkError */
-  async bring(changed: ReadonlySet<string>): Promise<Refusals> {
-    const { refused } = await this.#bring(changed)
-    return refused
+  /** Remembers services that changed, until they are brought into line. */
+  note(changed: ReadonlySet<string>): void {
+    for (const text of changed) this.#due.add(text)
   }
 
-  /** Reads the table and brings all services into line. @throws NetlinkError */
-  check(): Promise<CheckResult> {
-    this.#known = undefined
-    return this.#bring(new Set())
-  }
-
-  /** Our services with all counters. @throws NetlinkError */
-  list(): Promise<readonly ListedService[]> {
-    return this.#parts.table.list(this.#parts.isOurs)
-  }
-
-  close(): Promise<void> {
-    return this.#parts.table[Symbol.asyncDispose]()
-  }
-
-  async #bring(changed: ReadonlySet<string>): Promise<CheckResult> {
+  /** Brings what changed into line, or all when the table must be read. @throws NetlinkError */
+  async bring(): Promise<CheckResult> {
     let repaired = 0
     let failures: readonly OperationFailure[] = []
     for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
       try {
-        const operations = await this.#difference(changed)
+        const operations = await this.#difference()
         repaired += operations.length
         failures = await this.#write(operations)
       } catch (error) {
@@ -88,9 +75,24 @@ export class TableKeeper {
     return { repaired, refused: this.#refusals(failures) }
   }
 
-  async #difference(changed: ReadonlySet<string>): Promise<readonly TableOperation[]> {
+  /** Reads the table and brings all services into line. @throws NetlinkError */
+  check(): Promise<CheckResult> {
+    this.#known = undefined
+    return this.bring()
+  }
+
+  /** Our services with all counters. @throws NetlinkError */
+  list(): Promise<readonly ListedService[]> {
+    return this.#parts.table.list(this.#parts.isOurs)
+  }
+
+  close(): Promise<void> {
+    return this.#parts.table[Symbol.asyncDispose]()
+  }
+
+  async #difference(): Promise<readonly TableOperation[]> {
     const { wanted, table, slices, isOurs } = this.#parts
-    let texts: Iterable<string> = changed
+    let texts: Iterable<string> = this.#due
     if (this.#known === undefined) {
       this.#known = await table.read(isOurs)
       const all = wanted.services().map(({ key }) => serviceText(key))
@@ -99,7 +101,8 @@ export class TableKeeper {
     const operations: TableOperation[] = []
     for (const text of texts) {
       operations.push(...serviceDifference(this.#known.get(text), wanted.service(text)))
-      await slices.maybeYield()
+      const pause = slices.maybeYield()
+      if (pause !== undefined) await pause
     }
     return operations
   }
@@ -110,13 +113,15 @@ export class TableKeeper {
     this.#known = undefined
     const failures = await this.#parts.table.write(operations)
     if (failures.length > 0 || known === undefined) return failures
-    for (const { service } of operations) {
-      const text = serviceText(service.key)
+    const touched = new Set(operations.map(({ service }) => service))
+    for (const { key } of touched) {
+      const text = serviceText(key)
       const now = this.#parts.wanted.service(text)
       if (now === undefined) known.delete(text)
       else known.set(text, now)
     }
     this.#known = known
+    this.#due.clear()
     return failures
   }
 

@@ -20,7 +20,7 @@ export class TimeSlices {
     this.#clock = clock
   }
 
-  /** To be awaited after each step; gives way when the slice is over. */
+  /** After each step: something to wait for when the slice is over. */
   maybeYield(): Promise<void> | undefined {
     this.#steps += 1
     if (this.#steps % STEPS_PER_LOOK !== 0) return undefined

@@ -7,7 +7,7 @@
 import { errorText, isSwarmError } from '../../base/errors.ts'
 import { serviceText } from '../netlink/ipvs.ts'
 import type { BalancerFault, VirtualServer } from '../ports.ts'
-import { markOf, placementOf, samePlacement } from './placement.ts'
+import { placementOf, samePlacement } from './placement.ts'
 import type { Placement, PlacementOptions } from './placement.ts'
 import type { TableService } from './table.ts'
 import type { TimeSlices } from './time-slices.ts'
@@ -60,63 +60,58 @@ export class WantedPlacements {
     const next = new Map<string, Placement>()
     const faults: BalancerFault[] = []
     const takenBy = new Map<number, string>()
-    const added: Placement[] = []
     for (const server of wanted) {
-      await this.#slices.maybeYield()
-      const known = this.#placements.get(server.id)
-      const isSame = known !== undefined && samePlacement(known.server, server)
       try {
-        const owner = ownerOfMark(server, takenBy)
-        if (owner !== undefined) {
+        const placement = this.#placementOf(server)
+        const owner = takenBy.get(placement.mark)
+        if (owner === undefined) next.set(server.id, placement)
+        else
           faults.push({ id: server.id, message: `${server.id}: ${owner} has its port or address` })
-          continue
-        }
-        const placement = isSame ? known : placementOf(server, this.#options)
-        next.set(server.id, placement)
-        if (!isSame) added.push(placement)
+        if (owner === undefined) takenBy.set(placement.mark, server.id)
       } catch (error) {
         if (!isSwarmError(error)) throw error
         faults.push({ id: server.id, message: errorText(error) })
       }
+      const pause = this.#slices.maybeYield()
+      if (pause !== undefined) await pause
     }
-    return { ...this.#replace(next, added), faults }
+    return { ...(await this.#replace(next)), faults }
   }
 
-  #replace(
-    next: ReadonlyMap<string, Placement>,
-    added: readonly Placement[],
-  ): Omit<PlacementChange, 'faults'> {
+  /** The known placement where nothing differs. */
+  #placementOf(server: VirtualServer): Placement {
+    const known = this.#placements.get(server.id)
+    if (known !== undefined && samePlacement(known.server, server)) return known
+    return placementOf(server, this.#options)
+  }
+
+  async #replace(next: ReadonlyMap<string, Placement>): Promise<Omit<PlacementChange, 'faults'>> {
     const services = new Set<string>()
-    const gone = [...this.#placements].filter(([id, known]) => next.get(id) !== known)
-    for (const [, placement] of gone) {
-      for (const text of placement.services.map(({ key }) => serviceText(key))) {
+    let haveMarksChanged = false
+    for (const [id, placement] of this.#placements) {
+      if (next.get(id) === placement) continue
+      haveMarksChanged ||= next.get(id)?.mark !== placement.mark
+      for (const { key } of placement.services) {
+        const text = serviceText(key)
         this.#services.delete(text)
         services.add(text)
       }
+      const pause = this.#slices.maybeYield()
+      if (pause !== undefined) await pause
     }
-    for (const { server, services: list } of added) {
-      for (const service of list) {
+    for (const [id, placement] of next) {
+      const before = this.#placements.get(id)
+      if (before === placement) continue
+      haveMarksChanged ||= before?.mark !== placement.mark
+      for (const service of placement.services) {
         const text = serviceText(service.key)
-        this.#services.set(text, { id: server.id, service })
+        this.#services.set(text, { id, service })
         services.add(text)
       }
+      const pause = this.#slices.maybeYield()
+      if (pause !== undefined) await pause
     }
-    const before = markTexts(gone.map(([, placement]) => placement))
-    const after = markTexts(added)
     this.#placements = next
-    return { services, haveMarksChanged: before !== after }
+    return { services, haveMarksChanged }
   }
-}
-
-/** The id of the server that has this one's mark; else takes it. */
-function ownerOfMark(server: VirtualServer, takenBy: Map<number, string>): string | undefined {
-  const mark = markOf(server)
-  const owner = takenBy.get(mark)
-  if (owner === undefined) takenBy.set(mark, server.id)
-  return owner
-}
-
-function markTexts(placements: readonly Placement[]): string {
-  const texts = placements.flatMap(({ marks }) => marks.map((mark) => JSON.stringify(mark)))
-  return texts.toSorted().join('\n')
 }
