@@ -9,7 +9,6 @@
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { chooseExecutor } from './agent/choose-executor.ts'
-import type { Executor } from './agent/ports.ts'
 import { createApiServer } from './api/server.ts'
 import type { ApiComponents, LogReader } from './api/ports.ts'
 import { systemClock } from './base/clock.ts'
@@ -19,11 +18,12 @@ import { systemRandom } from './base/random.ts'
 import type { DaemonOptions } from './cli/daemon-options.ts'
 import { Swarm } from './cluster/swarm.ts'
 import { ImageStore } from './image/image-store.ts'
-import { BALANCER_REASON, NodeAttachment } from './node/attachment.ts'
+import { NodeAttachment } from './node/attachment.ts'
 import type { AttachmentComponents } from './node/attachment.ts'
 import { lockDataDirectory } from './node/data-lock.ts'
 import { describeNode } from './node/describe.ts'
 import { assertFreeSpace } from './node/free-space.ts'
+import { KernelNetwork } from './node/kernel-network.ts'
 import { textLogStream } from './node/log-text.ts'
 import { MeshImagePeers } from './node/mesh-image-peers.ts'
 import { purgeNode, removeTasks } from './node/purge.ts'
@@ -50,7 +50,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
 
 /** Ends the daemon of a data directory and removes all that it left. See `node/purge.ts`. */
 export function purge(options: DaemonOptions): Promise<void> {
-  return purgeNode({ ...system, log: openLog(options) }, options.dataDirectory)
+  return purgeNode({ ...system, log: openLog(options) }, options)
 }
 
 function openLog(options: DaemonOptions): Logger {
@@ -67,8 +67,12 @@ async function startNode(options: DaemonOptions, log: Logger): Promise<AsyncDisp
   await assertFreeSpace(dataDirectory)
   const imagePeers = new MeshImagePeers()
   const facts = new LateSwarmFacts()
+  const kernel = await KernelNetwork.probe({ ...system, log, swarm: facts }, options)
+  started.use(kernel)
+  const { networks } = kernel
+  const connected = networks === undefined ? {} : { networks }
   const [executor, images] = await Promise.all([
-    chooseExecutor({ ...system, log }, { dataDirectory, swarm: facts }),
+    chooseExecutor({ ...system, log, ...connected }, { dataDirectory, swarm: facts }),
     ImageStore.open(
       { ...system, log, peers: imagePeers },
       { directory: join(dataDirectory, 'images') },
@@ -76,7 +80,8 @@ async function startNode(options: DaemonOptions, log: Logger): Promise<AsyncDisp
   ])
   started.defer(() => images.close())
   log.info({ executor: executor.name, reason: executor.reason }, 'executor chosen')
-  const parts = { ...system, log, executor, images, imagePeers }
+  log.info({ ...kernel.choice }, 'balancer chosen')
+  const parts = { ...system, log, executor, images, imagePeers, kernel }
   const swarm = await openSwarm(options, parts, facts)
   started.defer(() => swarm.close())
   const api = await createApiServer(apiComponents(parts, swarm, dataDirectory), options)
@@ -94,7 +99,7 @@ function openSwarm(
   facts: LateSwarmFacts,
 ): Promise<NodeSwarm> {
   const { dataDirectory } = options
-  const describe = describer(parts.executor)
+  const describe = describer(parts)
   return Swarm.open<NodeAttachment>(
     {
       ...parts,
@@ -114,10 +119,11 @@ function openSwarm(
 
 type NodeSwarm = Swarm<NodeAttachment>
 
-function describer(executor: Executor): () => NodeDescription {
+function describer({ executor, kernel }: Parts): () => NodeDescription {
+  const { driver, reason } = kernel.choice
   const description = describeNode({
     executor: { name: executor.name, isolation: executor.isolation, reason: executor.reason },
-    balancer: { name: 'userspace', reason: BALANCER_REASON },
+    balancer: { name: driver, reason },
   })
   return () => description
 }
@@ -129,7 +135,7 @@ function apiComponents(parts: Parts, swarm: NodeSwarm, dataDirectory: string): A
     swarm,
     images: parts.images,
     dataDirectory,
-    describe: describer(parts.executor),
+    describe: describer(parts),
     logs: { read: (target, options) => memberLogs(swarm).read(target, options) },
     context: () => swarm.member,
     containerCounts: () => swarm.attachment?.agent.containerCounts() ?? { running: 0, total: 0 },

@@ -12,17 +12,14 @@ import type { NodeAddresses } from '../cluster/advertise.ts'
 import type { SwarmMember } from '../cluster/member.ts'
 import type { Attachment } from '../cluster/swarm.ts'
 import type { Images } from '../image/ports.ts'
-import { NetworkReconciler } from '../network/network.ts'
 import { DIAL_METHOD, DialServer, StreamDialer } from '../network/remote-dial.ts'
-import { UserspaceBalancer } from '../network/userspace/balancer.ts'
+import type { KernelNetwork } from './kernel-network.ts'
 import { LOGS_METHOD } from './log-protocol.ts'
 import { SwarmLogReader } from './log-reader.ts'
 import { LogServer } from './log-server.ts'
+import { MemberNetwork } from './member-network.ts'
 import type { MeshImagePeers } from './mesh-image-peers.ts'
 import { MeshPeerLinks } from './peer-links.ts'
-
-/** Why the userspace driver is used; the kernel drivers will change this. */
-export const BALANCER_REASON = 'the kernel drivers (IPVS, nftables) are not built yet'
 
 /**
  * Milliseconds that other nodes' requests to tasks of this node may take to end when it stops: an
@@ -35,6 +32,7 @@ export interface AttachmentComponents {
   readonly executor: Executor
   readonly images: Images
   readonly imagePeers: MeshImagePeers
+  readonly kernel: KernelNetwork
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
@@ -46,8 +44,8 @@ export class NodeAttachment implements Attachment {
   readonly logs: SwarmLogReader
   readonly #logServer: LogServer
   readonly #imagePeers: MeshImagePeers
-  readonly #balancer: UserspaceBalancer
-  readonly #network: NetworkReconciler
+  readonly #startNetwork: () => Promise<MemberNetwork>
+  #network: MemberNetwork | undefined
   readonly #dialServer: DialServer
 
   private constructor(
@@ -60,7 +58,11 @@ export class NodeAttachment implements Attachment {
     const shared = { store, proposer, clock, random, log }
     this.agent = new Agent(
       { ...shared, executor: components.executor, images: components.images },
-      { nodeId, dataDirectory: options.dataDirectory },
+      {
+        nodeId,
+        dataDirectory: options.dataDirectory,
+        resolver: async () => await this.#network?.resolver(),
+      },
     )
     this.logs = new SwarmLogReader({ store, agent: this.agent, mesh, clock }, { nodeId })
     this.#logServer = new LogServer({ store, agent: this.agent })
@@ -71,16 +73,11 @@ export class NodeAttachment implements Attachment {
     )
     this.#dialServer = new DialServer({ store, clock }, { nodeId })
     mesh.handleStream(DIAL_METHOD, (header, stream) => this.#dialServer.serve(header, stream))
-    this.#balancer = UserspaceBalancer.create({ ...shared, dialer }, { reason: BALANCER_REASON })
-    this.#network = new NetworkReconciler(
-      {
-        ...shared,
-        balancer: this.#balancer,
-        ownTasks: this.agent,
-        links: new MeshPeerLinks(mesh),
-      },
-      { nodeId, listenAddress: options.addresses.listen.host },
-    )
+    const { kernel } = components
+    const links = new MeshPeerLinks(mesh)
+    const parts = { ...shared, kernel, dialer, ownTasks: this.agent, links }
+    const listenAddress = options.addresses.listen.host
+    this.#startNetwork = () => MemberNetwork.start(parts, { nodeId, listenAddress })
   }
 
   static async start(
@@ -90,15 +87,15 @@ export class NodeAttachment implements Attachment {
   ): Promise<NodeAttachment> {
     const attachment = new NodeAttachment(components, member, options)
     components.imagePeers.attach(member.mesh)
-    attachment.#network.start()
+    attachment.#network = await attachment.#startNetwork()
     await attachment.agent.start()
     return attachment
   }
 
   async stop(options: { readonly purge: boolean }): Promise<void> {
     this.#logServer.close()
-    await this.#network.stop()
-    await Promise.all([this.#balancer.close(), this.#dialServer.drain(DRAIN_MS)])
+    const stopped = this.#network?.stop({ remove: options.purge })
+    await Promise.all([stopped, this.#dialServer.drain(DRAIN_MS)])
     if (options.purge) await this.agent.removeAll()
     else await this.agent.stop()
     this.#imagePeers.detach()

@@ -14,6 +14,7 @@ import type { Logger } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import { readMembership } from '../cluster/membership-file.ts'
 import { lockDataDirectory, lockHolder } from './data-lock.ts'
+import { KernelNetwork } from './kernel-network.ts'
 
 /** How long the daemon may take to end after SIGKILL. */
 const KILL_TIMEOUT_MS = 5_000
@@ -30,7 +31,11 @@ interface Components {
  * Removes everything of the daemon of `dataDirectory`. @throws FAILED_PRECONDITION,
  * RUNTIME_FAILED
  */
-export async function purgeNode(components: Components, dataDirectory: string): Promise<void> {
+export async function purgeNode(
+  components: Components,
+  options: { readonly dataDirectory: string; readonly listenAddress: string },
+): Promise<void> {
+  const { dataDirectory } = options
   await endDaemon(components.clock, dataDirectory)
   const lock = await lockDataDirectory(dataDirectory)
   try {
@@ -38,7 +43,10 @@ export async function purgeNode(components: Components, dataDirectory: string): 
     const swarm = { nodeId: () => nodeId, addressPools: () => [] }
     // On a full disk no executor works: first what no container stands on.
     for (const name of ['swarm', 'images/blobs']) await remove(join(dataDirectory, name))
-    const executor = await chooseExecutor(components, { dataDirectory, swarm })
+    await using kernel = await KernelNetwork.probe({ ...components, swarm }, options)
+    const { networks } = kernel
+    const connected = networks === undefined ? {} : { networks }
+    const executor = await chooseExecutor({ ...components, ...connected }, { dataDirectory, swarm })
     await removeTasks(executor, dataDirectory)
     await assertNothingMounted(dataDirectory)
   } finally {

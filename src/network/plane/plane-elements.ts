@@ -45,6 +45,8 @@ export const PLANE_SETS = {
   selves: { key: ['address', 'address'] },
   /** MAC of a peer node → its mark. */
   peers: { key: ['ether_addr'], data: 'mark' },
+  /** Underlay addresses of peer nodes: what they ask through this node is masqueraded. */
+  nodes: { key: ['address'] },
 } as const satisfies Readonly<Record<string, SetType>>
 
 /** The name of a set or map. */
@@ -85,6 +87,7 @@ export function planeElements(wanted: WantedPlane, family: PlaneFamily): PlaneEl
       .map((task) => ({ key: [address(task.address)] })),
     selves: tasks.map((task) => ({ key: [address(task.address), address(task.address)] })),
     peers: wanted.peers.map((peer) => ({ key: [peer.macAddress], data: String(peer.mark) })),
+    nodes: family === 'ipv4' ? wanted.peers.map((peer) => ({ key: [peer.underlayAddress] })) : [],
   }
 }
 

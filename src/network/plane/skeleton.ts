@@ -14,6 +14,8 @@
  *
  * Symmetric return: a connection from outside that came over the tunnel carries the mark of the
  * node it came through, by that node's MAC; its answers get the mark and are routed back there.
+ * What comes from another node itself, or from its containers in its name, is masqueraded: there,
+ * its own address would be taken for a forgery on the way in, and for local on the way back.
  */
 import { createHash } from 'node:crypto'
 import type { PlaneNames } from './names.ts'
@@ -153,6 +155,7 @@ function chainsOf(names: PlaneNames, words: Words): string {
   chain leave {
     type nat hook postrouting priority srcnat; policy accept;
     ${ip} saddr . ${ip} daddr @selves masquerade
+    oifname "${vxlan}" ${ip} saddr @nodes masquerade
     ${ip} saddr @subnet oifname != { "${bridge}", "${vxlan}", "lo" } ${ip} daddr != @inside masquerade
   }`
 }

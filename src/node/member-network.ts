@@ -1,0 +1,169 @@
+/**
+ * The network of one membership: the plane, the balancers, the resolver, each following the store.
+ * Whatever of the kernel cannot be had is done without: published ports always work by userspace.
+ *
+ * Order of start: plane, balancers, resolver; then the agent's tasks. Stopped, the kernel goes on as
+ * it is, so that an upgrade of the daemon breaks no connection; removed when the node leaves.
+ */
+import type { Agent } from '../agent/agent.ts'
+import type { Clock } from '../base/clock.ts'
+import { errorText, isSwarmError } from '../base/errors.ts'
+import type { Logger } from '../base/log.ts'
+import type { Random } from '../base/random.ts'
+import { DnsService } from '../network/dns/dns-service.ts'
+import { LayeredBalancer } from '../network/layered-balancer.ts'
+import { NetworkReconciler } from '../network/network.ts'
+import type { PeerLinks } from '../network/network.ts'
+import { gatewayOf, ipv6Of } from '../network/plane/names.ts'
+import type { Plane } from '../network/plane/plane.ts'
+import { PlaneReconciler } from '../network/plane/plane-reconciler.ts'
+import type { LoadBalancer, RemoteDialer } from '../network/ports.ts'
+import { UserspaceBalancer } from '../network/userspace/balancer.ts'
+import type { StoreView } from '../store/view.ts'
+import type { KernelBalancer, KernelNetwork } from './kernel-network.ts'
+import type { TaskPlane } from './kernel-networks.ts'
+
+/** What the network of a membership is built from. */
+export interface MemberNetworkComponents {
+  readonly store: StoreView
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+  readonly kernel: KernelNetwork
+  /** This node's tasks as it knows them itself. */
+  readonly ownTasks: Pick<Agent, 'tasks' | 'onChange'>
+  readonly dialer: RemoteDialer
+  readonly links?: PeerLinks
+}
+
+/** Whose network, and where it listens. */
+export interface MemberNetworkOptions {
+  readonly nodeId: string
+  readonly listenAddress: string
+}
+
+interface KernelParts {
+  readonly plane: Plane
+  readonly balancer: KernelBalancer
+  readonly reconciler: PlaneReconciler
+}
+
+/** The running network of a membership. */
+export class MemberNetwork {
+  readonly #components: MemberNetworkComponents
+  readonly #options: MemberNetworkOptions
+  readonly #balancer: LoadBalancer
+  readonly #kernel: KernelParts | undefined
+  readonly #network: NetworkReconciler
+  readonly #dns: DnsService | undefined
+
+  private constructor(
+    components: MemberNetworkComponents,
+    options: MemberNetworkOptions,
+    kernel: KernelParts | undefined,
+  ) {
+    const { kernel: host, links, ...shared } = components
+    this.#components = components
+    this.#options = options
+    this.#kernel = kernel
+    const userspace = UserspaceBalancer.create(shared, { reason: host.choice.reason })
+    const { log } = components
+    this.#balancer =
+      kernel === undefined
+        ? userspace
+        : new LayeredBalancer({ kernel: kernel.balancer, userspace, log })
+    const routed = kernel !== undefined
+    const linked = links === undefined ? {} : { links }
+    this.#network = new NetworkReconciler(
+      { ...shared, balancer: this.#balancer, ...linked },
+      { ...options, routed },
+    )
+    this.#dns = kernel === undefined ? undefined : this.#makeDns(kernel)
+  }
+
+  /** Starts what the kernel allows, the rest by userspace. */
+  static async start(
+    components: MemberNetworkComponents,
+    options: MemberNetworkOptions,
+  ): Promise<MemberNetwork> {
+    const kernel = await openKernel(components, options)
+    const network = new MemberNetwork(components, options, kernel)
+    kernel?.reconciler.start()
+    network.#network.start()
+    return network
+  }
+
+  /** The resolver that a container started now is told; undefined: the host's servers. */
+  async resolver(): Promise<string | undefined> {
+    const subnet = this.#components.store.get('nodes', this.#options.nodeId)?.subnet
+    if (this.#dns === undefined || subnet === undefined) return undefined
+    await this.#kernel?.reconciler.ensure()
+    await this.#dns.listen(gatewayOf(subnet))
+    return this.#dns.address
+  }
+
+  /** Stops following; with `remove` the kernel forgets this node, too. */
+  async stop(options: { readonly remove: boolean }): Promise<void> {
+    await Promise.all([this.#network.stop(), this.#dns?.close()])
+    const { networks } = this.#components.kernel
+    if (networks !== undefined) networks.plane = undefined
+    await this.#kernel?.reconciler.stop()
+    if (options.remove) await this.#kernel?.balancer.remove()
+    await this.#balancer.close()
+    await this.#kernel?.plane[Symbol.asyncDispose]()
+  }
+
+  #makeDns(kernel: KernelParts): DnsService {
+    const { store, ownTasks, clock, random, log } = this.#components
+    const { nodeId } = this.#options
+    return new DnsService(
+      {
+        store,
+        ownTasks,
+        clock,
+        random,
+        log,
+        ipv6Of: (address) => {
+          const prefix = kernel.reconciler.wanted?.ipv6Prefix
+          return prefix === undefined ? undefined : ipv6Of(prefix, address)
+        },
+      },
+      { nodeId, hasVirtualAddresses: true, routed: true },
+    )
+  }
+}
+
+/** The kernel's parts; undefined where there are none, or when they cannot be opened. */
+async function openKernel(
+  components: MemberNetworkComponents,
+  { nodeId }: MemberNetworkOptions,
+): Promise<KernelParts | undefined> {
+  const { kernel, store, clock, log, ownTasks } = components
+  let plane: Plane | undefined
+  try {
+    plane = await kernel.openPlane(nodeId)
+    const balancer = await kernel.openBalancer(nodeId)
+    if (plane === undefined || balancer === undefined) return undefined
+    const reconciler = new PlaneReconciler({ store, plane, clock, log, ownTasks }, { nodeId })
+    if (kernel.networks !== undefined) kernel.networks.plane = taskPlane(plane, reconciler)
+    return { plane, balancer, reconciler }
+  } catch (error) {
+    if (!isSwarmError(error)) throw error
+    log.error({ error: errorText(error) }, 'the kernel balances nothing: userspace does')
+    await plane?.[Symbol.asyncDispose]()
+    return undefined
+  }
+}
+
+/** The plane as tasks that are connected need it. */
+function taskPlane(plane: Plane, reconciler: PlaneReconciler): TaskPlane {
+  return {
+    ensure: () => reconciler.ensure(),
+    get mtu() {
+      return plane.mtu
+    },
+    get ipv6Prefix() {
+      return reconciler.wanted?.ipv6Prefix
+    },
+  }
+}
