@@ -1,8 +1,10 @@
 /**
- * The clients and backends of the load balancer conformance suite: real sockets on loopback that
- * speak a protocol of lines. A backend answers each line with its name.
+ * The clients and backends of the load balancer conformance suite: real sockets that speak a
+ * protocol of lines. A backend answers each line with its name. They are on loopback, or in network
+ * namespaces around the node whose kernel balances.
  */
 import { createSocket } from 'node:dgram'
+import type { Socket as DatagramSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
@@ -11,8 +13,66 @@ import { duplexPair } from 'node:stream'
 import type { Duplex } from 'node:stream'
 import type { Backend, RemoteConnection, VirtualServer } from './ports.ts'
 
-/** Where everything in the suite listens. */
+/** Where everything in the suite listens, unless a {@link Stage} says otherwise. */
 export const LOOPBACK = '127.0.0.1'
+
+/** Where sockets can be. */
+export interface Place {
+  /** Address by which the node reaches peers here. */
+  readonly address: string
+  /** Listens on a free port. */
+  listen(server: Server): Promise<void>
+  /** Binds to a free port. */
+  bind(socket: DatagramSocket): Promise<void>
+  /** Opens a connection whose ends close apart. @throws when it is refused */
+  connect(port: number, host: string): Promise<Socket>
+}
+
+/** Where clients are, and whom they ask. */
+export interface ClientPlace extends Place {
+  readonly dialAddress: string
+}
+
+/** What is around a driver. */
+export interface Stage {
+  /**
+   * `sockets`: the driver listens in this process and sees every byte. `kernel`: it programs a
+   * kernel; what it does has happened when `apply` resolves, and a connection that ended shows that
+   * at its next byte.
+   */
+  readonly driver: 'sockets' | 'kernel'
+  /** Address of virtual servers. */
+  readonly listenAddress: string
+  readonly clients: ClientPlace
+  /** Backends go here in turn. */
+  readonly backends: readonly Place[]
+}
+
+const ON_LOOPBACK: ClientPlace = {
+  address: LOOPBACK,
+  dialAddress: LOOPBACK,
+  async listen(server) {
+    server.listen(0, LOOPBACK)
+    await once(server, 'listening')
+  },
+  async bind(socket) {
+    socket.bind(0, LOOPBACK)
+    await once(socket, 'listening')
+  },
+  async connect(port, host) {
+    const socket = connect({ host, port, allowHalfOpen: true })
+    await once(socket, 'connect')
+    return socket
+  },
+}
+
+/** Everything on loopback, for drivers with sockets. */
+export const LOOPBACK_STAGE: Stage = {
+  driver: 'sockets',
+  listenAddress: LOOPBACK,
+  clients: ON_LOOPBACK,
+  backends: [ON_LOOPBACK],
+}
 
 /** Longest wait for a condition, milliseconds. */
 const DEADLINE_MS = 10_000
@@ -36,24 +96,29 @@ export function pause(ms: number): Promise<void> {
   })
 }
 
-/** A backend on loopback that runs `onClient` for each connection. */
+/** A backend that runs `onClient` for each connection. */
 export class TestBackend {
   readonly name: string
+  readonly address: string
   readonly port: number
   readonly sockets = new Set<Socket>()
   readonly #server: Server
 
-  private constructor(name: string, server: Server, port: number) {
+  private constructor(name: string, server: Server, address: string) {
     this.name = name
-    this.port = port
+    this.address = address
+    this.port = portOf(server)
     this.#server = server
   }
 
-  static async start(name: string, onClient = answerLines): Promise<TestBackend> {
+  static async start(
+    name: string,
+    onClient = answerLines,
+    place: Place = ON_LOOPBACK,
+  ): Promise<TestBackend> {
     const server = createServer({ allowHalfOpen: true })
-    server.listen(0, LOOPBACK)
-    await once(server, 'listening')
-    const backend = new TestBackend(name, server, portOf(server))
+    await place.listen(server)
+    const backend = new TestBackend(name, server, place.address)
     server.on('connection', (socket) => {
       backend.sockets.add(socket)
       socket.on('error', () => {})
@@ -65,8 +130,8 @@ export class TestBackend {
 
   /** As a backend of a virtual server. */
   backend(weight = 1): Backend {
-    const { name: taskId, port } = this
-    return { taskId, nodeId: 'here', local: true, address: LOOPBACK, port, weight }
+    const { name: taskId, address, port } = this
+    return { taskId, nodeId: 'here', local: true, address, port, weight }
   }
 
   /** Dies: the port closes and every connection is reset. */
@@ -88,13 +153,14 @@ export function answerLines(socket: Socket, name: string): void {
   socket.on('end', () => socket.end())
 }
 
-/** A virtual server on loopback. */
+/** A virtual server. */
 export function virtualServer(
   port: number,
   backends: readonly Backend[],
   protocol: 'tcp' | 'udp' = 'tcp',
+  address: string = LOOPBACK,
 ): VirtualServer {
-  return { id: `service/${protocol}/${port}`, protocol, address: LOOPBACK, port, backends }
+  return { id: `service/${protocol}/${port}`, protocol, address, port, backends }
 }
 
 /** A TCP port of loopback that nobody listens on now. */
@@ -130,8 +196,12 @@ export class TestClient {
     })
   }
 
-  static async open(port: number, options: { readonly read?: boolean } = {}): Promise<TestClient> {
-    const socket = connect({ host: LOOPBACK, port, allowHalfOpen: true })
+  static async open(
+    port: number,
+    options: { readonly read?: boolean; readonly from?: ClientPlace } = {},
+  ): Promise<TestClient> {
+    const from = options.from ?? ON_LOOPBACK
+    const socket = await from.connect(port, from.dialAddress)
     const client = new TestClient(socket)
     socket.on('end', () => {
       client.ended = true
@@ -141,7 +211,6 @@ export class TestClient {
         client.text += String(chunk)
       })
     }
-    await once(socket, 'connect')
     return client
   }
 
@@ -157,8 +226,8 @@ export class TestClient {
 }
 
 /** One request on a connection of its own. @throws when there is no answer */
-export async function ask(port: number): Promise<string> {
-  const client = await TestClient.open(port)
+export async function ask(port: number, from: ClientPlace = ON_LOOPBACK): Promise<string> {
+  const client = await TestClient.open(port, { from })
   try {
     return await client.ask()
   } finally {
@@ -167,36 +236,43 @@ export async function ask(port: number): Promise<string> {
 }
 
 /** How often each name answered, over `count` requests in turn. */
-export async function census(port: number, count: number): Promise<Map<string, number>> {
+export async function census(
+  port: number,
+  count: number,
+  from: ClientPlace = ON_LOOPBACK,
+): Promise<Map<string, number>> {
   const answers = new Map<string, number>()
   for (let i = 0; i < count; i += 1) {
-    const name = await ask(port)
+    const name = await ask(port, from)
     answers.set(name, (answers.get(name) ?? 0) + 1)
   }
   return answers
 }
 
-/** A UDP backend on loopback that answers every datagram with its name and the datagram. */
+/** A UDP backend that answers every datagram with its name and the datagram. */
 export async function udpBackend(
   name: string,
+  place: Place = ON_LOOPBACK,
 ): Promise<{ readonly backend: Backend; close(): void }> {
   const socket = createSocket('udp4')
   socket.on('message', (text, from) =>
     socket.send(`${name} ${String(text)}`, from.port, from.address),
   )
-  socket.bind(0, LOOPBACK)
-  await once(socket, 'listening')
+  await place.bind(socket)
   const { port } = socket.address()
-  const backend = { taskId: name, nodeId: 'here', local: true, address: LOOPBACK, port, weight: 1 }
+  const { address } = place
+  const backend = { taskId: name, nodeId: 'here', local: true, address, port, weight: 1 }
   return { backend, close: () => socket.close() }
 }
 
 /** A UDP client with a port of its own, which asks one question at a time. */
 export async function datagramClient(
   port: number,
+  from: ClientPlace = ON_LOOPBACK,
 ): Promise<{ ask(text: string): Promise<string>; close(): void }> {
   const socket = createSocket('udp4')
-  socket.connect(port, LOOPBACK)
+  await from.bind(socket)
+  socket.connect(port, from.dialAddress)
   await once(socket, 'connect')
   return {
     async ask(text) {

@@ -4,10 +4,10 @@
  * protocol `netfilter`. Numbers in attributes are big-endian.
  * Source: `include/uapi/linux/netfilter/nfnetlink_conntrack.h`, `nf_conntrack_netlink.c`.
  */
-import { AF_INET, AF_INET6, addressText } from './address.ts'
+import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from './address.ts'
 import { required } from './attributes.ts'
 import type { Attributes } from './attributes.ts'
-import type { NetlinkRequest } from './message-writer.ts'
+import type { MessageWriter, NetlinkRequest } from './message-writer.ts'
 import { NLM_F_DUMP, headerView } from './message.ts'
 import type { NetlinkMessage } from './message.ts'
 import { malformed } from './netlink-error.ts'
@@ -32,7 +32,11 @@ const CTA = {
   id: 12,
   zone: 18,
   markMask: 21,
+  filter: 25,
 } as const
+const CTA_FILTER = { replyFlags: 2 } as const
+/** Compare the source address alone. */
+const FILTER_SOURCE = 1
 const CTA_TUPLE = { address: 1, protocol: 2 } as const
 const CTA_ADDRESS = {
   ipv4Source: 1,
@@ -76,6 +80,8 @@ export interface ConnectionFilter {
   readonly family: Connection['family']
   /** The kernel gives those alone whose mark has these bits. */
   readonly mark?: { readonly value: number; readonly mask: number }
+  /** The kernel gives those alone that are answered from this address. Before 5.8 it gives all. */
+  readonly replySource?: string
 }
 
 /** Reads the table: for `dump`. */
@@ -86,11 +92,21 @@ export function dumpConnections(filter: ConnectionFilter): NetlinkRequest {
     flags: NLM_F_DUMP,
     body: (writer) => {
       nfnetlinkHeader(writer, filter.family === 'ipv4' ? AF_INET : AF_INET6)
+      if (filter.replySource !== undefined) writeReplySource(writer, filter.replySource)
       if (filter.mark === undefined) return
       writer.u32be(CTA.mark, filter.mark.value)
       writer.u32be(CTA.markMask, filter.mark.mask)
     },
   }
+}
+
+function writeReplySource(writer: MessageWriter, address: string): void {
+  const isIpv4 = familyOf(address) === AF_INET
+  const type = isIpv4 ? CTA_ADDRESS.ipv4Source : CTA_ADDRESS.ipv6Source
+  writer.nested(CTA.reply, () => {
+    writer.nested(CTA_TUPLE.address, () => writer.bytesOf(type, addressBytes(address)))
+  })
+  writer.nested(CTA.filter, () => writer.u32(CTA_FILTER.replyFlags, FILTER_SOURCE))
 }
 
 /** Deletes one connection, and none that came after it. ENOENT when it has ended. */

@@ -21,7 +21,7 @@ import type { Protocol } from '../socket.ts'
 const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 const load = loadNative()
-/** Why tests cannot run here; empty where they can. */
+/** Tries what every test needs. */
 function reasonToSkip(): string {
   if (load.type === 'absent') return load.reason
   try {
@@ -32,7 +32,8 @@ function reasonToSkip(): string {
     return 'may not make network namespaces; needs root'
   }
 }
-const missing = reasonToSkip()
+/** Why tests of the kernel cannot run here; empty where they can. */
+export const missing = reasonToSkip()
 
 /** Waits until `condition` holds; fails after a generous time. */
 export async function eventually(condition: () => boolean, what: string): Promise<void> {

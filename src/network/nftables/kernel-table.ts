@@ -1,0 +1,158 @@
+/**
+ * The balancer's nft table in the kernel: its rules, reading it, changing its elements.
+ *
+ * Elements go by netlink in transactions: a tenth of the time of an `nft` process at any size of
+ * the table. A transaction is done as a whole or not at all; large changes are several, none of
+ * which holds the event loop for long.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { isNetlinkError } from '../netlink/netlink-error.ts'
+import type { NetlinkRequest } from '../netlink/message-writer.ts'
+import { NFNL_SUBSYS_NFTABLES } from '../netlink/nfnetlink.ts'
+import {
+  addElements,
+  decodeElements,
+  deleteElements,
+  dumpElements,
+} from '../netlink/nft-element.ts'
+import { deleteTable } from '../netlink/nftables.ts'
+import type { NftTable } from '../netlink/nftables.ts'
+import type { NetlinkSocket } from '../netlink/socket.ts'
+import { runNft } from '../plane/run-nft.ts'
+import type { Change, Element } from './difference.ts'
+import { decodeElement, encodeElement, encodeKey, mapOf } from './element-codec.ts'
+import { frontendText } from './placement.ts'
+import type { Frontend, Placement, Target } from './placement.ts'
+import { FRONTEND_KINDS, revisionSet, skeletonScript } from './skeleton.ts'
+import type { MapName } from './skeleton.ts'
+
+/** Elements of a transaction, unless one frontend has more: about 2 ms of encoding. */
+const CHUNK_ELEMENTS = 500
+/** Messages of a dump that are read at once. */
+const DECODE_MESSAGES = 8
+
+const MAP_NAMES: readonly MapName[] = FRONTEND_KINDS.flatMap((kind): MapName[] => [
+  `${kind}_servers`,
+  `${kind}_slots`,
+])
+
+/** Where the table is. */
+export interface TablePlace {
+  readonly table: string
+  /** Path of a network namespace; without one this process's. */
+  readonly netns?: string
+}
+
+/** What the kernel has, by text of the frontend. */
+export type Placements = Map<string, Placement>
+
+interface ReadPlacement extends Placement {
+  chain: string | undefined
+  readonly slots: Map<number, Target>
+  readonly frontend: Frontend
+}
+
+/** The table of one balancer. */
+export class KernelTable {
+  readonly #socket: NetlinkSocket
+  readonly #place: TablePlace
+  readonly #table: NftTable
+
+  constructor(socket: NetlinkSocket, place: TablePlace) {
+    this.#socket = socket
+    this.#place = place
+    this.#table = { family: 'ipv4', name: place.table }
+  }
+
+  /** Makes the rules, without elements, unless they are there in this version; whether it did. */
+  async ensureRules(): Promise<boolean> {
+    if (await this.#hasRules()) return false
+    const { netns, table } = this.#place
+    await runNft(skeletonScript(table), netns === undefined ? {} : { netns })
+    return true
+  }
+
+  /** All elements. @throws NetlinkError ENOENT when there is no table */
+  async read(): Promise<Placements> {
+    const found = new Map<string, ReadPlacement>()
+    for (const map of MAP_NAMES) {
+      const messages = await this.#socket.dump(dumpElements(this.#set(map)))
+      for (const [index, message] of messages.entries()) {
+        if (index % DECODE_MESSAGES === DECODE_MESSAGES - 1) await nextTurn()
+        for (const element of decodeElements(message)) addTo(found, decodeElement(map, element))
+      }
+    }
+    return found
+  }
+
+  /** Makes changes in order. @throws NetlinkError; those before the one refused are done */
+  async change(changes: readonly Change[]): Promise<void> {
+    for (const chunk of chunksOf(changes)) {
+      await this.#socket.transaction(NFNL_SUBSYS_NFTABLES, this.#requests(chunk))
+    }
+  }
+
+  /** Removes the table. Connections that it directed go on. */
+  async remove(): Promise<void> {
+    try {
+      await this.#socket.transaction(NFNL_SUBSYS_NFTABLES, [deleteTable(this.#table)])
+    } catch (error) {
+      if (!isNetlinkError(error, 'ENOENT')) throw error
+    }
+  }
+
+  async #hasRules(): Promise<boolean> {
+    try {
+      await this.#socket.dump(dumpElements({ table: this.#table, set: revisionSet() }))
+      return true
+    } catch (error) {
+      if (isNetlinkError(error, 'ENOENT')) return false
+      throw error
+    }
+  }
+
+  #requests(changes: readonly Change[]): NetlinkRequest[] {
+    const gone = byMap(changes.flatMap((change) => change.gone))
+    const fresh = byMap(changes.flatMap((change) => change.fresh))
+    return [
+      ...[...gone].flatMap(([map, elements]) =>
+        deleteElements(this.#set(map), elements.map(encodeKey)),
+      ),
+      ...[...fresh].flatMap(([map, elements]) =>
+        addElements(this.#set(map), elements.map(encodeElement)),
+      ),
+    ]
+  }
+
+  #set(map: MapName): { readonly table: NftTable; readonly set: string } {
+    return { table: this.#table, set: map }
+  }
+}
+
+function addTo(found: Map<string, ReadPlacement>, element: Element): void {
+  const { frontend } = element
+  const text = frontendText(frontend)
+  const placement = found.get(text) ?? { frontend, chain: undefined, slots: new Map() }
+  found.set(text, placement)
+  if (element.type === 'server') placement.chain = element.chain
+  else placement.slots.set(element.slot, element.target)
+}
+
+function byMap(elements: readonly Element[]): Map<MapName, Element[]> {
+  return Map.groupBy(elements, mapOf)
+}
+
+// In groups of about CHUNK_ELEMENTS.
+function* chunksOf(changes: readonly Change[]): Generator<Change[]> {
+  let chunk: Change[] = []
+  let elements = 0
+  for (const change of changes) {
+    chunk.push(change)
+    elements += change.gone.length + change.fresh.length
+    if (elements < CHUNK_ELEMENTS) continue
+    yield chunk
+    chunk = []
+    elements = 0
+  }
+  if (chunk.length > 0) yield chunk
+}

@@ -1,0 +1,99 @@
+/**
+ * The rules of the balancer's own nft table, which never change; what changes are elements of its
+ * maps. Pure: text for `nft -f -`.
+ *
+ *     prerouting, output (nat, dstnat) → balance
+ *     balance:  vip_servers    virtual address            → goto chain
+ *               bound_servers  address, protocol, port    → goto chain
+ *               port_servers   protocol, port, if the address is this node's, loopback apart
+ *     vip_spread_10:  DNAT to vip_slots  { virtual address . random number below 10 }
+ *     vip_hash_251:   DNAT to vip_slots  { virtual address . hash of the client below 251 }
+ *     refuse:         TCP reset, or port unreachable
+ *
+ * There is a chain for every number of slots, because a rule's modulus is fixed: a server goes from
+ * ten slots to eleven in the same transaction that writes the eleventh. A packet that meets the
+ * commit between both finds slot 0. The hash has the same seed everywhere; nodes of one byte order
+ * choose alike. A set named by a digest of this text tells whether a table is of this version.
+ */
+import { hash } from 'node:crypto'
+import { EXACT_SLOTS_MAX, HASH_SLOTS, WIDE_SLOTS } from './slots.ts'
+
+/**
+ * What a server answers on: a virtual address with every port; a port of all this node's addresses;
+ * a port of one address.
+ */
+export type FrontendKind = 'vip' | 'port' | 'bound'
+
+/** A map of the table. */
+export type MapName = `${FrontendKind}_${'servers' | 'slots'}`
+
+/** The chain of servers that nobody serves. */
+export const REFUSE_CHAIN = 'refuse'
+
+const HASH_SEED = '0x5be1a5ed'
+const TRANSPORT = 'meta l4proto { tcp, udp, sctp }'
+
+const KINDS: Readonly<Record<FrontendKind, { readonly key: string; readonly target: string }>> = {
+  vip: { key: 'ip daddr', target: 'ip daddr' },
+  port: { key: 'meta l4proto . th dport', target: 'ip daddr . th dport' },
+  bound: { key: 'ip daddr . meta l4proto . th dport', target: 'ip daddr . th dport' },
+}
+
+/** All kinds. */
+export const FRONTEND_KINDS: readonly FrontendKind[] = ['vip', 'port', 'bound']
+
+/** The chain that picks among `slots` slots. */
+export function pickChain(kind: FrontendKind, how: 'spread' | 'hash', slots: number): string {
+  return `${kind}_${how}_${slots}`
+}
+
+/** Replaces the table by one with the rules and without elements, in one transaction. */
+export function skeletonScript(table: string): string {
+  return `table ip ${table} {}
+delete table ip ${table}
+table ip ${table} {
+  set ${revisionSet()} { type ipv4_addr; }
+${RULES}}
+`
+}
+
+/** The empty set that tables with these rules have. */
+export function revisionSet(): string {
+  return `revision_${hash('sha256', RULES).slice(0, 12)}`
+}
+
+function kindRules(kind: FrontendKind): string {
+  const { key, target } = KINDS[kind]
+  const pick = (number: string): string =>
+    `${TRANSPORT} dnat ip to ${key} . ${number} map @${kind}_slots`
+  const chain = (name: string, number: string, last: string): string =>
+    `  chain ${name} { ${pick(number)}; goto ${last}; }\n`
+  const first = `${kind}_first`
+  const exact = Array.from({ length: EXACT_SLOTS_MAX }, (_, index) => index + 1)
+  return [
+    `  map ${kind}_slots { typeof ${key} . numgen random mod 4096 : ${target}; }\n`,
+    `  map ${kind}_servers { typeof ${key} : verdict; }\n`,
+    chain(first, 'numgen random mod 1', REFUSE_CHAIN),
+    ...[...exact, ...WIDE_SLOTS].map((slots) =>
+      chain(pickChain(kind, 'spread', slots), `numgen random mod ${slots}`, first),
+    ),
+    ...HASH_SLOTS.map((slots) =>
+      chain(pickChain(kind, 'hash', slots), `jhash ip saddr mod ${slots} seed ${HASH_SEED}`, first),
+    ),
+  ].join('')
+}
+
+const RULES = `  chain ${REFUSE_CHAIN} {
+    meta l4proto tcp reject with tcp reset
+    reject with icmp port-unreachable
+  }
+${FRONTEND_KINDS.map((kind) => kindRules(kind)).join('')}  chain balance {
+    meta l4proto != { tcp, udp, sctp } return
+    ip daddr vmap @vip_servers
+    ip daddr 127.0.0.0/8 return
+    ip daddr . meta l4proto . th dport vmap @bound_servers
+    fib daddr type local meta l4proto . th dport vmap @port_servers
+  }
+  chain prerouting { type nat hook prerouting priority -100; jump balance; }
+  chain output { type nat hook output priority -100; jump balance; }
+`
