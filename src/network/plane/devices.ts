@@ -16,6 +16,7 @@ import { isNetlinkError } from '../netlink/netlink-error.ts'
 import { decodeAddress, deleteAddress, dumpAddresses, setAddress } from '../netlink/route.ts'
 import type { LinkAddress } from '../netlink/route.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
+import type { ForeignAddress } from './conflicts.ts'
 import { difference } from './difference.ts'
 import { macOfBridge, ipv6Of, planeNames } from './names.ts'
 import type { WantedPlane } from './wanted-plane.ts'
@@ -91,6 +92,20 @@ export async function ensureAddresses(
   const requests: NetlinkRequest[] = [...surplus.map(deleteAddress), ...missing.map(setAddress)]
   for (const request of requests) await socket.request(request)
   return requests.length
+}
+
+/** Addresses on devices that are not the plane's. @throws NetlinkError */
+export async function foreignAddresses(
+  socket: NetlinkSocket,
+  nodeId: string,
+): Promise<ForeignAddress[]> {
+  const { bridge, vxlan } = planeNames(nodeId)
+  const links = (await socket.dump(dumpLinks())).map(decodeLink)
+  const names = new Map(links.map(({ index, name }) => [index, name]))
+  return (await socket.dump(dumpAddresses())).map(decodeAddress).flatMap(({ link, prefix }) => {
+    const device = names.get(link) ?? String(link)
+    return device === bridge || device === vxlan ? [] : [{ device, prefix }]
+  })
 }
 
 /** Removes both devices, and what the kernel has on them; whether any was there. */

@@ -13,7 +13,7 @@ import { decodeForwardingEntry } from '../netlink/neighbour.ts'
 import { NetlinkSocket } from '../netlink/socket.ts'
 import { kernelTest } from '../netlink/testing/sandbox.ts'
 import { chooseDriver, probeCapabilities } from './capabilities.ts'
-import { ipv6Of, planeNames } from './names.ts'
+import { ipv6Of, macOfTask, planeNames } from './names.ts'
 import { Plane } from './plane.ts'
 import { CLIENT_ADDRESS, Overlay } from './testing/overlay.ts'
 import type { OverlayNode } from './testing/overlay.ts'
@@ -137,7 +137,8 @@ kernelTest('what is so is not made again, and what goes leaves nothing', async (
   const [n1, n2] = [at(overlay.nodes, 0), at(overlay.nodes, 1)]
   overlay.run(
     n1.netns,
-    `ip link add foreign type bridge; ip addr add 172.30.0.1/24 dev foreign; ip link set foreign up
+    `ip link add foreign type bridge; echo 1 >/proc/sys/net/ipv6/conf/foreign/disable_ipv6
+     ip addr add 172.30.0.1/24 dev foreign; ip link set foreign up
      ip route add 10.99.0.0/16 via 192.168.50.2 proto 83; ip rule add fwmark 7 table 77 priority 20000
      ip route add local 10.98.0.0/16 dev lo proto 83
      nft 'add table ip foreign; add chain ip foreign c { type filter hook input priority 0; }'`,
@@ -272,8 +273,9 @@ kernelTest(
     )
     t.regex(inside, /eth0@if\d+: .* mtu 1400 /)
     t.regex(inside, /inet 10\.32\.1\.9\/32 /)
-    t.regex(inside, /default via 10\.32\.1\.1 dev eth0 onlink/)
+    t.regex(inside, /default via 10\.32\.1\.1 dev eth0 .*onlink/)
     t.regex(inside, /macvlan mode bridge[^]*macvlan mode private/)
+    t.true(inside.includes(macOfTask('192.168.50.77/24')))
     t.notRegex(inside, /fe80/)
     t.regex(overlay.run(n1.netns, 'bridge -d link show dev skvtask1'), /isolated on/)
     await overlay.serve(overlay.client, 'client')
@@ -312,6 +314,16 @@ kernelTest('what cannot be made is said, and the rest is made', async (t, sandbo
   overlay.run(n1.netns, 'ip link del other')
   t.deepEqual((await n1.plane.apply(overlay.wanted(n1))).faults, [])
   t.regex(overlay.run(n1.netns, 'ip route show table local'), /local 10\.96\.0\.0\/24/)
+
+  overlay.network('lan', '192.168.50.0/24')
+  const report = await n1.plane.apply(overlay.wanted(n1))
+  t.regex(
+    report.faults.join(),
+    /^range 192\.168\.50\.0\/24: this host has 192\.168\.50\.1\/24 on eth0/,
+  )
+  t.deepEqual(await n1.plane.apply(overlay.wanted(n1)), { changes: 0, faults: report.faults })
+  await overlay.serve(n1.netns, 'n1', 2222)
+  t.is(overlay.ask(overlay.client, n1.address, 2222), `n1 ${CLIENT_ADDRESS}`)
 
   overlay.run(n2.netns, 'echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter')
   await n2.plane.apply(overlay.wanted(n2))

@@ -12,7 +12,15 @@ import { errorText, isSwarmError } from '../../base/errors.ts'
 import type { Native } from '../netlink/native.ts'
 import { decodeAddress, dumpAddresses } from '../netlink/route.ts'
 import { NetlinkSocket } from '../netlink/socket.ts'
-import { ensureAddresses, ensureDevices, findLink, removeDevices } from './devices.ts'
+import { conflictsOf, withoutRanges } from './conflicts.ts'
+import type { Conflict } from './conflicts.ts'
+import {
+  ensureAddresses,
+  ensureDevices,
+  findLink,
+  foreignAddresses,
+  removeDevices,
+} from './devices.ts'
 import type { PlaneDevices } from './devices.ts'
 import { Firewall } from './firewall.ts'
 import { planeNames } from './names.ts'
@@ -47,7 +55,13 @@ export class Plane implements AsyncDisposable {
   readonly #netfilter: NetlinkSocket
   readonly #firewalls: Readonly<Record<PlaneFamily, Firewall>>
   /** What was applied last of devices, settings and routes; undefined: look again. */
-  #applied: { readonly base: string; readonly devices: PlaneDevices } | undefined
+  #applied:
+    | {
+        readonly base: string
+        readonly devices: PlaneDevices
+        readonly conflicts: readonly Conflict[]
+      }
+    | undefined
   /** Tasks whose MACs the bridge knows; undefined: look again. */
   #appliedTasks: string | undefined
   #mtu: number | undefined
@@ -109,23 +123,36 @@ export class Plane implements AsyncDisposable {
     await Promise.all([this.#route, this.#netfilter].map((one) => one[Symbol.asyncDispose]()))
   }
 
-  async #apply(wanted: WantedPlane): Promise<PlaneReport> {
+  async #apply(asked: WantedPlane): Promise<PlaneReport> {
     const work = new Work()
-    const known = this.#applied
+    const known = this.#applied?.base === baseText(asked) ? this.#applied : undefined
     this.#applied = undefined
-    const base = baseText(wanted)
-    const isKnown = known?.base === base
-    const devices = isKnown ? known.devices : await this.#ensureBase(wanted, work)
-    const isGuarded = await this.#ensureFirewalls(wanted, work)
-    if (devices !== undefined) await this.#ensureTasks(wanted, devices, work)
-    if (!isKnown && devices !== undefined && isGuarded) {
-      await work.do('virtual addresses', async () => {
-        work.add(await ensureVirtualRanges(this.#route, wanted))
-      })
+    const conflicts = known?.conflicts ?? (await this.#conflicts(asked, work))
+    const ranges = conflicts.map(({ range }) => range)
+    const wanted = withoutRanges(asked, ranges)
+    const devices = wanted && (known?.devices ?? (await this.#ensureBase(wanted, work)))
+    if (wanted !== undefined && devices !== undefined) {
+      const isGuarded = await this.#ensureFirewalls(wanted, work)
+      await this.#ensureTasks(wanted, devices, work)
+      if (known === undefined && isGuarded) {
+        await work.do('virtual addresses', async () => {
+          work.add(await ensureVirtualRanges(this.#route, wanted))
+        })
+      }
     }
     if (work.faults.length > 0 || devices === undefined) this.forget()
-    else this.#applied = { base, devices }
-    return { changes: work.changes, faults: work.faults }
+    else this.#applied = { base: baseText(asked), devices, conflicts }
+    const faults = [...work.faults, ...conflicts.map(({ fault }) => fault)]
+    return { changes: work.changes, faults }
+  }
+
+  /** Ranges that this host is in already. */
+  async #conflicts(wanted: WantedPlane, work: Work): Promise<readonly Conflict[]> {
+    let conflicts: readonly Conflict[] = []
+    await work.do('addresses of this host', async () => {
+      conflicts = conflictsOf(wanted, await foreignAddresses(this.#route, wanted.nodeId))
+    })
+    return conflicts
   }
 
   async #ensureBase(wanted: WantedPlane, work: Work): Promise<PlaneDevices | undefined> {
@@ -230,8 +257,8 @@ class Work {
 
 /** What devices, settings and routes depend on; tasks come and go without them. */
 function baseText(wanted: WantedPlane): string {
-  const { subnet, vxlan, peers, virtualRanges, ipv6Prefix } = wanted
-  return JSON.stringify([subnet, vxlan, peers, virtualRanges, ipv6Prefix])
+  const { subnet, vxlan, peers, virtualRanges, insideRanges, ipv6Prefix } = wanted
+  return JSON.stringify([subnet, vxlan, peers, virtualRanges, insideRanges, ipv6Prefix])
 }
 
 function netnsOf(options: PlaneOptions): { readonly netns?: string } {

@@ -156,6 +156,7 @@ function chainsOf(names: PlaneNames, words: Words): string {
     type nat hook postrouting priority srcnat; policy accept;
     ${ip} saddr . ${ip} daddr @selves masquerade
     oifname "${vxlan}" ${ip} saddr @nodes masquerade
-    ${ip} saddr @subnet oifname != { "${bridge}", "${vxlan}", "lo" } ${ip} daddr != @inside masquerade
+    oifname { "${bridge}", "${vxlan}", "lo" } accept
+    ${ip} saddr @subnet ${ip} daddr != @inside masquerade
   }`
 }

@@ -5,8 +5,8 @@
  * packet of a task passes this node's IP layer, where networks and virtual addresses are decided.
  * Macvlan and ipvlan networks add a device with an address of its own.
  *
- * The cable is deleted before the namespace: it vanishes at once, the kernel destroys a namespace at
- * leisure. What an attempt that failed has made is removed.
+ * The cable is deleted before the namespace: it vanishes at once, the kernel destroys a namespace
+ * at leisure. What an attempt that failed has made is removed.
  */
 import { closeSync, mkdirSync, openSync } from 'node:fs'
 import { join } from 'node:path'
@@ -29,7 +29,9 @@ export interface ExtraLink {
   readonly kind: 'macvlan' | 'ipvlan'
   /** Name of the host's device. It must be there. */
   readonly parent: string
-  /** Macvlan: `bridge` (default), `private`, `vepa`, `passthru`; ipvlan: `l2` (default), `l3`, `l3s`. */
+  /**
+   * Macvlan: `bridge` (default), `private`, `vepa`, `passthru`; ipvlan: `l2` (default), `l3`, `l3s`.
+   */
   readonly mode?: string
   /** `192.168.7.20/24` */
   readonly cidr: string
@@ -180,7 +182,9 @@ export class TaskLinks implements AsyncDisposable {
       throw new SwarmError('FAILED_PRECONDITION', what)
     }
     const kind = extraKind(extra, parent.index)
-    await this.#socket.request(newLink({ name, netnsFd, up: false }, kind))
+    // The same for the same address; an ipvlan has its parent's.
+    const mac = kind.kind === 'macvlan' ? { macAddress: macOfTask(extra.cidr) } : {}
+    await this.#socket.request(newLink({ name, netnsFd, up: false, ...mac }, kind))
   }
 
   async #deleteIfThere(name: string): Promise<void> {

@@ -15,6 +15,7 @@ import {
 } from '../../store/testing/fixtures.ts'
 import type { Action, Draft } from '../../store/transaction.ts'
 import { addressText } from '../netlink/address.ts'
+import { conflictsOf, withoutRanges } from './conflicts.ts'
 import {
   ipv6Of,
   ipv6PrefixOf,
@@ -261,6 +262,28 @@ test('rules have a version of their own in each family and for each node', (t) =
   )
   t.is(new Set(versions).size, 4)
   t.is(skeletonOf(planeNames('here0000'), 'ipv4').versionSet, versions[0] ?? '')
+})
+
+test('ranges that this host is in are left out, and said', (t) => {
+  const scene = new Scene()
+  scene.node('far', 2)
+  scene.network('front', '10.96.0.0/24')
+  scene.network('lan', '192.168.7.0/24')
+  const wanted = scene.wanted()
+  const conflicts = conflictsOf(wanted, [
+    { device: 'eth0', prefix: '192.168.7.20/16' },
+    { device: 'tun0', prefix: '10.32.2.9/32' },
+    { device: 'eth0', prefix: 'fe80::1/64' },
+    { device: 'eth1', prefix: '10.95.255.255/32' },
+  ])
+  t.deepEqual(conflicts.map(({ range }) => range).toSorted(), ['10.32.2.0/24', '192.168.7.0/24'])
+  t.regex(conflicts.map(({ fault }) => fault).join(), /192\.168\.7\.20\/16 on eth0/)
+  const safe = withoutRanges(wanted, ['10.32.2.0/24', '192.168.7.0/24'])
+  t.deepEqual(safe?.virtualRanges, ['10.96.0.0/24'])
+  t.deepEqual(safe?.insideRanges, ['10.32.1.0/24', '10.96.0.0/24'])
+  t.deepEqual(safe?.peers, [])
+  t.is(withoutRanges(wanted, []), wanted)
+  t.is(withoutRanges(wanted, ['10.32.1.0/24']), undefined)
 })
 
 /** A plane that remembers what it was told. */
