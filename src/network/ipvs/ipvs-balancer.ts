@@ -143,7 +143,14 @@ export class IpvsBalancer implements LoadBalancer {
 
   /** Counters of the servers and their backends, as the kernel has them. @throws NetlinkError */
   statistics(): Promise<readonly ServerStatistics[]> {
-    return this.#inTurn(async () => serverStatistics(await this.#keeper.list(), this.#wanted))
+    return this.#inTurn(async () => {
+      const statistics: ServerStatistics[] = []
+      for await (const listed of this.#keeper.list()) {
+        const found = serverStatistics(listed, this.#wanted)
+        if (found !== undefined) statistics.push(found)
+      }
+      return statistics
+    })
   }
 
   /**

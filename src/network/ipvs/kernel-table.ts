@@ -17,6 +17,7 @@ import {
   dumpServices,
   newDestination,
   newService,
+  serviceText,
   setDestination,
   setService,
   setTimeouts,
@@ -25,12 +26,12 @@ import type { IpvsTimeouts, ServiceKey } from '../netlink/ipvs.ts'
 import { decodeDestination, decodeService } from '../netlink/ipvs-reply.ts'
 import type { KernelDestination, KernelService } from '../netlink/ipvs-reply.ts'
 import type { NetlinkError } from '../netlink/netlink-error.ts'
-import { tableOf, tableService } from './table.ts'
+import { tableService } from './table.ts'
 import type { TableDestination, TableOperation, TableService } from './table.ts'
 import type { TimeSlices } from './time-slices.ts'
 
-/** Operations sent in one call; the socket splits it further. */
-const OPERATIONS_PER_BATCH = 1_024
+/** Operations prepared at a stretch, which takes a millisecond; the socket sends as many at once. */
+const OPERATIONS_PER_BATCH = 256
 
 /** An operation that the kernel refused. */
 export interface OperationFailure {
@@ -84,29 +85,31 @@ export class KernelTable implements AsyncDisposable {
     }
   }
 
-  /** The services that `isListed` names. @throws NetlinkError */
-  async list(isListed: (key: ServiceKey) => boolean): Promise<ListedService[]> {
-    const messages = await this.#socket.dump(dumpServices(this.#family))
-    const listed: ListedService[] = []
-    for (const message of messages) {
+  /**
+   * Reads the services that `isListed` names.
+   *
+   * @yields a service with its destinations
+   * @throws NetlinkError
+   */
+  async *list(isListed: (key: ServiceKey) => boolean): AsyncGenerator<ListedService> {
+    for (const message of await this.#socket.dump(dumpServices(this.#family))) {
       const pause = this.#slices.maybeYield()
       if (pause !== undefined) await pause
       const service = decodeService(message)
       if (!isListed(service.key)) continue
       const found = await this.#socket.dump(dumpDestinations(this.#family, service.key))
-      listed.push({ service, destinations: found.map(decodeDestination) })
+      yield { service, destinations: found.map(decodeDestination) }
     }
-    return listed
   }
 
   /** {@link list} as a table to compare with. @throws NetlinkError */
   async read(isListed: (key: ServiceKey) => boolean): Promise<Map<string, TableService>> {
-    const listed = await this.list(isListed)
-    return tableOf(
-      listed.map(({ service, destinations }) =>
-        tableService(service.key, service.options, destinations.map(tableDestination)),
-      ),
-    )
+    const table = new Map<string, TableService>()
+    for await (const { service, destinations } of this.list(isListed)) {
+      const { key, options } = service
+      table.set(serviceText(key), tableService(key, options, destinations.map(tableDestination)))
+    }
+    return table
   }
 
   /**

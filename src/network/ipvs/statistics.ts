@@ -25,18 +25,15 @@ export interface BackendStatistics {
   readonly totals: IpvsStats
 }
 
-/** The counters of the wanted servers; others of the listed services are left out. */
+/** The counters of a wanted server; undefined for any other service. */
 export function serverStatistics(
-  listed: readonly ListedService[],
+  { service, destinations }: ListedService,
   wanted: WantedPlacements,
-): ServerStatistics[] {
-  return listed.flatMap(({ service, destinations }) => {
-    const { key, stats: totals } = service
-    const id = wanted.serverOf(serviceText(key))
-    if (id === undefined || key.type !== 'mark') return []
-    const backends = destinations.map(backendStatistics)
-    return [{ id, family: key.family, totals, backends }]
-  })
+): ServerStatistics | undefined {
+  const { key, stats: totals } = service
+  const id = wanted.serverOf(serviceText(key))
+  if (id === undefined || key.type !== 'mark') return undefined
+  return { id, family: key.family, totals, backends: destinations.map(backendStatistics) }
 }
 
 function backendStatistics(destination: KernelDestination): BackendStatistics {

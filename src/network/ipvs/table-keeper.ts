@@ -82,7 +82,7 @@ export class TableKeeper {
   }
 
   /** Our services with all counters. @throws NetlinkError */
-  list(): Promise<readonly ListedService[]> {
+  list(): AsyncIterable<ListedService> {
     return this.#parts.table.list(this.#parts.isOurs)
   }
 

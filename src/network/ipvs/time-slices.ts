@@ -8,7 +8,7 @@ import type { Clock } from '../../base/clock.ts'
 /** Milliseconds of work at a stretch: far below what a heartbeat or a request notices. */
 const SLICE_MS = 4
 /** Steps between two looks at the clock, which is not free on every machine. */
-const STEPS_PER_LOOK = 16
+const STEPS_PER_LOOK = 64
 
 /** Tells long work when to pause. */
 export class TimeSlices {
