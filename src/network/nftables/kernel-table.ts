@@ -8,7 +8,13 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { isNetlinkError } from '../netlink/netlink-error.ts'
 import type { NetlinkRequest } from '../netlink/message-writer.ts'
-import { NFNL_SUBSYS_NFTABLES } from '../netlink/nfnetlink.ts'
+import { NLM_F_DUMP } from '../netlink/message.ts'
+import {
+  NFNL_SUBSYS_NFTABLES,
+  NFPROTO,
+  nfnetlinkHeader,
+  nfnetlinkType,
+} from '../netlink/nfnetlink.ts'
 import {
   addElements,
   decodeElements,
@@ -23,11 +29,14 @@ import type { Change, Element } from './difference.ts'
 import { decodeElement, encodeElement, encodeKey, mapOf } from './element-codec.ts'
 import { frontendText } from './placement.ts'
 import type { Frontend, Placement, Target } from './placement.ts'
-import { FRONTEND_KINDS, revisionSet, skeletonScript } from './skeleton.ts'
+import { FRONTEND_KINDS, RULE_COUNT, revisionSet, skeletonScript } from './skeleton.ts'
 import type { MapName } from './skeleton.ts'
 
 /** Elements of a transaction, unless one frontend has more: about 2 ms of encoding. */
 const CHUNK_ELEMENTS = 500
+/** Numbers of nf_tables' rules: the command that reads them, and the attribute of their table. */
+const GET_RULE = 7
+const RULE_TABLE = 1
 /** Messages of a dump that are read at once. */
 const DECODE_MESSAGES = 8
 
@@ -64,7 +73,10 @@ export class KernelTable {
     this.#table = { family: 'ipv4', name: place.table }
   }
 
-  /** Makes the rules, without elements, unless they are there in this version; whether it did. */
+  /**
+   * Makes the rules, without elements, unless they are there in this version and number; whether it
+   * did.
+   */
   async ensureRules(): Promise<boolean> {
     if (await this.#hasRules()) return false
     const { netns, table } = this.#place
@@ -104,7 +116,7 @@ export class KernelTable {
   async #hasRules(): Promise<boolean> {
     try {
       await this.#socket.dump(dumpElements({ table: this.#table, set: revisionSet() }))
-      return true
+      return (await this.#socket.dump(dumpRules(this.#table))).length === RULE_COUNT
     } catch (error) {
       if (isNetlinkError(error, 'ENOENT')) return false
       throw error
@@ -126,6 +138,19 @@ export class KernelTable {
 
   #set(map: MapName): { readonly table: NftTable; readonly set: string } {
     return { table: this.#table, set: map }
+  }
+}
+
+/** Reads the rules of a table, one a message: for `dump`. */
+function dumpRules(table: NftTable): NetlinkRequest {
+  return {
+    operation: `list rules of ${table.family} ${table.name}`,
+    type: nfnetlinkType(NFNL_SUBSYS_NFTABLES, GET_RULE),
+    flags: NLM_F_DUMP,
+    body: (writer) => {
+      nfnetlinkHeader(writer, NFPROTO[table.family])
+      writer.text(RULE_TABLE, table.name)
+    },
   }
 }
 

@@ -43,11 +43,11 @@ const load = loadNative()
 const stages: KernelStage[] = []
 const stage = (): KernelStage => at(stages, 0)
 
-function open(): Promise<NftablesBalancer> {
+function open({ netns } = stage()): Promise<NftablesBalancer> {
   if (load.type === 'absent') throw new Error(load.reason)
   return NftablesBalancer.open(
     { native: load.native, clock: systemClock, log: silentLogger },
-    { table: TABLE, netns: stage().netns },
+    { table: TABLE, netns },
   )
 }
 
@@ -57,7 +57,7 @@ if (missing === '' && load.type === 'loaded') {
     stages.push(await makeKernelStage(native, 2))
   })
   test.after.always(() => stages[0]?.remove())
-  testLoadBalancer(test, open, { driver: 'kernel', stage })
+  testLoadBalancer(test, () => open(), { driver: 'kernel', stage })
 } else {
   test.skip(`the nftables driver (${missing})`, (t) => t.pass())
 }
@@ -74,12 +74,12 @@ function virtualAddress(backends: readonly Backend[], scheduler?: 'mh'): Virtual
   return { id: 'service/net', protocol: 'any', address: VIP, port: 0, ...affinity, backends }
 }
 
-/** The connections that the node tracks to the virtual address. */
-async function flowsToVip(): Promise<Connection[]> {
+/** The connections that the node tracks to the virtual address, of one backend or of all. */
+async function flowsToVip(from: { readonly replySource?: string } = {}): Promise<Connection[]> {
   if (load.type === 'absent') throw new Error(load.reason)
   const where = { protocol: 'netfilter', netns: stage().netns } as const
   await using socket = await NetlinkSocket.open(load.native, where)
-  const messages = await socket.dump(dumpConnections({ family: 'ipv4' }))
+  const messages = await socket.dump(dumpConnections({ family: 'ipv4', ...from }))
   return messages.map(decodeConnection).filter(({ original }) => original.destination === VIP)
 }
 
@@ -113,6 +113,10 @@ kernelTest('10,000 picks are spread evenly over five replicas', async (t) => {
   const chiSquare = counts.reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0)
   // Four degrees of freedom: exceeded once in 200,000 runs.
   t.true(chiSquare < 30, `${chiSquare}`)
+  const { address } = ghost(0)
+  const ofOne = await flowsToVip({ replySource: address })
+  t.is(ofOne.length, at(counts, 0))
+  t.true(ofOne.every(({ reply }) => reply.source === address))
 })
 
 kernelTest('weights of 7 and 3 share 10,000 picks 7:3, and weight 0 has none', async (t) => {
@@ -289,6 +293,9 @@ kernelTest(
     run(`nft flush map ip ${TABLE} vip_slots`)
     await balancer.apply([virtualAddress([ghost(1)]), serverAt(80, [ghost(2)])])
     t.is(await balancer.verify(), 0)
+    run(`nft flush chain ip ${TABLE} prerouting`)
+    t.is(await balancer.verify(), 2)
+    t.regex(run(`nft list chain ip ${TABLE} prerouting`), /jump balance/)
     run(`nft delete table ip ${TABLE}`)
     await balancer.apply([virtualAddress([ghost(0), ghost(1)]), serverAt(80, [ghost(3)])])
     t.is(await balancer.verify(), 0)
@@ -402,10 +409,13 @@ kernelTest('after each of 1,000 random wishes the kernel has what a model has', 
   const seed = Number(process.env['SKEIN_SEED'] ?? 20_261_121)
   t.log(`seed ${seed} (SKEIN_SEED)`)
   const random = seededRandom(seed)
-  const balancer = await open()
-  t.teardown(() => balancer.remove())
   if (load.type === 'absent') throw new Error(load.reason)
-  const { netns } = stage()
+  // Of its own: other tests leave connections behind, which each step would read.
+  const own = await makeKernelStage(load.native, 0)
+  t.teardown(() => own.remove())
+  const { netns } = own
+  const balancer = await open(own)
+  t.teardown(() => balancer.close())
   await using socket = await NetlinkSocket.open(load.native, { protocol: 'netfilter', netns })
   const table = new KernelTable(socket, { table: TABLE, netns })
   for (let step = 0; step < 1_000; step += 1) {

@@ -62,6 +62,19 @@ export function revisionSet(): string {
   return `revision_${hash('sha256', RULES).slice(0, 12)}`
 }
 
+/** Rules of a chain that picks, of `refuse`, of `balance` with both base chains. */
+const PICK_RULES = 2
+const REFUSE_RULES = 2
+const BALANCE_RULES = 7
+
+/** How many rules the table has: fewer or more, and somebody changed it. */
+export const RULE_COUNT =
+  FRONTEND_KINDS.length *
+    (1 + EXACT_SLOTS_MAX + WIDE_SLOTS.length + HASH_SLOTS.length) *
+    PICK_RULES +
+  REFUSE_RULES +
+  BALANCE_RULES
+
 function kindRules(kind: FrontendKind): string {
   const { key, target } = KINDS[kind]
   const pick = (number: string): string =>
