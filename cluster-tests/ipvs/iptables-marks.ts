@@ -6,6 +6,9 @@ import type { PacketMarks } from '../../src/network/ipvs/packet-marks.ts'
 import type { PacketMark } from '../../src/network/ipvs/placement.ts'
 import { within } from './case.ts'
 
+/** nftables' skeleton has such a rule, too: connections are tracked from the start on. */
+const ALWAYS_TRACKED = '-A PREROUTING -m conntrack --ctstate INVALID'
+
 /** Marks with iptables. */
 export class IptablesMarks implements PacketMarks {
   readonly #netns: string
@@ -20,7 +23,7 @@ export class IptablesMarks implements PacketMarks {
       const chains = ['PREROUTING', 'OUTPUT'].flatMap((chain) =>
         rules.map((rule) => `-A ${chain} ${rule}`),
       )
-      const text = ['*mangle', ...chains, 'COMMIT', ''].join('\n')
+      const text = ['*mangle', ALWAYS_TRACKED, ...chains, 'COMMIT', ''].join('\n')
       within(this.#netns, `${family}-restore <<'END'\n${text}END`)
     }
     return Promise.resolve()
