@@ -154,8 +154,8 @@ export class IpvsBalancer implements LoadBalancer {
   }
 
   /**
-   * Looks at the kernel's table now, and repairs it. Before the first `apply` nothing is known to be
-   * wrong. @throws SwarmError
+   * Looks at the kernel's table now, and repairs it. Before the first `apply` nothing is known to
+   * be wrong. @throws SwarmError
    */
   check(): Promise<void> {
     return this.#inTurn(async () => {

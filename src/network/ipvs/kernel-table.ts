@@ -30,7 +30,7 @@ import { tableService } from './table.ts'
 import type { TableDestination, TableOperation, TableService } from './table.ts'
 import type { TimeSlices } from './time-slices.ts'
 
-/** Operations prepared at a stretch, which takes a millisecond; the socket sends as many at once. */
+/** Operations prepared at a stretch, in about a millisecond; the socket sends as many at once. */
 const OPERATIONS_PER_BATCH = 256
 
 /** An operation that the kernel refused. */

@@ -14,7 +14,7 @@ import { isIPv4 } from 'node:net'
 import { SwarmError } from '../../base/errors.ts'
 import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../netlink/address.ts'
 import { WEIGHT_MAX } from '../netlink/ipvs.ts'
-import type { ServiceKey, ServiceOptions } from '../netlink/ipvs.ts'
+import type { DestinationOptions, ServiceKey, ServiceOptions } from '../netlink/ipvs.ts'
 import { PROTOCOL_NUMBER } from '../netlink/ipvs-layout.ts'
 import type { Backend, Scheduler, VirtualServer } from '../ports.ts'
 import { tableService } from './table.ts'
@@ -144,15 +144,22 @@ function destinationsOf(
 ): TableDestination[] {
   // Two tasks may have one address when it is used again: the one that serves counts.
   const byWeight = backends.toSorted((a, b) => a.weight - b.weight)
-  return byWeight.map((backend) => ({
-    key: { address: addressOf(backend), port: backend.port },
-    options: {
-      forwarding: 'masquerade',
-      weight: Math.min(backend.weight, WEIGHT_MAX),
-      upperThreshold: 0,
-      lowerThreshold: 0,
-    },
-  }))
+  let options = masquerade(0)
+  return byWeight.map((backend) => {
+    // Most weights are equal: a large table shares what it can.
+    if (options.weight !== Math.min(backend.weight, WEIGHT_MAX))
+      options = masquerade(backend.weight)
+    return { key: { address: addressOf(backend), port: backend.port }, options }
+  })
+}
+
+function masquerade(weight: number): DestinationOptions {
+  return {
+    forwarding: 'masquerade',
+    weight: Math.min(weight, WEIGHT_MAX),
+    upperThreshold: 0,
+    lowerThreshold: 0,
+  }
 }
 
 function marksOf(server: VirtualServer, mark: number, options: PlacementOptions): PacketMark[] {
