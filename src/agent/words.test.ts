@@ -13,7 +13,10 @@ import { TaskFiles } from './task-files.ts'
 import { LOG_BYTES_MAX, readTaskLog, trimRawLogs } from './task-log.ts'
 import type { LogLine, LogQuery } from './task-log.ts'
 import { expandTemplate } from './template.ts'
+import { taskNetworking } from './task-plan.ts'
 import { imageOf } from './testing/rootfs.ts'
+import type { Network, Node, NetworkAttachment, Task } from '../store/objects.ts'
+import { nodeDraft, taskDraft } from '../store/testing/fixtures.ts'
 
 test('Command replaces the entry point and its arguments; Args only those', (t) => {
   const { config } = imageOf('/', { entrypoint: ['entry'], command: ['default'] })
@@ -23,6 +26,50 @@ test('Command replaces the entry point and its arguments; Args only those', (t) 
   t.deepEqual(commandLine(config, { Image: '', Command: ['c'], Args: ['a'] }), ['c', 'a'])
   const nothing = imageOf('/', { command: [] }).config
   t.throws(() => commandLine(nothing, { Image: '' }), { code: 'INVALID_ARGUMENT' })
+})
+
+test('a task is on its node’s bridge, with a device more for networks that give addresses', (t) => {
+  const meta = { version: 1, createdVersion: 1, createdAt: '', updatedAt: '' }
+  const network = (spec: Partial<Network['spec']>, subnet?: string): Network => {
+    const place = subnet === undefined ? {} : { subnet }
+    return { id: 'any', meta, spec: { Name: 'any', ...spec }, ...place }
+  }
+  const mtu = { 'com.docker.network.driver.mtu': '1300' }
+  const networks = new Map<string, Network>([
+    ['front', network({ Options: mtu }, '10.96.0.0/24')],
+    ['odd', network({ Options: { 'com.docker.network.driver.mtu': 'much' } }, '10.97.0.0/24')],
+    ['wire', network({ Driver: 'macvlan', Options: { parent: 'eth0' } }, '192.168.7.0/25')],
+    [
+      'vlan',
+      network({ Driver: 'ipvlan', Options: { parent: 'eth1', ipvlan_mode: 'l3' } }, '10.9.0.0/16'),
+    ],
+  ])
+  const node: Node = { ...nodeDraft('0123456789', { subnet: '10.32.1.0/24' }), meta }
+  const place = (on: readonly NetworkAttachment[]): ReturnType<typeof taskNetworking> => {
+    const task: Task = { ...taskDraft('task', { address: '10.32.1.2', networks: on }), meta }
+    const networkOf = (id: string): Network | undefined => networks.get(id)
+    return taskNetworking(task, node, { nameservers: ['10.32.1.1'], networkOf })
+  }
+  const on = (networkId: string, address?: string): NetworkAttachment => {
+    return { networkId, aliases: [], ...(address === undefined ? {} : { address }) }
+  }
+  const simple = {
+    cidr: '10.32.1.2/24',
+    gateway: '10.32.1.1',
+    bridge: 'sk23456789',
+    nameservers: ['10.32.1.1'],
+  }
+  t.deepEqual(place([]), simple)
+  t.deepEqual(place([on('odd'), on('unknown')]), simple)
+  t.deepEqual(place([on('front'), on('wire', '192.168.7.20'), on('vlan', '10.9.1.1')]), {
+    ...simple,
+    mtu: 1300,
+    extras: [
+      { kind: 'macvlan', parent: 'eth0', cidr: '192.168.7.20/25' },
+      { kind: 'ipvlan', parent: 'eth1', cidr: '10.9.1.1/16', mode: 'l3' },
+    ],
+  })
+  t.is(place([on('none')]), undefined)
 })
 
 test('environments merge by name, later ones win, and a bare name removes', (t) => {
