@@ -28,7 +28,7 @@ import type { Compiled } from './placement.ts'
 /** How often the kernel's table is compared with what it should be, milliseconds. */
 export const VERIFY_INTERVAL_MS = 60_000
 /** Servers that are looked at before other work has its turn. */
-const SLICE = 100
+const SLICE = 50
 
 /** What the driver needs. */
 export interface NftablesComponents {
@@ -181,9 +181,10 @@ export class NftablesBalancer implements LoadBalancer {
   async #step(kernel: Placements): Promise<number> {
     this.#kernel = undefined
     const wanted = this.#wanted ?? new Map()
+    this.#keepReturned(wanted)
     const changes = await this.#changesOf(kernel, wanted)
     await this.#table.change(changes)
-    await this.#forget(wanted)
+    await this.#forget()
     this.#kernel = wanted
     return changes.length
   }
@@ -201,15 +202,20 @@ export class NftablesBalancer implements LoadBalancer {
     return changes
   }
 
-  /** Ends the connections of dropped backends, but for those that came back. */
-  async #forget(wanted: Placements): Promise<void> {
+  /** Ends the connections of dropped backends. */
+  async #forget(): Promise<void> {
     if (this.#dropped.size === 0) return
-    const dropped = [...this.#dropped.values()].filter(({ frontend, target }) => {
-      const slots = wanted.get(frontendText(frontend))?.slots.values() ?? []
-      return ![...slots].some((other) => targetText(other) === targetText(target))
-    })
-    await forgetFlows(this.#socket, dropped)
+    await forgetFlows(this.#socket, [...this.#dropped.values()])
     this.#dropped.clear()
+  }
+
+  /** Backends that an attempt before this one dropped may be wanted again. */
+  #keepReturned(wanted: Placements): void {
+    for (const [text, { frontend, target }] of this.#dropped) {
+      const slots = wanted.get(frontendText(frontend))?.slots.values() ?? []
+      const isBack = [...slots].some((other) => targetText(other) === targetText(target))
+      if (isBack) this.#dropped.delete(text)
+    }
   }
 
   #scheduleVerify(): void {

@@ -32,8 +32,8 @@ import type { Frontend, Placement, Target } from './placement.ts'
 import { FRONTEND_KINDS, RULE_COUNT, revisionSet, skeletonScript } from './skeleton.ts'
 import type { MapName } from './skeleton.ts'
 
-/** Elements of a transaction, unless one frontend has more: about 2 ms of encoding. */
-const CHUNK_ELEMENTS = 500
+/** Elements of a transaction, unless one frontend has more: 1 to 2 ms of encoding. */
+const CHUNK_ELEMENTS = 300
 /** Numbers of nf_tables' rules: the command that reads them, and the attribute of their table. */
 const GET_RULE = 7
 const RULE_TABLE = 1

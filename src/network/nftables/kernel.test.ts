@@ -144,6 +144,7 @@ async function choices(port: number): Promise<ReadonlyMap<string, string>> {
   return new Map(
     flows
       .filter(({ original }) => original.destinationPort === port)
+      .toSorted((a, b) => (a.original.source < b.original.source ? -1 : 1))
       .map(({ original, reply }) => [original.source, reply.source]),
   )
 }
