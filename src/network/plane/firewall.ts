@@ -4,6 +4,7 @@
  * finds its own rules by their hash and reads the elements; rules of another version are replaced
  * together with all elements, so no packet ever meets half a table.
  */
+import { setImmediate } from 'node:timers/promises'
 import { isNetlinkError } from '../netlink/netlink-error.ts'
 import type { NetlinkRequest } from '../netlink/message-writer.ts'
 import {
@@ -37,6 +38,12 @@ type SetModel = ReadonlyMap<string, PlaneElement>
 
 /** What the kernel has. */
 type Model = ReadonlyMap<SetName, SetModel>
+
+/** Elements that are compared without a pause: some milliseconds on a small machine. */
+const ELEMENTS_AT_A_STRETCH = 500
+
+/** How a kernel says that it has no nf_tables, or not this family of it. */
+const NO_SUCH_FAMILY = ['EAFNOSUPPORT', 'EOPNOTSUPP', 'EPROTONOSUPPORT']
 
 const SET_NAMES = Object.keys(PLANE_SETS) as readonly SetName[]
 
@@ -88,7 +95,7 @@ export class Firewall {
       await this.#socket.transaction(NFNL_SUBSYS_NFTABLES, [deleteTable(this.#table)])
       return true
     } catch (error) {
-      if (isNetlinkError(error, 'ENOENT')) return false
+      if (isNetlinkError(error, 'ENOENT', ...NO_SUCH_FAMILY)) return false
       throw error
     }
   }
@@ -116,8 +123,10 @@ export class Firewall {
       for (const name of SET_NAMES) {
         const type = PLANE_SETS[name]
         const messages = await this.#socket.dump(dumpElements({ table: this.#table, set: name }))
-        const have = byBytes(kernelElements(type, messages.flatMap(decodeElements)))
-        const want = byBytes(wanted[name].flatMap((element) => encodeElement(type, element)))
+        const have = await byBytes(messages, (message) =>
+          kernelElements(type, decodeElements(message)),
+        )
+        const want = await byBytes(wanted[name], (element) => encodeElement(type, element))
         const surplus = without(have, want)
         const missing = without(want, have)
         requests.push(...this.#requests(name, { surplus, missing, all: () => [...want.values()] }))
@@ -181,8 +190,23 @@ function kernelElements(type: SetType, elements: readonly KernelElement[]): NftE
     }))
 }
 
-function byBytes(elements: readonly NftElement[]): Map<string, NftElement> {
-  return new Map(elements.map((element) => [bytesText(element), element]))
+/** Elements by their bytes. Sets are large, so that everything else gets its turn in between. */
+async function byBytes<T>(
+  parts: readonly T[],
+  elementsOf: (part: T) => readonly NftElement[],
+): Promise<Map<string, NftElement>> {
+  const found = new Map<string, NftElement>()
+  let untilPause = ELEMENTS_AT_A_STRETCH
+  for (const part of parts) {
+    for (const element of elementsOf(part)) {
+      found.set(bytesText(element), element)
+      untilPause -= 1
+    }
+    if (untilPause > 0) continue
+    untilPause = ELEMENTS_AT_A_STRETCH
+    await setImmediate()
+  }
+  return found
 }
 
 /** Key, value and kind of an element. */

@@ -127,7 +127,7 @@ function snapshot(overlay: Overlay, { netns }: OverlayNode): string {
     netns,
     `ip -o link | sed 's/^[0-9]*: //; s/@if[0-9]*//'; ip -4 -o addr | sed 's/^[0-9]*: //'
      ip -4 route show table all | sort; ip -6 route show table all | grep -v fe80 | sort
-     ip rule; ip -6 rule; bridge fdb | grep -v 33:33 | sort; ip neigh show nud permanent
+     ip rule | sort; ip -6 rule | sort; bridge fdb | grep -v 33:33 | sort; ip neigh show nud permanent
      nft list ruleset`,
   )
 }

@@ -30,7 +30,8 @@ export interface ExtraLink {
   /** Name of the host's device. It must be there. */
   readonly parent: string
   /**
-   * Macvlan: `bridge` (default), `private`, `vepa`, `passthru`; ipvlan: `l2` (default), `l3`, `l3s`.
+   * Macvlan: `bridge` (default), `private`, `vepa`, `passthru`; ipvlan: `l2` (default), `l3`,
+   * `l3s`.
    */
   readonly mode?: string
   /** `192.168.7.20/24` */
