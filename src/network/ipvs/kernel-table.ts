@@ -30,8 +30,8 @@ import { tableService } from './table.ts'
 import type { TableDestination, TableOperation, TableService } from './table.ts'
 import type { TimeSlices } from './time-slices.ts'
 
-/** Operations prepared at a stretch, in about a millisecond; the socket sends as many at once. */
-const OPERATIONS_PER_BATCH = 256
+/** Operations prepared and sent at a stretch, in about a millisecond each. */
+const OPERATIONS_PER_BATCH = 96
 
 /** An operation that the kernel refused. */
 export interface OperationFailure {
