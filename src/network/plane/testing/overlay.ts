@@ -5,7 +5,8 @@
  */
 import { execFileSync, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Store } from '../../../store/store.ts'
@@ -199,6 +200,11 @@ export class Overlay implements AsyncDisposable {
     for (const node of this.nodes) {
       await node.plane[Symbol.asyncDispose]()
       await node.links[Symbol.asyncDispose]()
+    }
+    // Only a test that failed has left any.
+    const namespaces = join(this.#directory, 'netns')
+    for (const name of existsSync(namespaces) ? readdirSync(namespaces) : []) {
+      await this.#sandbox.native.removeNetns(join(namespaces, name))
     }
     rmSync(this.#directory, { recursive: true })
   }
