@@ -3,99 +3,42 @@
  * between the first and the third are dropped. All that the two have for each other goes through
  * the second: votes, proposals, an image, a client's request; then the wire is mended.
  */
-import { execFileSync } from 'node:child_process'
 import test from 'ava'
-import { Daemon, run, skeinOk, until } from './harness/daemon.ts'
+import { run, skeinOk, until } from './harness/daemon.ts'
+import type { Daemon } from './harness/daemon.ts'
+import { HostSwarm, TestHosts } from './harness/hosts.ts'
 import { nodeIdOf } from './harness/web.ts'
-import { IMAGE, TestSwarm, type NodeJson } from './harness/swarm.ts'
+import { IMAGE, type NodeJson } from './harness/swarm.ts'
 
-const BRIDGE = 'skt-rbr'
-const NAMES = ['skt-ra', 'skt-rb', 'skt-rc'] as const
-const ADDRESSES = ['172.31.78.1', '172.31.78.2', '172.31.78.3'] as const
 const PORT = 8078
 
-function ip(...arguments_: readonly string[]): void {
-  execFileSync('ip', arguments_, { stdio: ['ignore', 'ignore', 'pipe'] })
-}
-
-function tryIp(...arguments_: readonly string[]): void {
-  try {
-    ip(...arguments_)
-  } catch {
-    // Nothing to remove.
-  }
-}
-
-function removeHosts(): void {
-  for (const name of NAMES) {
-    tryIp('netns', 'del', name)
-    tryIp('link', 'del', `${name}-0`)
-  }
-  tryIp('link', 'del', BRIDGE)
-}
-
-/** The bridge has no address: the test machine itself is not on this network. */
-function makeHosts(): void {
-  removeHosts()
-  ip('link', 'add', BRIDGE, 'type', 'bridge')
-  ip('link', 'set', BRIDGE, 'up')
-  for (const [index, name] of NAMES.entries()) {
-    ip('netns', 'add', name)
-    ip('link', 'add', `${name}-0`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name)
-    ip('link', 'set', `${name}-0`, 'master', BRIDGE, 'up')
-    ip('-n', name, 'addr', 'add', `${ADDRESSES[index]}/24`, 'dev', 'eth0')
-    ip('-n', name, 'link', 'set', 'eth0', 'up')
-    ip('-n', name, 'link', 'set', 'lo', 'up')
-  }
-}
-
-function nft(name: string, ...arguments_: readonly string[]): void {
-  // ava depends on a program of the same name, and npx puts it first.
-  const env = { ...process.env, PATH: '/usr/sbin:/sbin:/usr/bin:/bin' }
-  execFileSync('nsenter', [`--net=/run/netns/${name}`, 'nft', ...arguments_], { env })
-}
-
 /** The first and the third host drop each other's packets, as a firewall between them would. */
-function cut(): void {
-  for (const [name, other] of [
-    [NAMES[0], ADDRESSES[2]],
-    [NAMES[2], ADDRESSES[0]],
+function cut(hosts: TestHosts): void {
+  for (const [host, other] of [
+    [0, hosts.addresses[2]],
+    [2, hosts.addresses[0]],
   ] as const) {
-    nft(name, 'add', 'table', 'inet', 'wall')
-    nft(name, 'add chain inet wall in { type filter hook input priority 0; }')
-    nft(name, 'add chain inet wall out { type filter hook output priority 0; }')
-    nft(name, `add rule inet wall in ip saddr ${other} drop`)
-    nft(name, `add rule inet wall out ip daddr ${other} drop`)
+    hosts.run(host, 'nft', 'add', 'table', 'inet', 'wall')
+    hosts.run(host, 'nft', 'add chain inet wall in { type filter hook input priority 0; }')
+    hosts.run(host, 'nft', 'add chain inet wall out { type filter hook output priority 0; }')
+    hosts.run(host, 'nft', `add rule inet wall in ip saddr ${other} drop`)
+    hosts.run(host, 'nft', `add rule inet wall out ip daddr ${other} drop`)
   }
 }
 
-function mend(): void {
-  for (const name of [NAMES[0], NAMES[2]]) nft(name, 'delete', 'table', 'inet', 'wall')
-}
-
-class NamespaceSwarm extends TestSwarm {
-  override readonly daemons: readonly Daemon[]
-
-  constructor() {
-    super(0, 0)
-    this.daemons = NAMES.map(
-      (name, index) =>
-        new Daemon({
-          name: `n${index + 1}`,
-          directory: this.directory,
-          listenAddress: `${ADDRESSES[index]}:2377`,
-          wrapper: ['nsenter', `--net=/run/netns/${name}`],
-        }),
-    )
-  }
+function mend(hosts: TestHosts): void {
+  for (const host of [0, 2]) hosts.run(host, 'nft', 'delete', 'table', 'inet', 'wall')
 }
 
 /** What the published port of a host answers to a client on that host. */
-async function askOn(index: 0 | 2): Promise<string> {
-  const url = `http://${ADDRESSES[index]}:${PORT}/`
+async function askOn(hosts: TestHosts, index: 0 | 2): Promise<string> {
+  const url = `http://${hosts.addresses[index]}:${PORT}/`
   const script = `fetch(${JSON.stringify(url)}).then((r) => r.text()).then((t) => console.log(t.trim()))`
-  const wrapped = [`--net=/run/netns/${NAMES[index]}`, process.execPath, '-e', script]
-  const { code, stdout, stderr } = await run('nsenter', wrapped, { timeoutMs: 10_000 })
+  const [command = '', ...words] = [
+    ...TestHosts.inside(hosts.names[index] ?? ''),
+    ...[process.execPath, '-e', script],
+  ]
+  const { code, stdout, stderr } = await run(command, words, { timeoutMs: 10_000 })
   if (code !== 0) throw new Error(`no answer on ${url}: ${stderr}`)
   return stdout.trim()
 }
@@ -126,16 +69,15 @@ function allReady(nodes: readonly NodeJson[]): boolean {
 test.serial(
   'two managers without a wire between them work through the third, and go back to the wire',
   async (t) => {
-    makeHosts()
-    t.teardown(removeHosts)
-    await using swarm = new NamespaceSwarm()
+    using hosts = new TestHosts('skt-r', '172.31.78', 3)
+    await using swarm = new HostSwarm(hosts)
     await swarm.start()
     await swarm.form(3)
     const [first, second, third] = [swarm.node(0), swarm.node(1), swarm.node(2)]
     const [firstId, secondId, thirdId] = await Promise.all([first, second, third].map(nodeIdOf))
     t.is(lastWay(first, thirdId ?? ''), 'direct')
 
-    cut()
+    cut(hosts)
     const cutMs = Date.now()
     await until('both ends to go through the second host', () =>
       Promise.resolve(
@@ -165,20 +107,20 @@ test.serial(
     for (const index of [0, 2] as const) {
       const seen = new Set<string>()
       await until(`all three replicas to answer on host ${index + 1}`, async () => {
-        seen.add(await askOn(index))
+        seen.add(await askOn(hosts, index))
         return seen.size === 3
       })
     }
     await swarm.leader()
     for (const daemon of swarm.daemons) t.true(allReady(await swarm.nodes(daemon)))
 
-    mend()
+    mend(hosts)
     await until('both ends to go by the wire again', () =>
       Promise.resolve(
         lastWay(first, thirdId ?? '') === 'direct' && lastWay(third, firstId ?? '') === 'direct',
       ),
     )
-    t.truthy(await askOn(0))
+    t.truthy(await askOn(hosts, 0))
     await skeinOk(third, 'service', 'scale', '--detach', 'web=2')
     await swarm.untilRunning(first, 2)
   },

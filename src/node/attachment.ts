@@ -76,7 +76,7 @@ export class NodeAttachment implements Attachment {
     const { kernel } = components
     const links = new MeshPeerLinks(mesh)
     const parts = { ...shared, kernel, dialer, ownTasks: this.agent, links }
-    const listenAddress = options.addresses.listen.host
+    const listenAddress = publishedOn(options.addresses.listen.host)
     this.#startNetwork = () => MemberNetwork.start(parts, { nodeId, listenAddress })
   }
 
@@ -100,4 +100,13 @@ export class NodeAttachment implements Attachment {
     else await this.agent.stop()
     this.#imagePeers.detach()
   }
+}
+
+/**
+ * Where published ports answer: on all addresses of the host, as Docker's do. A node that listens
+ * on a loopback address is one of several on this host, and keeps to its own.
+ */
+function publishedOn(listenHost: string): string {
+  const isLoopback = listenHost.startsWith('127.') || listenHost === '::1'
+  return isLoopback ? listenHost : '0.0.0.0'
 }

@@ -2,8 +2,8 @@
  * The network of one membership: the plane, the balancers, the resolver, each following the store.
  * Whatever of the kernel cannot be had is done without: published ports always work by userspace.
  *
- * Order of start: plane, balancers, resolver; then the agent's tasks. Stopped, the kernel goes on as
- * it is, so that an upgrade of the daemon breaks no connection; removed when the node leaves.
+ * Order of start: plane, balancers, resolver; then the agent's tasks. Stopped, the kernel goes on
+ * as it is, so that an upgrade of the daemon breaks no connection; removed when the node leaves.
  */
 import type { Agent } from '../agent/agent.ts'
 import type { Clock } from '../base/clock.ts'
@@ -17,6 +17,7 @@ import type { PeerLinks } from '../network/network.ts'
 import { gatewayOf, ipv6Of } from '../network/plane/names.ts'
 import type { Plane } from '../network/plane/plane.ts'
 import { PlaneReconciler } from '../network/plane/plane-reconciler.ts'
+import type { PeerRelays } from '../network/plane/plane-reconciler.ts'
 import type { LoadBalancer, RemoteDialer } from '../network/ports.ts'
 import { UserspaceBalancer } from '../network/userspace/balancer.ts'
 import type { StoreView } from '../store/view.ts'
@@ -33,7 +34,7 @@ export interface MemberNetworkComponents {
   /** This node's tasks as it knows them itself. */
   readonly ownTasks: Pick<Agent, 'tasks' | 'onChange'>
   readonly dialer: RemoteDialer
-  readonly links?: PeerLinks
+  readonly links: PeerLinks & PeerRelays
 }
 
 /** Whose network, and where it listens. */
@@ -62,7 +63,7 @@ export class MemberNetwork {
     options: MemberNetworkOptions,
     kernel: KernelParts | undefined,
   ) {
-    const { kernel: host, links, ...shared } = components
+    const { kernel: host, ...shared } = components
     this.#components = components
     this.#options = options
     this.#kernel = kernel
@@ -73,9 +74,8 @@ export class MemberNetwork {
         ? userspace
         : new LayeredBalancer({ kernel: kernel.balancer, userspace, log })
     const routed = kernel !== undefined
-    const linked = links === undefined ? {} : { links }
     this.#network = new NetworkReconciler(
-      { ...shared, balancer: this.#balancer, ...linked },
+      { ...shared, balancer: this.#balancer },
       { ...options, routed },
     )
     this.#dns = kernel === undefined ? undefined : this.#makeDns(kernel)
@@ -138,13 +138,16 @@ async function openKernel(
   components: MemberNetworkComponents,
   { nodeId }: MemberNetworkOptions,
 ): Promise<KernelParts | undefined> {
-  const { kernel, store, clock, log, ownTasks } = components
+  const { kernel, store, clock, log, ownTasks, links: relays } = components
   let plane: Plane | undefined
   try {
     plane = await kernel.openPlane(nodeId)
     const balancer = await kernel.openBalancer(nodeId)
     if (plane === undefined || balancer === undefined) return undefined
-    const reconciler = new PlaneReconciler({ store, plane, clock, log, ownTasks }, { nodeId })
+    const reconciler = new PlaneReconciler(
+      { store, plane, clock, log, ownTasks, relays },
+      { nodeId },
+    )
     if (kernel.networks !== undefined) kernel.networks.plane = taskPlane(plane, reconciler)
     return { plane, balancer, reconciler }
   } catch (error) {

@@ -1,10 +1,11 @@
 /** How the load balancer sees other nodes: the mesh's links, as `network/` names their states. */
 import type { Mesh } from '../mesh/ports.ts'
 import type { PeerLinks } from '../network/network.ts'
+import type { PeerRelays } from '../network/plane/plane-reconciler.ts'
 import type { LinkState } from '../network/wanted-servers.ts'
 
 /** Links of a mesh. */
-export class MeshPeerLinks implements PeerLinks {
+export class MeshPeerLinks implements PeerLinks, PeerRelays {
   readonly #mesh: Pick<Mesh, 'peers' | 'onPeer'>
 
   constructor(mesh: Pick<Mesh, 'peers' | 'onPeer'>) {
@@ -16,6 +17,10 @@ export class MeshPeerLinks implements PeerLinks {
     const peer = this.#mesh.peers().find((one) => one.nodeId === nodeId)
     if (peer?.reachable !== true) return 'none'
     return peer.via === undefined ? 'direct' : 'relayed'
+  }
+
+  relayTo(nodeId: string): string | undefined {
+    return this.#mesh.peers().find((one) => one.nodeId === nodeId)?.via
   }
 
   onChange(listener: () => void): () => void {

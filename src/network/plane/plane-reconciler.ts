@@ -37,6 +37,16 @@ export interface PlaneComponents {
   readonly log: Logger
   /** Absent: this node's tasks are as the store says. */
   readonly ownTasks?: OwnTasks
+  /** Absent: every node is next door. */
+  readonly relays?: PeerRelays
+}
+
+/** Which nodes are reached through others. */
+export interface PeerRelays {
+  /** The node that packets to `nodeId` must pass; undefined: none. */
+  relayTo(nodeId: string): string | undefined
+  /** Calls `listener` after each change; returns the undo. */
+  onChange(listener: () => void): () => void
 }
 
 /** Keeps a plane as the store wants it. */
@@ -71,12 +81,12 @@ export class PlaneReconciler {
   start(): void {
     if (this.#status !== 'new') return
     this.#status = 'started'
-    const { store, ownTasks } = this.#parts
+    const { store, ownTasks, relays } = this.#parts
     this.#undo = [
       store.onCommit((commit) => {
         if (concerns(commit)) this.#markDirty()
       }),
-      ...(ownTasks === undefined ? [] : [ownTasks.onChange(() => this.#markDirty())]),
+      ...[ownTasks, relays].flatMap((one) => one?.onChange(() => this.#markDirty()) ?? []),
     ]
     this.#isDirty = true
     this.#run()
@@ -131,10 +141,11 @@ export class PlaneReconciler {
 
   async #apply(): Promise<void> {
     this.#isDirty = false
-    const { store, plane, ownTasks } = this.#parts
+    const { store, plane, ownTasks, relays } = this.#parts
     const own = ownTasks === undefined ? {} : { own: ownTasks.tasks() }
+    const relayTo = relays === undefined ? {} : { relayTo: (id: string) => relays.relayTo(id) }
     try {
-      const wanted = wantedPlane({ store, nodeId: this.#nodeId, ...own })
+      const wanted = wantedPlane({ store, nodeId: this.#nodeId, ...own, ...relayTo })
       this.#wanted = wanted
       if (wanted === undefined) return
       const { faults } = await plane.apply(wanted)

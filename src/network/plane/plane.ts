@@ -8,6 +8,7 @@
  * Applications run one after another. What was applied and has not changed is not looked at again
  * until {@link Plane.forget}; after a fault everything is.
  */
+import { setImmediate } from 'node:timers/promises'
 import { errorText, isSwarmError } from '../../base/errors.ts'
 import type { Native } from '../netlink/native.ts'
 import { decodeAddress, dumpAddresses } from '../netlink/route.ts'
@@ -125,6 +126,8 @@ export class Plane implements AsyncDisposable {
 
   async #apply(asked: WantedPlane): Promise<PlaneReport> {
     const work = new Work()
+    // Who calls has just computed the wanted plane: everything else gets its turn first.
+    await setImmediate()
     const known = this.#applied?.base === baseText(asked) ? this.#applied : undefined
     this.#applied = undefined
     const conflicts = known?.conflicts ?? (await this.#conflicts(asked, work))
@@ -208,7 +211,7 @@ export class Plane implements AsyncDisposable {
   async #remove(): Promise<readonly string[]> {
     this.forget()
     const work = new Work()
-    const { bridge } = planeNames(this.#options.nodeId)
+    const { bridge, vxlan } = planeNames(this.#options.nodeId)
     await work.do('routes', async () => {
       const link = await findLink(this.#route, bridge)
       const addresses = link === undefined ? [] : await this.#route.dump(dumpAddresses(link.index))
@@ -216,7 +219,7 @@ export class Plane implements AsyncDisposable {
         .map(decodeAddress)
         .filter((address) => address.link === link?.index)
         .map(({ prefix }) => prefix.split('/')[0] ?? '')
-      work.add(await removeRoutes(this.#route, { bridge, gateways }))
+      work.add(await removeRoutes(this.#route, { devices: [bridge, vxlan], gateways }))
     })
     await work.do('devices', () => removeDevices(this.#route, this.#options.nodeId))
     for (const [family, firewall] of Object.entries(this.#firewalls)) {

@@ -28,7 +28,7 @@ import { decodeRule, deleteRule, dumpRules, newRule } from '../netlink/rule.ts'
 import type { Rule } from '../netlink/rule.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { difference } from './difference.ts'
-import { ipv6Of, ipv6RangeOf } from './names.ts'
+import { ipv6Of, ipv6RangeOf, planeNames } from './names.ts'
 import type { PlaneFamily } from './plane-elements.ts'
 import type { WantedPlane } from './wanted-plane.ts'
 
@@ -65,7 +65,7 @@ export async function ensurePeers(
   }
   for (const family of familiesOf(wanted)) {
     requests.push(...(await routeRequests(socket, wanted, { family, devices })))
-    requests.push(...(await ruleRequests(socket, wanted, { family, bridge: devices.bridge.name })))
+    requests.push(...(await ruleRequests(socket, wanted, family)))
   }
   return send(socket, requests)
 }
@@ -111,11 +111,11 @@ export async function ensureVirtualRanges(
 /** Removes rules and local routes; what lies on the devices goes with them. */
 export async function removeRoutes(
   socket: NetlinkSocket,
-  about: { readonly bridge: string; readonly gateways: readonly string[] },
+  about: { readonly devices: readonly string[]; readonly gateways: readonly string[] },
 ): Promise<{ readonly changes: number; readonly faults: readonly string[] }> {
   const requests: NetlinkRequest[] = []
   for (const family of ['ipv4', 'ipv6'] as const) {
-    requests.push(...(await ourRules(socket, family, about.bridge)).map(deleteRule))
+    requests.push(...(await ourRules(socket, family, about.devices)).map(deleteRule))
     for (const gateway of about.gateways) {
       if (gateway.includes(':') !== (family === 'ipv6')) continue
       requests.push(...(await localRoutes(socket, family, gateway)).map(deleteRoute))
@@ -222,7 +222,7 @@ function wantedRoutes(wanted: WantedPlane, { family, devices }: FamilyPlace): Ro
   }
   if (vxlan === undefined) return routes
   for (const peer of wanted.peers) {
-    const gateway = addressOf(wanted, family, peer.tunnelAddress)
+    const gateway = addressOf(wanted, family, peer.nextHop)
     const way = { ...shared, link: vxlan.index, gateway, onlink: true }
     const source = addressOf(wanted, family, wanted.gateway)
     const destination = rangeOf(wanted, family, peer.subnet)
@@ -237,18 +237,22 @@ function wantedRoutes(wanted: WantedPlane, { family, devices }: FamilyPlace): Ro
 async function ruleRequests(
   socket: NetlinkSocket,
   wanted: WantedPlane,
-  about: { readonly family: PlaneFamily; readonly bridge: string },
+  family: PlaneFamily,
 ): Promise<NetlinkRequest[]> {
-  const { family, bridge } = about
-  const have = await ourRules(socket, family, bridge)
-  const want = wanted.peers.map(({ mark }): Rule => ({
-    family,
-    table: mark,
-    priority: RULE_PRIORITY,
-    inDevice: bridge,
-    mark,
-    protocol: ROUTE_PROTOCOL,
-  }))
+  // From the tunnel come answers that this node passes on between two others.
+  const { bridge, vxlan } = planeNames(wanted.nodeId)
+  const inDevices = [bridge, vxlan]
+  const have = await ourRules(socket, family, inDevices)
+  const want = wanted.peers.flatMap(({ mark }) =>
+    inDevices.map((inDevice, place): Rule => ({
+      family,
+      table: mark,
+      priority: RULE_PRIORITY + place,
+      inDevice,
+      mark,
+      protocol: ROUTE_PROTOCOL,
+    })),
+  )
   const { missing, surplus } = difference(have, want, { have: ruleText, want: ruleText })
   return [...surplus.map(deleteRule), ...missing.map(newRule)]
 }
@@ -256,13 +260,15 @@ async function ruleRequests(
 async function ourRules(
   socket: NetlinkSocket,
   family: PlaneFamily,
-  bridge: string,
+  inDevices: readonly string[],
 ): Promise<Rule[]> {
   try {
     return (await socket.dump(dumpRules(family)))
       .map(decodeRule)
       .filter((rule) => rule !== undefined)
-      .filter((rule) => rule.inDevice === bridge && rule.protocol === ROUTE_PROTOCOL)
+      .filter(({ inDevice = '', protocol }) => {
+        return inDevices.includes(inDevice) && protocol === ROUTE_PROTOCOL
+      })
   } catch (error) {
     // A kernel without IPv6 has no rules of it.
     if (family === 'ipv6' && isNetlinkError(error, 'EOPNOTSUPP', 'EAFNOSUPPORT')) return []
@@ -310,5 +316,5 @@ function forwardingText(one: ForwardingEntry): string {
 }
 
 function ruleText(rule: Rule): string {
-  return `${rule.priority} ${rule.mark} ${rule.table}`
+  return `${rule.priority} ${rule.inDevice} ${rule.mark} ${rule.table}`
 }

@@ -142,7 +142,7 @@ function chainsOf(names: PlaneNames, words: Words): string {
     ${ip} daddr @inside goto refuse
   }
   chain answer {
-    iifname "${bridge}" ct mark != 0 meta mark set ct mark
+    iifname { "${bridge}", "${vxlan}" } ct mark != 0 meta mark set ct mark
   }
   chain unserved {
     type filter hook input priority 200; policy accept;

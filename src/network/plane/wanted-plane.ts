@@ -35,6 +35,8 @@ export interface PlaneScene {
   readonly nodeId: string
   /** This node's tasks as it knows them itself; absent: as the store says. */
   readonly own?: readonly Task[]
+  /** The node that packets to another must pass; undefined: none. Absent: all are next door. */
+  readonly relayTo?: (nodeId: string) => string | undefined
 }
 
 /** A node that is reached over the overlay. */
@@ -44,6 +46,8 @@ export interface PlanePeer {
   readonly subnet: string
   /** Its tunnel's inner address: the subnet's base. */
   readonly tunnelAddress: string
+  /** Where packets to it are sent: its tunnel's inner address, or that of the node between. */
+  readonly nextHop: string
   /** Its address on the underlay. */
   readonly underlayAddress: string
   readonly macAddress: string
@@ -111,7 +115,7 @@ export function wantedPlane(scene: PlaneScene): WantedPlane | undefined {
     .filter((task) => task.nodeId === nodeId)
     .map((task) => planeTask(task, subnet, networks))
   const virtualRanges = virtualRangesOf(networks)
-  const { peers, notes } = peersOf(store, node)
+  const { peers, notes } = peersOf(scene, node)
   const underlayAddress = isUnderlay(node.advertiseHost) ? node.advertiseHost : undefined
   return {
     nodeId,
@@ -198,7 +202,7 @@ function planeNetworks(
 }
 
 function peersOf(
-  store: StoreView,
+  { store, relayTo }: PlaneScene,
   self: Node,
 ): { readonly peers: PlanePeer[]; readonly notes: string[] } {
   const peers: PlanePeer[] = []
@@ -211,10 +215,13 @@ function peersOf(
       continue
     }
     const tunnelAddress = baseOf(node.subnet)
+    const relay = store.get('nodes', relayTo?.(node.id) ?? node.id)
+    const isUsable = relay?.subnet !== undefined && refusalOf(relay, self) === undefined
     peers.push({
       nodeId: node.id,
       subnet: node.subnet,
       tunnelAddress,
+      nextHop: isUsable ? baseOf(relay.subnet) : tunnelAddress,
       underlayAddress: node.advertiseHost,
       macAddress: macOfNode(node.id),
       mark: markOfAddress(tunnelAddress),

@@ -1,0 +1,98 @@
+/**
+ * Hosts for tests: network namespaces on one bridge without an address, so that the test machine
+ * itself is not on their network. Daemons run in them with a kernel's network of their own.
+ */
+import { execFileSync } from 'node:child_process'
+import { Daemon } from './daemon.ts'
+import { TestSwarm } from './swarm.ts'
+
+/** npm puts another program named `nft` first. */
+const TOOL_ENVIRONMENT = { ...process.env, PATH: '/usr/sbin:/sbin:/usr/bin:/bin' }
+
+/** Namespaces `<prefix>0`, `<prefix>1`, … with `<network>.1`, `<network>.2`, … */
+export class TestHosts implements Disposable {
+  readonly names: readonly string[]
+  readonly addresses: readonly string[]
+  readonly #bridge: string
+
+  constructor(prefix: string, network: string, count: number) {
+    this.names = Array.from({ length: count }, (_, index) => `${prefix}${index}`)
+    this.addresses = this.names.map((_, index) => `${network}.${index + 1}`)
+    this.#bridge = `${prefix}br`
+    this[Symbol.dispose]()
+    ip('link', 'add', this.#bridge, 'type', 'bridge')
+    ip('link', 'set', this.#bridge, 'up')
+    for (const [index, name] of this.names.entries()) {
+      const cable = `${name}-0`
+      ip('netns', 'add', name)
+      ip('link', 'add', cable, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name)
+      ip('link', 'set', cable, 'master', this.#bridge, 'up')
+      ip('-n', name, 'addr', 'add', `${this.addresses[index]}/24`, 'dev', 'eth0')
+      ip('-n', name, 'link', 'set', 'eth0', 'up')
+      ip('-n', name, 'link', 'set', 'lo', 'up')
+      ip('-n', name, 'route', 'add', 'default', 'via', `${network}.254`)
+    }
+  }
+
+  /** Words before a command that make it run in the namespace of that name. */
+  static inside(name: string): readonly string[] {
+    return ['nsenter', `--net=/run/netns/${name}`]
+  }
+
+  /** Runs a command in a host and gives what it prints. @throws when it fails */
+  run(index: number, ...command: readonly string[]): string {
+    return runInside(this.names[index] ?? '', ...command)
+  }
+
+  /** Pulls or plugs the cable of a host. */
+  cable(index: number, state: 'up' | 'down'): void {
+    ip('link', 'set', `${this.names[index]}-0`, state)
+  }
+
+  [Symbol.dispose](): void {
+    for (const name of this.names) {
+      tryIp('netns', 'del', name)
+      tryIp('link', 'del', `${name}-0`)
+    }
+    tryIp('link', 'del', this.#bridge)
+  }
+}
+
+/** One daemon on each of the first `size` hosts. */
+export class HostSwarm extends TestSwarm {
+  override readonly daemons: readonly Daemon[]
+
+  constructor(hosts: TestHosts, size = hosts.names.length) {
+    super(0, 0)
+    this.daemons = hosts.names.slice(0, size).map((name, index) => {
+      return new Daemon({
+        name: `n${index + 1}`,
+        directory: this.directory,
+        listenAddress: `${hosts.addresses[index]}:2377`,
+        wrapper: TestHosts.inside(name),
+      })
+    })
+  }
+}
+
+/** Runs a command in a namespace and gives what it prints. @throws when it fails */
+export function runInside(namespace: string, ...command: readonly string[]): string {
+  const [file = '', ...words] = [...TestHosts.inside(namespace), ...command]
+  return execFileSync(file, words, {
+    env: TOOL_ENVIRONMENT,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+}
+
+function ip(...words: readonly string[]): void {
+  execFileSync('ip', words, { env: TOOL_ENVIRONMENT, stdio: ['ignore', 'ignore', 'pipe'] })
+}
+
+function tryIp(...words: readonly string[]): void {
+  try {
+    ip(...words)
+  } catch {
+    // Nothing to remove.
+  }
+}
