@@ -27,6 +27,9 @@ export interface MarkElement {
   readonly element: NftElement
 }
 
+/** Behind the plane's own chain at `mangle`, which clears the marks of what tasks send. */
+const PREROUTING = -140
+
 /** The script that makes the table, or repairs it, and keeps the elements that it has. */
 export function markScript({ family, name }: NftTable): string {
   const table = `${family} ${name}`
@@ -35,7 +38,7 @@ export function markScript({ family, name }: NftTable): string {
     `add map ${table} vips { type ipv4_addr : mark; }`,
     `add map ${table} vips6 { type ipv6_addr : mark; }`,
     `add map ${table} ports { type inet_proto . inet_service : mark; }`,
-    `add chain ${table} prerouting { type filter hook prerouting priority mangle; policy accept; }`,
+    `add chain ${table} prerouting { type filter hook prerouting priority ${PREROUTING}; }`,
     `add chain ${table} output { type route hook output priority mangle; policy accept; }`,
     `flush chain ${table} prerouting`,
     `flush chain ${table} output`,
