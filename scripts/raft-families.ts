@@ -10,8 +10,8 @@
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
 import { describeProof, mistakeNamed, PROOFS, type Proof } from '../src/raft/testing/families.ts'
+import { HELP, parseCommandLine } from './usage.ts'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const AVA = fileURLToPath(new URL('../node_modules/.bin/ava', import.meta.url))
@@ -24,8 +24,9 @@ interface Outcome {
   readonly failed: number
 }
 
-const { values } = parseArgs({
-  options: { only: { type: 'string' }, write: { type: 'boolean', default: false } },
+const USAGE = 'usage: node scripts/raft-families.ts [--only NAME,NAME] [--write]\n'
+const { values } = parseCommandLine(USAGE, {
+  options: { only: { type: 'string' }, write: { type: 'boolean', default: false }, help: HELP },
 })
 
 function runTests(file: string, titles: readonly string[], mistake?: string): Outcome {

@@ -3,9 +3,10 @@
  * directory is run; its first command tells its kind. Prints each difference, and last
  * `N passed, M failed` over all cases. Exits with 1 if any failed.
  */
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { replayScript, type CaseResult } from '../src/raft/testing/replay.ts'
+import { endWithUsage, HELP, parseCommandLine } from './usage.ts'
 
 function report(file: string, { test, actual }: CaseResult): string {
   return [
@@ -18,10 +19,14 @@ function report(file: string, { test, actual }: CaseResult): string {
   ].join('\n')
 }
 
-const [directory] = process.argv.slice(2)
-if (directory === undefined) {
-  process.stderr.write('usage: node scripts/raft-scripts.ts DIRECTORY\n')
-  process.exit(2)
+const USAGE = 'usage: node scripts/raft-scripts.ts DIRECTORY\n'
+const { positionals } = parseCommandLine(USAGE, {
+  options: { help: HELP },
+  allowPositionals: true,
+})
+const [directory] = positionals
+if (directory === undefined || !statSync(directory, { throwIfNoEntry: false })?.isDirectory()) {
+  endWithUsage(USAGE, directory === undefined ? 'no directory' : `${directory}: no directory`)
 }
 
 const files = readdirSync(directory, { recursive: true, encoding: 'utf8' })

@@ -12,20 +12,25 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { performance } from 'node:perf_hooks'
-import { parseArgs } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import { MUTANTS, mutantNamed, type Mutant } from '../src/raft/sim/mutants.ts'
 import { plant } from '../src/raft/sim/mutation-loader.ts'
 import type { SeedOutcome, WorkerTask } from '../src/raft/sim/sim-worker.ts'
 import type { Script } from '../src/raft/sim/simulation.ts'
+import { endWithUsage, HELP, parseCommandLine } from './usage.ts'
 
 const WORKER = new URL('../src/raft/sim/sim-worker.ts', import.meta.url)
 const REGRESSIONS = new URL('../src/raft/sim/regressions/', import.meta.url)
 /** Seeds that a mistake is looked for in, unless said otherwise. */
 const MUTATION_SEEDS = 2000
 const PROGRESS_MS = 5000
+const USAGE = `usage: node scripts/sim.ts [--seeds N] [--from N] [--workers N] [--mutation NAME]
+       node scripts/sim.ts --seed N [--mutation NAME [--save]]
+       node scripts/sim.ts --trace FILE [--mutation NAME]
+       node scripts/sim.ts --mutations [--only NAME,NAME] [--seeds N] [--from N] [--workers N]
+`
 
-const { values } = parseArgs({
+const { values } = parseCommandLine(USAGE, {
   options: {
     seeds: { type: 'string' },
     from: { type: 'string', default: '1' },
@@ -36,6 +41,7 @@ const { values } = parseArgs({
     mutations: { type: 'boolean', default: false },
     only: { type: 'string' },
     save: { type: 'boolean', default: false },
+    help: HELP,
   },
 })
 
@@ -163,13 +169,22 @@ async function mutations(): Promise<void> {
   process.exitCode = survivors > 0 ? 1 : 0
 }
 
+function wantNumber(name: 'seeds' | 'from' | 'seed' | 'workers'): void {
+  const value = values[name]
+  if (value === undefined || /^[1-9][0-9]{0,9}$/.test(value)) return
+  endWithUsage(USAGE, `--${name} wants a number from 1`)
+}
+
 async function main(): Promise<void> {
+  for (const name of ['seeds', 'from', 'seed', 'workers'] as const) wantNumber(name)
+  for (const name of [values.mutation ?? [], values.only?.split(',') ?? []].flat()) {
+    if (mutantNamed(name) === undefined) endWithUsage(USAGE, `no mutation is called ${name}`)
+  }
   if (values.mutations) return mutations()
   if (values.trace === undefined && values.seed === undefined) return many()
   if (values.mutation !== undefined) {
     const mutant = mutantNamed(values.mutation)
-    if (mutant === undefined) throw new Error(`no mutation is called ${values.mutation}`)
-    plant(mutant)
+    if (mutant !== undefined) plant(mutant)
   }
   const { scriptOf } = await import('../src/raft/sim/simulation.ts')
   const { readTrace } = await import('../src/raft/sim/trace-file.ts')

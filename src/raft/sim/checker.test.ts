@@ -84,7 +84,9 @@ test('an answer that needs one of two unknown writes first is found', (t) => {
 
 test('a search that becomes too long says so', (t) => {
   const many = Array.from({ length: 40 }, (_, position) => write(position + 1, [position]))
-  t.is(checkRegister([...many, read(99, [50, 51])], 1000), 'gaveUp')
+  const seen = many.map(({ id }) => read(id, [60, 99]))
+  t.is(checkRegister([...many, read(99, [50, 51])], 1000), 'violation', 'nobody saw those')
+  t.is(checkRegister([...many, read(99, [50, 51]), ...seen], 1000), 'gaveUp')
 })
 
 /** Runs calls against a register that takes each at a moment between its call and its return. */
@@ -153,4 +155,16 @@ test('the search and a plain enumeration of all orders agree', (t) => {
     { numRuns: 300 },
   )
   t.true(violations > 20)
+})
+
+test('a write that nobody saw is no excuse for what others answer', (t) => {
+  // 2 was never seen; leaving it out must not change what the others mean.
+  t.is(checkRegister([write(1, [1, 2], 0), write(2, [3]), read(1, [4, 5])]), 'linearizable')
+  t.is(checkRegister([write(1, [1, 2], 0), write(2, [3]), read(0, [4, 5])]), 'violation')
+})
+
+test('many writes of unknown outcome that nobody saw cost no search', (t) => {
+  const unseen = Array.from({ length: 40 }, (_, position) => write(100 + position, [1]))
+  const history = [...unseen, write(1, [2, 3], 0), read(1, [4, 5]), read(0, [6, 7])]
+  t.is(checkRegister(history, 1000), 'violation')
 })

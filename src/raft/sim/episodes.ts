@@ -4,6 +4,7 @@
  */
 import type { Dice } from './dice.ts'
 import type { Focus } from './focus.ts'
+import { OPERATED_EPISODES } from './operated-episodes.ts'
 import { electionMs, type Plan } from './plan.ts'
 import { NUMBERS, SIDES, type Action, type Change, type Shape, type Who } from './schedule.ts'
 
@@ -13,7 +14,7 @@ const EPISODE_GAP = 4
 const FINALE = 0.6
 
 /** Draws actions of one episode. */
-type Episode = (scene: Scene) => void
+export type Episode = (scene: Scene) => void
 
 /** Puts episodes between `actions`. */
 export function addEpisodes(actions: readonly Action[], plan: Plan, dice: Dice): readonly Action[] {
@@ -39,10 +40,13 @@ const LENGTHS: { readonly [focus in Focus]: number } = {
   lateAnswers: 2,
   slowWinner: 2,
   standoff: 10,
+  clocksApart: 4,
+  halfHeard: 7,
+  broughtState: 4,
 }
 
 /** One episode in the making. */
-class Scene {
+export class Scene {
   readonly dice: Dice
   readonly unitMs: number
   readonly #plan: Plan
@@ -101,6 +105,15 @@ class Scene {
 
   change(after: number, change: Change): void {
     this.add({ atMs: this.atMs(after), type: 'member', change, who: this.someone() })
+  }
+
+  /** A key of the run. */
+  key(): number {
+    return this.dice.integer(1, this.#plan.keys)
+  }
+
+  get voters(): number {
+    return this.#plan.voters
   }
 
   isolate(after: number, who: Who, length: number): void {
@@ -236,6 +249,8 @@ const EPISODES: { readonly [focus in Focus]: Episode } = {
       forMs: 12 * scene.unitMs,
     })
   },
+
+  ...OPERATED_EPISODES,
 }
 
 /**

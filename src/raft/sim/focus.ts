@@ -6,6 +6,7 @@
  * and knobs (Zhou et al., SIGMOD 2021, §4), swarm testing (see `plan.ts`).
  */
 import type { Dice } from './dice.ts'
+import type { OperationsPlan } from './operations.ts'
 import { electionMs, type Plan, type Weights } from './plan.ts'
 
 /** Situations. */
@@ -27,10 +28,21 @@ export const FOCI = [
   /** Elections fail in bad weather, an old leader holds a long tail, a voter never returns. */
   'standoff',
 ] as const
-export type Focus = (typeof FOCI)[number]
 
-/** Chance that a run is about nothing in particular. */
+/** Situations that operators and sharp-eyed clients are part of: they bring their operations. */
+export const OPERATED_FOCI = [
+  /** A leader is cut off; its clock and those of the others are as far apart as leases allow. */
+  'clocksApart',
+  /** Some voters have lost the leader and want another; those who still hear it restart. */
+  'halfHeard',
+  /** A state is brought from outside while members change or leadership moves. */
+  'broughtState',
+] as const
+export type Focus = (typeof FOCI)[number] | (typeof OPERATED_FOCI)[number]
+
+/** Chance that a run is about none of the first, and then about none of the second either. */
 const UNFOCUSED = 0.4
+const UNOPERATED = 0.5
 /** Entries of a few hundred bytes go one by one, or by the dozen. */
 const SMALL_BYTES = [1, 200, 2000] as const
 /** Other faults are rarer by this at most, so that they do not end every episode. */
@@ -38,8 +50,8 @@ const FAULTS_APART_MAX = 8
 
 /** Decides what a run of `plan` is about. */
 export function withFocus(plan: Plan, dice: Dice): Plan {
-  if (dice.chance(UNFOCUSED)) return plan
-  const focus = dice.pick(FOCI)
+  const focus = drawFocus(dice)
+  if (focus === undefined) return plan
   const faultGap = plan.faultGap * dice.between(1, FAULTS_APART_MAX)
   const limits = {
     messageBytes: dice.pick([...SMALL_BYTES, 512 * 1024]),
@@ -49,6 +61,11 @@ export function withFocus(plan: Plan, dice: Dice): Plan {
   const calm = { ...plan.weights, blackout: 0, loseDisk: 0 }
   const common = { ...plan, focus, faultGap, callTimeouts, weights: calm }
   return { ...common, ...LEANINGS[focus](dice, { ...common, limits }) }
+}
+
+function drawFocus(dice: Dice): Focus | undefined {
+  if (!dice.chance(UNFOCUSED)) return dice.pick(FOCI)
+  return dice.chance(UNOPERATED) ? undefined : dice.pick(OPERATED_FOCI)
 }
 
 type Leaning = (
@@ -111,6 +128,67 @@ const LEANINGS: { readonly [focus in Focus]: Leaning } = {
     snapshotThreshold: 500,
     weights: quiet(weights),
   }),
+  clocksApart: (dice, plan) => ({
+    ...brisk(plan, dice.pick([4, 4, 6])),
+    voters: several(dice),
+    learners: 0,
+    drift: 0,
+    operations: withLeases(true),
+  }),
+  halfHeard: (dice, plan) => ({
+    ...brisk(plan, dice.pick([8, 10])),
+    voters: several(dice),
+    learners: 0,
+    drift: 0,
+    // Whoever lost the leader must not fall behind in its log: it would not be voted for.
+    callGap: dice.between(1, 6),
+    operations: withLeases(true),
+  }),
+  broughtState: (dice, plan) => ({
+    voters: dice.pick([1, 1, 3, 3, 5]),
+    learners: dice.integer(0, 1),
+    padding: 0,
+    snapshotThreshold: dice.pick([4, 10]),
+    trailingEntries: 0,
+    weights: quiet(plan.weights),
+    operations: withLeases(false),
+  }),
+}
+
+/** Machines that answer at once, so that little time passes between two events of an episode. */
+function brisk(plan: Plan, electionTicks: number): Partial<Plan> {
+  const { tickMs, disk, network } = plan
+  const delays = { minDelayMs: 0, meanDelayMs: tickMs / 40, loss: 0, duplication: 0 }
+  return {
+    electionTicks,
+    applyMs: 0,
+    weights: NOTHING,
+    disk: { ...disk, meanWriteMs: 0.1 },
+    network: { ...network, ...delays, capacity: 1000 },
+  }
+}
+
+/** No operation but those of the episodes. */
+function withLeases(leases: boolean): OperationsPlan {
+  const weights = { leaseRead: 0, cutLeader: 0, stage: 0, restore: 0, reload: 0, leave: 0 }
+  return { leases, heartbeatTicks: 1, gap: 2, weights }
+}
+
+const NOTHING: Weights = {
+  crash: 0,
+  blackout: 0,
+  pause: 0,
+  partition: 0,
+  clog: 0,
+  slowDisk: 0,
+  failWrite: 0,
+  crashAtWrite: 0,
+  clock: 0,
+  transfer: 0,
+  member: 0,
+  loseDisk: 0,
+  snapshot: 0,
+  resetLink: 0,
 }
 
 /** Nothing but what the episodes bring. */

@@ -114,9 +114,11 @@ export const leaseMutants: readonly Mutant[] = [
     mistake: 'a follower whose connection to the leader broke votes, in spite of the lease',
     patches: [
       {
-        file: 'core/step.ts',
-        find: "if (raft.options.readOnly === 'lease' && raft.role === 'follower' && raft.inLease)",
-        replace: "if (raft.options.readOnly === 'lease' && raft.role === 'leader' && raft.inLease)",
+        file: 'core/follower.ts',
+        find:
+          "  if (raft.options.readOnly === 'lease') {\n" +
+          "    raft.tell({ type: 'forgetLeaderRefused' })",
+        replace: "  if (raft.lead === NO_PEER) {\n    raft.tell({ type: 'forgetLeaderRefused' })",
       },
     ],
   },

@@ -65,14 +65,16 @@ export const operatorMutants: readonly Mutant[] = [
     ],
   },
   {
-    name: 'restore-of-two-leaders',
+    name: 'restore-end-denied',
     family: 17,
-    mistake: 'a restore that spans two terms is told as done, though all have abandoned it',
+    mistake: 'a restore whose end has an open fate is said to have had no effect',
     patches: [
       {
         file: 'runtime/restore.ts',
-        find: 'if (term === this.#term) return',
-        replace: 'if (term > 0) return',
+        find: "const { index, term } = await this.#propose('end')",
+        replace:
+          "const { index, term } = await this.#propose('end').catch((error: unknown) => {\n" +
+          "      throw new SwarmError('NOT_LEADER', String(error))\n    })",
       },
     ],
   },

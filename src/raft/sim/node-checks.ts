@@ -1,6 +1,7 @@
 /** What must hold for the state of a node after each event that touched it. */
 import type { ConfState, Index, PeerId, Term } from '../core/entry.ts'
 import type { Role } from '../core/ready.ts'
+import type { RaftCore } from '../core/raft-core.ts'
 import type { CoreStatus } from '../core/status.ts'
 import { INFLIGHT_MESSAGES_MAX } from '../runtime/options.ts'
 import { quorumHas, type GlobalLog } from './global-log.ts'
@@ -13,16 +14,26 @@ export interface NodeView {
   readonly term: Term
   readonly commit: Index
   readonly conf: ConfState
+  readonly lastIndex: Index
+  readonly appliedIndex: Index
+  readonly membership: object
 }
 
-/** A node as it is now. */
-export interface NodeNow {
+/** A node to look at. */
+export interface NodeGlance {
   readonly life: string
   readonly disk: SimDisk
-  readonly status: CoreStatus
+  readonly core: RaftCore
+  /** Another one when it changes. */
+  readonly membership: object
   /** The state machine stands here. */
   readonly appliedIndex: Index
   readonly before: NodeView | undefined
+}
+
+/** A node as it is now. */
+interface NodeNow extends NodeGlance {
+  readonly status: CoreStatus
 }
 
 /** The disk of a member, or `lost` when it is gone. */
@@ -41,8 +52,17 @@ export class NodeChecks {
   }
 
   /** Checks a node; returns what to compare with next time. */
-  observe(now: NodeNow): NodeView {
-    const { status, before, life } = now
+  observe(glance: NodeGlance): NodeView {
+    const { core, before, life } = glance
+    if (before !== undefined && isAsBefore(glance, before)) {
+      if (before.role === 'leader') this.#checkWindows(life, core.progress())
+      return before
+    }
+    return this.#examine({ ...glance, status: core.status() })
+  }
+
+  #examine(now: NodeNow): NodeView {
+    const { status, before, life, appliedIndex, membership } = now
     const { hard, role, conf } = status
     const isNews = before === undefined || before.commit !== hard.commit
     if (isNews) this.#verdict.note(hard.commit)
@@ -52,10 +72,12 @@ export class NodeChecks {
     if (campaigns && before?.role !== role) this.#checkConfiguration(now)
     if (role === 'leader') {
       this.#log.leads(hard.term, life)
-      this.#checkWindows(now)
+      this.#checkWindows(life, status.progress)
       if (before?.role !== 'leader' || before.term !== hard.term) this.#checkNewLeader(now)
     }
-    return { role, term: hard.term, commit: hard.commit, conf }
+    const { term, commit } = hard
+    const { lastIndex } = status
+    return { role, term, commit, conf, lastIndex, appliedIndex, membership }
   }
 
   #checkOrder({ life, status, appliedIndex, disk, before }: NodeNow): void {
@@ -129,12 +151,26 @@ export class NodeChecks {
     this.#verdict.fail('leader-completeness', `${detail} are committed`)
   }
 
-  #checkWindows({ life, status }: NodeNow): void {
-    for (const [peer, progress] of status.progress) {
+  #checkWindows(life: string, members: CoreStatus['progress']): void {
+    for (const [peer, progress] of members) {
       if (progress.inflight > INFLIGHT_MESSAGES_MAX || progress.match >= progress.next) {
         const detail = `${progress.inflight} in flight, match ${progress.match}`
         this.#verdict.fail('bounds', `${life}: ${peer} has ${detail}, next ${progress.next}`)
       }
     }
   }
+}
+
+/** Whether nothing has changed but perhaps what a leader knows of others. */
+function isAsBefore(now: NodeGlance, before: NodeView): boolean {
+  const { core, appliedIndex, membership, disk } = now
+  return (
+    core.commitIndex === before.commit &&
+    core.lastIndex === before.lastIndex &&
+    appliedIndex === before.appliedIndex &&
+    core.term === before.term &&
+    core.role === before.role &&
+    membership === before.membership &&
+    disk.hardState.term <= before.term
+  )
 }

@@ -13,7 +13,8 @@ import type { Action, Who } from './schedule.ts'
 
 /** What happens to a leader just before it is cut off. */
 export const PRELUDES = ['nothing', 'transfer', 'stall', 'reset', 'restart'] as const
-export type Prelude = (typeof PRELUDES)[number]
+/** `restartHearing`: of the others, those restart who still hear it. */
+export type Prelude = (typeof PRELUDES)[number] | 'restartHearing'
 
 /** How the source of a restore fails, if it does. */
 export const RESTORE_FATES = ['whole', 'whole', 'whole', 'broken', 'wrongSize'] as const
@@ -90,12 +91,12 @@ const LEASES = 0.75
 /** Chance that a kind is left out of a run. */
 const ABSENT = 0.4
 /** Speeds of clocks that leases allow for: two such differ by less than a tenth. */
-const LEASE_DRIFT = 0.05
+export const LEASE_DRIFT = 0.05
 const NUMBERS = 840
 
 /** `plan` with operations, perhaps. */
 export function withOperations(plan: Plan, dice: Dice): Plan {
-  if (!dice.chance(SEEDS)) return plan
+  if (plan.operations !== undefined || !dice.chance(SEEDS)) return plan
   const leases = dice.chance(LEASES)
   const weight = (most: number): number => (dice.chance(ABSENT) ? 0 : dice.between(0, most))
   const operations: OperationsPlan = {
@@ -145,7 +146,8 @@ function bounded(action: Action, dice: Dice): Action {
   if (action.type !== 'clock') return action
   const { atMs, who, leapMs } = action
   if (leapMs > 0) return { atMs, type: 'wallClock', who, leapMs: dice.pick([-1, 1]) * leapMs }
-  return { ...action, rate: 1 + dice.between(-LEASE_DRIFT, LEASE_DRIFT) }
+  const rate = 1 + dice.between(-LEASE_DRIFT, LEASE_DRIFT)
+  return Math.abs(action.rate - 1) <= LEASE_DRIFT ? action : { ...action, rate }
 }
 
 function weighted(

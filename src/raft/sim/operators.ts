@@ -19,8 +19,9 @@ const STAGING_TIMEOUTS = 12
 const LOOKS = 20
 /** Time after which a planned stop must have ended, in election timeouts. */
 const LEAVE_TIMEOUTS = 40
-/** Restarts of the others at the cut, as part of an election timeout. */
+/** Restarts of the others at the cut, as part of an election timeout: all, or who hear it. */
 const RESTART_PART = 0.2
+const SHORT_RESTART_PART = 0.02
 
 interface OperatorParts {
   readonly cluster: Cluster
@@ -120,16 +121,24 @@ export class Operators {
         for (const { id } of others) cluster.network.reset(id, leader.id)
         break
       case 'restart':
-        for (const node of others) {
-          cluster.crash(node)
-          cluster.later(RESTART_PART * this.#timeoutMs, () => {
-            if (!node.isUp && !node.isGone) node.start()
-          })
-        }
+        for (const node of others) this.#restart(node, RESTART_PART)
         break
+      case 'restartHearing': {
+        const hearing = others.filter(({ raft }) => raft?.leader === leader.id)
+        for (const node of hearing) this.#restart(node, SHORT_RESTART_PART)
+        break
+      }
       default:
         prelude satisfies never
     }
+  }
+
+  #restart(node: SimNode, timeouts: number): void {
+    const { cluster } = this.#parts
+    cluster.crash(node)
+    cluster.later(timeouts * this.#timeoutMs, () => {
+      if (!node.isUp && !node.isGone) node.start()
+    })
   }
 
   /** Writes wherever somebody else leads, and reads from the one that was cut off. */

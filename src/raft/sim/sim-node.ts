@@ -210,7 +210,8 @@ export class SimNode {
     life.view = this.#world.nodeChecks.observe({
       life: life.name,
       disk: this.disk,
-      status: life.driver.core.status(),
+      core: life.driver.core,
+      membership: life.driver.membership,
       appliedIndex: life.driver.appliedIndex,
       before: life.view,
     })
