@@ -35,7 +35,8 @@ const BANNED: readonly Ban[] = [
     instead: 'raft/core is pure: take time, randomness and input as arguments',
   },
   {
-    where: /^src\/(?!base\/|node\.ts|node\/doctor\/doctor\.ts|cli\/|.*\.test\.ts|.*\/testing\/|.*\/crash-writer\.ts)/,
+    where:
+      /^src\/(?!base\/|node\.ts|node\/doctor\/doctor\.ts|cli\/|.*\.test\.ts|.*\/testing\/|.*\/crash-writer\.ts)/,
     what: /\b(?:systemClock|systemRandom)\b/,
     instead: 'take clock and random as components; only node.ts names the system ones',
   },

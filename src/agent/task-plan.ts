@@ -76,6 +76,12 @@ export function taskNetworking(
 }
 
 const NO_NETWORK = 'none'
+const HOST_NETWORK = 'host'
+/** Whether the task is to use its node's own network stack. */
+export function isOnHostNetwork(task: Pick<Task, 'networks'>): boolean {
+  return (task.networks ?? []).some(({ networkId }) => networkId === HOST_NETWORK)
+}
+
 /** Docker's options of drivers. */
 const MTU_OPTION = 'com.docker.network.driver.mtu'
 /** Least that IPv4 works with (RFC 791). */

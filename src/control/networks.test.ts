@@ -148,6 +148,13 @@ test('tasks on a macvlan have addresses of their own in its subnet', (t) => {
   t.is(given.length, 4, 'six places, one is the gateway, one the first address')
 })
 
+test("tasks on the host's network, or on none, hold no address of the swarm's", (t) => {
+  const scene = new Scene()
+  for (const name of ['host', 'none', 'bridge']) scene.service(name, on(name))
+  const addresses = ['host', 'none', 'bridge'].map((name) => scene.tasks(name)[0]?.address)
+  t.deepEqual(addresses, [undefined, undefined, '10.0.0.2'])
+})
+
 test('a network in use stays, one that clashes is refused, and so is what nobody knows', (t) => {
   const scene = new Scene()
   const front = scene.network({ Name: 'front' })

@@ -27,6 +27,11 @@ export function isPredefined(name: string): boolean {
   return PREDEFINED_NETWORKS.some((one) => one === name)
 }
 
+/** Whether tasks so attached have the host's network stack, or none: no address of the swarm's. */
+export function hasOwnStack(attachments: readonly NetworkAttachment[] | undefined): boolean {
+  return (attachments ?? []).some(({ networkId }) => networkId === 'host' || networkId === 'none')
+}
+
 /** The driver's name; Docker's default of the swarm is `overlay`. */
 export function driverOf(network: Pick<Network, 'spec'>): string {
   return network.spec.Driver === undefined || network.spec.Driver === ''

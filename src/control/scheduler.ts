@@ -18,7 +18,7 @@ import {
 import { measureNodes, type NodeUsage } from './node-usage.ts'
 import { isUnassigned, type Plan } from './plan.ts'
 import { isAllocated } from './endpoints.ts'
-import { withTaskAddresses } from './networks.ts'
+import { hasOwnStack, withTaskAddresses } from './networks.ts'
 import type { Sightings } from './sightings.ts'
 
 /** Recent failures that make a node the last choice (swarmkit `maxFailures`). */
@@ -149,7 +149,10 @@ class GroupScheduler {
 
   #assign(service: Service, task: Task, usage: NodeUsage): void {
     const { node } = usage
-    const address = usage.freeAddress(this.#sightings.lastAddress(node.id))
+    const needsAddress = !hasOwnStack(service.endpoint?.networks)
+    const address = needsAddress
+      ? usage.freeAddress(this.#sightings.lastAddress(node.id))
+      : undefined
     if (address !== undefined) this.#sightings.noteAddress(node.id, address)
     const wanted = service.endpoint?.networks ?? []
     // Without a free address the node refuses the task, and says so.

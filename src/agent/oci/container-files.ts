@@ -4,7 +4,9 @@
  */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { readTextFile } from '../json-file.ts'
 import type { TaskPlan } from '../ports.ts'
+import { isOnHostNetwork } from '../task-plan.ts'
 import type { OciMount } from './mounts.ts'
 
 const LOCAL_HOSTS = `127.0.0.1\tlocalhost
@@ -20,9 +22,7 @@ export async function writeContainerFiles(plan: TaskPlan): Promise<OciMount[]> {
   const contents = {
     hosts: hostsFile(plan),
     hostname: `${plan.hostname}\n`,
-    'resolv.conf': (plan.networking?.nameservers ?? [])
-      .map((address) => `nameserver ${address}\n`)
-      .join(''),
+    'resolv.conf': await resolverFile(plan),
   }
   return Promise.all(
     Object.entries(contents).map(async ([name, content]) => {
@@ -32,6 +32,13 @@ export async function writeContainerFiles(plan: TaskPlan): Promise<OciMount[]> {
       return { destination: `/etc/${name}`, type: 'bind', source, options }
     }),
   )
+}
+
+/** On the host's network the host's own file, which may name servers on loopback. */
+async function resolverFile(plan: TaskPlan): Promise<string> {
+  if (isOnHostNetwork(plan.task)) return (await readTextFile('/etc/resolv.conf')) ?? ''
+  const servers = plan.networking?.nameservers ?? []
+  return servers.map((address) => `nameserver ${address}\n`).join('')
 }
 
 function hostsFile(plan: TaskPlan): string {

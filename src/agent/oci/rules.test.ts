@@ -98,9 +98,9 @@ test('the namespaces fit the cgroup version, and a given network is joined', asy
   const place = { dataDirectory: await mkdtemp(join(tmpdir(), 'skein-agent-')), rootfs: '/none' }
   t.teardown(() => rm(place.dataDirectory, { recursive: true }))
   const plan = await testPlan(place, { container: { ReadOnly: true } })
-  const make = (mode: 'v1' | 'v2', networkNamespace: string): SpecShape =>
+  const make = (mode: 'v1' | 'v2', networkNamespace: string, its = plan): SpecShape =>
     ociSpec({
-      plan,
+      plan: its,
       argv: ['sh'],
       env: [],
       cwd: '/',
@@ -121,6 +121,8 @@ test('the namespaces fit the cgroup version, and a given network is joined', asy
   t.true(v2.process.noNewPrivileges)
   t.deepEqual(v2.process.capabilities.ambient, [])
   t.false(types(make('v1', '/run/netns/n')).includes('cgroup'))
+  const task = { ...plan.task, networks: [{ networkId: 'host', aliases: [] }] }
+  t.false(types(make('v2', '/run/netns/n', { ...plan, task })).includes('network'), "the host's")
 })
 
 test('users are found by name and number in the image’s own files', (t) => {

@@ -4,6 +4,7 @@
  * Source: OCI runtime-spec 1.0.2 `config.md`, `config-linux.md`; Docker's defaults.
  */
 import type { TaskPlan } from '../ports.ts'
+import { isOnHostNetwork } from '../task-plan.ts'
 import { containerCapabilities } from './capabilities.ts'
 import { clampLimits } from './limits-of-host.ts'
 import type { HostLimits } from './limits-of-host.ts'
@@ -99,16 +100,21 @@ function processSection(inputs: SpecInputs, capabilities: readonly string[]): ob
   }
 }
 
+/** None for a task on the network `host`: it keeps the daemon's. */
+function networkNamespace({ plan, networkNamespace: path }: SpecInputs): object[] {
+  if (isOnHostNetwork(plan.task)) return []
+  return [path === undefined ? { type: 'network' } : { type: 'network', path }]
+}
+
 function linuxSection(inputs: SpecInputs, capabilities: readonly string[]): object {
   const { task } = inputs.plan
-  const network = inputs.networkNamespace
   const seccomp = inputs.seccomp(capabilities)
   const namespaces = [
     { type: 'pid' },
     { type: 'ipc' },
     { type: 'uts' },
     { type: 'mount' },
-    network === undefined ? { type: 'network' } : { type: 'network', path: network },
+    ...networkNamespace(inputs),
     ...(inputs.cgroups.mode === 'v2' ? [{ type: 'cgroup' }] : []),
   ]
   return {
