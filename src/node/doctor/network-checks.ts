@@ -3,6 +3,8 @@ import { createSocket } from 'node:dgram'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import type { Server } from 'node:net'
+import { loadNative } from '../../network/netlink/native.ts'
+import { chooseDriver, probeCapabilities } from '../../network/plane/capabilities.ts'
 import { fail, pass, warn } from './finding.ts'
 import type { Check, Finding } from './finding.ts'
 
@@ -19,8 +21,31 @@ export function networkChecks(options: { readonly listenAddress: string }): read
     { name: 'overlay port', run: () => checkOverlayPort() },
     { name: 'MTU', run: () => checkMtu() },
     { name: 'bridge filter', run: () => checkBridgeFilter() },
+    { name: 'kernel balancing', run: () => checkKernel() },
   ]
 }
+
+/** One finding for each thing that balancing in the kernel stands on. */
+async function checkKernel(): Promise<readonly Finding[]> {
+  const found = await probeCapabilities(loadNative())
+  const { driver, reason } = chooseDriver(found)
+  const advice = {
+    root: 'run the daemon as root; without, userspace balances published ports',
+    addon: 'install a C compiler (apt install gcc libc6-dev), then npm rebuild',
+    nftables: 'apt install nftables; the kernel needs nf_tables with nat',
+    vxlan: 'the kernel needs vxlan: without it containers reach no other node',
+    ipvs: 'the kernel needs ip_vs; nftables balances meanwhile',
+  } as const
+  const parts = (['addon', 'nftables', 'vxlan', 'ipvs'] as const).map((name) => {
+    const { isThere, text } = found[name]
+    return isThere ? pass(name, text) : warn(name, text, advice[name])
+  })
+  const summary = `${driver}: ${reason}`
+  const whole = driver === 'userspace' ? warn(KERNEL, summary, advice.root) : pass(KERNEL, summary)
+  return [...parts, whole]
+}
+
+const KERNEL = 'kernel balancing'
 
 async function checkMeshPort(listenAddress: string): Promise<Finding> {
   const check = 'mesh port'
