@@ -31,6 +31,33 @@ export const familyMistakes: readonly Mutant[] = [
       },
     ],
   },
+  // The runtime cannot get to these two (docs/raft-mutations.md); users of the core alone can.
+  {
+    name: 'commits-beyond-match',
+    family: 11,
+    mistake: 'a follower commits up to its own last entry, not that of the message',
+    patches: [
+      {
+        file: 'core/raft-log.ts',
+        find: 'this.commitTo(Math.min(commit, last))',
+        replace: 'this.commitTo(Math.min(commit, this.lastIndex))',
+      },
+    ],
+  },
+  {
+    name: 'completion-of-old-term',
+    family: 12,
+    mistake: 'a write of an earlier term counts, though the same entries are being written again',
+    patches: [
+      {
+        file: 'core/step.ts',
+        find: "if (message.index !== 0) tellIgnored(raft, 'staleAppendIgnored', message)",
+        replace:
+          'if (message.index !== 0)\n' +
+          '      raft.log.unstable.stableTo({ index: message.index, term: message.logTerm })',
+      },
+    ],
+  },
   {
     name: 'vote-in-a-second-write',
     family: 5,
