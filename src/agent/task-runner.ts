@@ -28,6 +28,12 @@ import type { TaskDirectories, TaskRecord } from './task-directory.ts'
 /** Milliseconds between the stop signal and SIGKILL when the spec names none: Docker's 10 s. */
 export const STOP_GRACE_MS_DEFAULT = 10_000
 
+/**
+ * Milliseconds between the wish that a task others can reach should stop and its stop signal: the
+ * other nodes learn of it a round of Raft's messages later and take it out of their balancers.
+ */
+const QUIESCE_MS = 250
+
 /** Pause before an image that no reachable peer has is asked for again, milliseconds. */
 export const IMAGE_RETRY_MS = 2_000
 
@@ -241,9 +247,17 @@ export class TaskRunner {
       signal.throwIfAborted()
       if (!stopping.aborted) throw error
     }
+    await this.#quiesce()
     await executor.stop(directory, this.#stopOptions())
     const exit = await executor.wait(directory, { signal })
     return this.#exitStatus(exit)
+  }
+
+  /** Lets all nodes hear that no new connection is to come here, before the program is told. */
+  async #quiesce(): Promise<void> {
+    const { ports, networks = [] } = this.task
+    if (ports.length === 0 && networks.length === 0) return
+    await delay(this.#parts.clock, QUIESCE_MS, this.#parts.signal)
   }
 
   #stopOptions(): { readonly signalName: string; readonly graceMs: number } {
