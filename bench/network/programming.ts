@@ -7,6 +7,7 @@
  */
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLogger } from '../../src/base/log.ts'
 import { IpvsBalancer } from '../../src/network/ipvs/ipvs-balancer.ts'
@@ -16,6 +17,8 @@ import type { VirtualServer } from '../../src/network/ports.ts'
 import type { GuestTier } from '../../cluster-tests/guest/guest-run.ts'
 import { missingGuest, runInGuest } from '../../cluster-tests/guest/run-in-guest.ts'
 import { NO_MARKS, freshNamespace } from '../../cluster-tests/ipvs/case.ts'
+import { markdownTable, rangeText, summarise } from '../statistics.ts'
+import { DAEMON_OPTIONS } from './site.ts'
 
 const SERVICES = 1_000
 const BACKENDS = 10
@@ -51,10 +54,6 @@ function script(): string {
     return [`-A -f ${mark} -s wrr`, ...rest]
   })
   return `${lines.join('\n')}\n`
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN
 }
 
 /** The longest that a timer waited beyond its time while `work` went on. */
@@ -100,12 +99,18 @@ async function inside(): Promise<void> {
   const load = loadNative()
   if (load.type === 'absent') throw new Error(load.reason)
   const rows = { driver: [] as number[], ipvsadm: [] as number[], change: [] as number[] }
-  const lags = { all: [] as number[], change: [] as number[], check: [] as number[] }
+  const lags = {
+    all: [] as number[],
+    change: [] as number[],
+    check: [] as number[],
+    nothing: [] as number[],
+  }
   for (let round = 0; round <= ROUNDS; round += 1) {
     const netns = freshNamespace()
     const balancer = await open(load.native, netns)
     const wanted = servers()
     const all = await lagDuring(() => applied(balancer, wanted))
+    const nothing = await lagDuring(() => sleep(all.ms))
     const foreign = ipvsadm()
     for (let change = 0; change < CHANGES; change += 1) {
       const next = servers(1 + (change % 9))
@@ -122,26 +127,38 @@ async function inside(): Promise<void> {
     rows.ipvsadm.push(foreign)
     lags.all.push(all.lagMs)
     lags.check.push(check.lagMs)
+    lags.nothing.push(nothing.lagMs)
   }
-  const ratio = median(rows.driver.map((ms, index) => ms / (rows.ipvsadm[index] ?? NaN)))
-  const report = {
-    table: `${SERVICES} services x ${BACKENDS} backends, ${ROUNDS} rounds`,
-    driverMs: median(rows.driver),
-    ipvsadmMs: median(rows.ipvsadm),
-    ratio,
-    oneChangeMs: { median: median(rows.change), max: Math.max(...rows.change) },
-    loopLagMs: {
-      all: { median: median(lags.all), max: Math.max(...lags.all) },
-      check: { median: median(lags.check), max: Math.max(...lags.check) },
-    },
-  }
-  process.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`)
+  report(rows, lags)
+}
+
+type Series = Readonly<Record<string, readonly number[]>>
+
+function report(rows: Series, lags: Series): void {
+  const { driver = [], ipvsadm: foreign = [], change = [] } = rows
+  const row = (what: string, values: readonly number[], unit = 'ms'): string[] => [
+    what,
+    rangeText(summarise(values), 1, unit),
+  ]
+  const ratios = driver.map((ms, index) => ms / (foreign[index] ?? NaN))
+  const table = [
+    [`${SERVICES} services × ${BACKENDS} backends, ${ROUNDS} rounds`, 'median (min–max)'],
+    row('all, by the driver', driver),
+    row('all, by `ipvsadm -R`', foreign),
+    row('driver × ipvsadm', ratios, ''),
+    row('one backend changed', change),
+    row('loop waits: all', lags['all'] ?? []),
+    row('loop waits: one change', lags['change'] ?? []),
+    row('loop waits: check of all', lags['check'] ?? []),
+    row('loop waits: as long, nothing to do', lags['nothing'] ?? []),
+  ]
+  process.stdout.write(`${markdownTable(table)}\n`)
 }
 
 async function outside(tier: GuestTier): Promise<void> {
   const missing = missingGuest(tier)
   if (missing !== undefined) throw new Error(missing)
-  const command = [process.execPath, join(import.meta.dirname, 'programming.ts')]
+  const command = [process.execPath, ...DAEMON_OPTIONS, join(import.meta.dirname, 'programming.ts')]
   const { status, stdout, stderr } = await runInGuest({
     tier,
     command,
