@@ -13,6 +13,7 @@ import type { ExecutionContext } from 'ava'
 import { api, skeinOk, until } from './harness/daemon.ts'
 import { HostSwarm, TestHosts, runInside } from './harness/hosts.ts'
 import { IMAGE, type TaskJson } from './harness/swarm.ts'
+import { nodeIdOf } from './harness/web.ts'
 
 const PORT = 8079
 const CLIENT = 3
@@ -219,6 +220,8 @@ kernelTest(
     await swarm.untilRunning(first, 6, 60_000)
     await skeinOk(first, 'service', 'scale', '--detach', 'web=3')
     await until('three to be left', async () => (await tasksOf(swarm, 'web')).length === 3)
+    await replaceAll(swarm)
+    await emptyHost(swarm, 2)
     await sleep(1_000)
     for (const daemon of swarm.daemons) {
       await daemon.kill('SIGTERM')
@@ -268,6 +271,34 @@ kernelTest('a host that dies takes new connections for two seconds at most', asy
   hosts.cable(2, 'up')
   await swarm.untilReady(first, 3)
 })
+
+/** Replaces all replicas, one after the other. */
+async function replaceAll(swarm: HostSwarm): Promise<void> {
+  const { socket } = swarm.node(0)
+  const before = new Set((await tasksOf(swarm, 'web')).map((task) => task.ID))
+  const service = (await api(socket, 'GET', '/services/web')) as {
+    readonly Version: { readonly Index: number }
+    readonly Spec: { readonly TaskTemplate: object }
+  }
+  const { Spec: spec, Version: version } = service
+  const body = { ...spec, TaskTemplate: { ...spec.TaskTemplate, ForceUpdate: 1 } }
+  await api(socket, 'POST', `/services/web/update?version=${version.Index}`, body)
+  const isDone = async (): Promise<boolean> => {
+    const tasks = await tasksOf(swarm, 'web')
+    return tasks.length === 3 && tasks.every((task) => !before.has(task.ID))
+  }
+  await until('three new replicas', isDone, 90_000)
+}
+
+/** Drains a host and waits until nothing is left there. */
+async function emptyHost(swarm: HostSwarm, host: number): Promise<void> {
+  const id = await nodeIdOf(swarm.node(host))
+  await skeinOk(swarm.node(0), 'node', 'update', '--availability', 'drain', id)
+  await until('the drained host to be empty', async () => {
+    const tasks = await tasksOf(swarm, 'web')
+    return tasks.length === 3 && tasks.every((task) => task.NodeID !== id)
+  })
+}
 
 async function driverOf(swarm: HostSwarm): Promise<string> {
   const info = (await api(swarm.node(0).socket, 'GET', '/info')) as {

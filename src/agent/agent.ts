@@ -328,7 +328,7 @@ export class Agent {
   async #predecessorReleased(task: Task, signal: AbortSignal): Promise<void> {
     const { predecessor } = task
     const before = predecessor === undefined ? undefined : this.#runners.get(predecessor)?.runner
-    if (before === undefined) return
+    if (before === undefined || isToRunOn(before)) return
     signal.throwIfAborted()
     const aborted = Promise.withResolvers<never>()
     const onAbort = (): void => aborted.reject(signal.reason as Error)
@@ -374,4 +374,9 @@ export class Agent {
       this.#parts.log.error({ task: id, err: errorText(error) }, 'cannot remove a task directory')
     }
   }
+}
+
+/** A task that runs on until its successor does (update order `start-first`). */
+function isToRunOn({ task, status }: TaskRunner): boolean {
+  return task.desiredState === 'running' && !isTerminal(status.state)
 }
