@@ -14,7 +14,7 @@ import type { Random } from '../../base/random.ts'
 import type { Backend, BalancerFault, LoadBalancer, RemoteDialer, VirtualServer } from '../ports.ts'
 import type { Scheduling } from './backend-set.ts'
 import type { Frontend, FrontendContext } from './frontend.ts'
-import { ConnectionBudget, USERSPACE_LIMITS } from './limits.ts'
+import { ConnectionBudget, USERSPACE_LIMITS, connectionsMaxFor, openFilesMax } from './limits.ts'
 import type { UserspaceLimits } from './limits.ts'
 import { reachesItself } from './self-dial.ts'
 import { TcpFrontend } from './tcp-frontend.ts'
@@ -62,7 +62,8 @@ export class UserspaceBalancer implements LoadBalancer {
 
   private constructor(components: UserspaceComponents, options: UserspaceOptions) {
     const { scheduling = 'round-robin', reason, ...given } = options
-    const limits = { ...USERSPACE_LIMITS, ...given }
+    const connectionsMax = connectionsMaxFor(openFilesMax())
+    const limits = { ...USERSPACE_LIMITS, connectionsMax, ...given }
     const budget = new ConnectionBudget(limits.connectionsMax)
     this.reason = reason ?? 'needs neither kernel modules nor privileges'
     this.#context = { ...components, limits, scheduling, budget }

@@ -2,12 +2,14 @@
  * Limits of the userspace driver. Each has a unit, a reason and what happens at the limit; tests
  * and small boards give their own.
  */
+import { readFileSync } from 'node:fs'
 
 /** Bounds of what the driver holds and how long it waits. */
 export interface UserspaceLimits {
   /**
-   * Most proxied TCP connections of the node. Each holds two sockets and at most about 256 KiB of
-   * buffers; at the limit a new client is reset.
+   * Most proxied TCP connections of the node. Each holds two sockets, 15 KiB when idle and at most
+   * about 256 KiB of buffers; at the limit a new client is reset. Fewer where the process may not
+   * open so many files: see {@link connectionsMaxFor}.
    */
   readonly connectionsMax: number
   /** Milliseconds for one backend to answer a dial, before the next is tried. */
@@ -38,6 +40,32 @@ export const USERSPACE_LIMITS: UserspaceLimits = {
   udpIdleMs: 90_000,
   udpSessionsMax: 4_096,
   udpPendingMax: 16,
+}
+
+/** Open files that proxied connections leave to the rest of the daemon; half of them where few. */
+const FILES_KEPT = 2_048
+const SOCKETS_PER_CONNECTION = 2
+
+/**
+ * Most proxied connections of a process that may open `filesMax` files: the log, the store and the
+ * mesh must not lack one because many clients came.
+ */
+export function connectionsMaxFor(filesMax: number): number {
+  const kept = Math.min(FILES_KEPT, filesMax / 2)
+  const affordable = Math.floor((filesMax - kept) / SOCKETS_PER_CONNECTION)
+  return Math.min(USERSPACE_LIMITS.connectionsMax, affordable)
+}
+
+/** Files that this process may open; `Infinity` where the system does not say. */
+export function openFilesMax(): number {
+  let text: string
+  try {
+    text = readFileSync('/proc/self/limits', 'utf8')
+  } catch {
+    return Infinity
+  }
+  const soft = /^Max open files +(\d+)/m.exec(text)?.[1]
+  return soft === undefined ? Infinity : Number(soft)
 }
 
 /** Idle seconds after which the kernel asks a silent TCP peer whether it lives; in milliseconds. */

@@ -1,4 +1,5 @@
 /** The userspace driver: the port's conformance suite, and what only this driver promises. */
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
@@ -27,6 +28,7 @@ import { BackendSet } from './backend-set.ts'
 import { UserspaceBalancer } from './balancer.ts'
 import type { UserspaceOptions } from './balancer.ts'
 import { dialLocal } from './dial.ts'
+import { USERSPACE_LIMITS, connectionsMaxFor, openFilesMax } from './limits.ts'
 import { relay, resetSocket } from './relay.ts'
 
 const noRemotes: RemoteDialer = {
@@ -273,4 +275,17 @@ test('a socket closes whenever it is reset, also while its end is on the way', a
   t.true(await dropped((socket) => socket.end()))
   t.true(await dropped((socket) => socket.end('last words')))
   t.true(await dropped((socket) => socket.write('words')))
+})
+
+test('proxied connections leave open files to the rest of the daemon', (t) => {
+  const { connectionsMax } = USERSPACE_LIMITS
+  t.is(connectionsMaxFor(1_048_576), connectionsMax)
+  t.is(connectionsMaxFor(Infinity), connectionsMax)
+  t.is(connectionsMaxFor(20_000), 8_976)
+  t.is(connectionsMaxFor(1_024), 256)
+})
+
+test('the limit of open files is the process own', (t) => {
+  const soft = execFileSync('sh', ['-c', 'ulimit -n'], { encoding: 'utf8' }).trim()
+  t.is(openFilesMax(), soft === 'unlimited' ? Infinity : Number(soft))
 })
