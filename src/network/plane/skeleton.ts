@@ -16,6 +16,9 @@
  * node it came through, by that node's MAC; its answers get the mark and are routed back there.
  * What comes from another node itself, or from its containers in its name, is masqueraded: there,
  * its own address would be taken for a forgery on the way in, and for local on the way back.
+ *
+ * What enters the tunnel loses its mark: the outer packet inherits it, and IPVS, which takes marked
+ * packets on their way out of the node, would balance that one, too, into the tunnel again.
  */
 import { createHash } from 'node:crypto'
 import type { PlaneNames } from './names.ts'
@@ -151,6 +154,15 @@ function chainsOf(names: PlaneNames, words: Words): string {
   chain redirects {
     type filter hook output priority filter; policy accept;
     oifname "${bridge}" ${icmp} type ${words.redirect} drop
+  }
+${wayOut(names, words)}`
+}
+
+/** Chains behind the last routing decision. */
+function wayOut({ bridge, vxlan }: PlaneNames, { ip }: Words): string {
+  return `  chain tunnel {
+    type filter hook postrouting priority mangle; policy accept;
+    oifname "${vxlan}" meta mark set 0
   }
   chain leave {
     type nat hook postrouting priority srcnat; policy accept;
