@@ -32,6 +32,11 @@ function reasonToSkip(): string {
     return 'may not make network namespaces; needs root'
   }
 }
+
+// A worker that ends by itself takes native parts down one by one, which once never ended (Node's
+// `CleanupHandles`); `exit` inside of exit skips that.
+process.once('exit', (code) => process.exit(code))
+
 /** Why tests of the kernel cannot run here; empty where they can. */
 export const missing = reasonToSkip()
 
