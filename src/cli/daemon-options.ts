@@ -14,6 +14,8 @@ export interface DaemonOptions {
   readonly socketPath: string
   readonly logLevel: (typeof LOG_LEVELS)[number]
   /** `text`: short lines for people; `json`: one object a line. */
+  /** `auto`: the best that is proven; `ipvs`: IPVS where the kernel has it. Default `auto`. */
+  readonly balancer?: 'auto' | 'ipvs'
   readonly logFormat: 'text' | 'json'
 }
 

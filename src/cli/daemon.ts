@@ -53,6 +53,11 @@ export const daemon: Command = {
       help: 'text or json (default: text on a terminal, else json)',
     },
     {
+      name: 'balancer',
+      kind: 'string',
+      help: 'auto (nftables, else userspace) or ipvs (where the kernel has it) (default auto)',
+    },
+    {
       name: 'purge',
       kind: 'boolean',
       help: 'End the daemon of --data-dir and remove its tasks, interfaces and data; then exit',
@@ -96,6 +101,7 @@ export function daemonOptions(
     socketPath: socketPath(
       option('socket') ?? (usual ? SOCKET_PATH_DEFAULT : join(dataDirectory, 'skein.sock')),
     ),
+    balancer: oneOf('balancer', option('balancer') ?? 'auto', ['auto', 'ipvs'] as const),
     logLevel: oneOf('log-level', option('log-level') ?? 'info', LOG_LEVELS),
     logFormat: oneOf(
       'log-format',

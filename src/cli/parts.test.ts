@@ -168,6 +168,7 @@ test('the daemon’s flags win over its variables, and both over the defaults', 
     listenAddress: '0.0.0.0:2377',
     advertiseAddress: '',
     socketPath: '/srv/b/skein.sock',
+    balancer: 'auto',
     logLevel: 'debug',
     logFormat: 'json',
   })

@@ -22,6 +22,12 @@ import { Plane } from '../network/plane/plane.ts'
 import type { LoadBalancer } from '../network/ports.ts'
 import { KernelNetworks } from './kernel-networks.ts'
 
+/** Why IPVS is not taken by itself. */
+const CAUTIOUS: DriverChoice = {
+  driver: 'nftables',
+  reason: 'IPVS is there, but not yet proven under real daemons; --balancer ipvs takes it',
+}
+
 /** What choosing needs. */
 export interface KernelComponents {
   readonly clock: Clock
@@ -58,14 +64,15 @@ export class KernelNetwork {
   /** Tries what the kernel can do. Never rejects for what it cannot. */
   static async probe(
     components: KernelComponents,
-    options: { readonly listenAddress: string },
+    options: { readonly listenAddress: string; readonly balancer?: 'auto' | 'ipvs' },
   ): Promise<KernelNetwork> {
     if (isLoopback(options.listenAddress)) {
       const reason = 'it listens on a loopback address, so other nodes may share this kernel'
       return new KernelNetwork(components, { driver: 'userspace', reason })
     }
     const load = loadNative()
-    const choice = chooseDriver(await probeCapabilities(load))
+    const best = chooseDriver(await probeCapabilities(load))
+    const choice = best.driver === 'ipvs' && options.balancer !== 'ipvs' ? CAUTIOUS : best
     if (choice.driver === 'userspace' || load.type === 'absent') {
       return new KernelNetwork(components, { ...choice, driver: 'userspace' })
     }
