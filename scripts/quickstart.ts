@@ -111,7 +111,7 @@ async function startNodes(): Promise<Daemon[]> {
   )
   for (const daemon of daemons) {
     progress.command(
-      `skein daemon --data-dir ${daemon.dataDirectory} --listen-addr ${daemon.options.listenAddress} &`,
+      `skein daemon --data-dir ${daemon.dataDirectory} --listen-addr ${daemon.options.listenAddress} --hostname ${daemon.options.name} &`,
     )
   }
   await Promise.all(daemons.map((daemon) => daemon.start()))
@@ -136,7 +136,7 @@ async function createService(first: Daemon, port: number): Promise<void> {
     first,
     ...['service', 'create', '--name', 'web', '--replicas', '3', '--detach'],
     ...['--publish', `${port}:80`, '--restart-delay', '1s'],
-    ...['--env', 'NODE=node {{.Node.ID}}', IMAGE],
+    ...['--env', 'NODE={{.Node.Hostname}}', IMAGE],
   )
   await untilRunning(first, 3)
   progress.output(await show(first, 'service', 'ps', 'web'))

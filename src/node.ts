@@ -84,7 +84,7 @@ async function startNode(options: DaemonOptions, log: Logger): Promise<AsyncDisp
   const parts = { ...system, log, executor, images, imagePeers, kernel }
   const swarm = await openSwarm(options, parts, facts)
   started.defer(() => swarm.close())
-  const api = await createApiServer(apiComponents(parts, swarm, dataDirectory), options)
+  const api = await createApiServer(apiComponents(parts, swarm, options), options)
   started.defer(() => api.close())
   return started.move()
 }
@@ -99,7 +99,7 @@ function openSwarm(
   facts: LateSwarmFacts,
 ): Promise<NodeSwarm> {
   const { dataDirectory } = options
-  const describe = describer(parts)
+  const describe = describer(parts, options.hostname)
   return Swarm.open<NodeAttachment>(
     {
       ...parts,
@@ -119,24 +119,25 @@ function openSwarm(
 
 type NodeSwarm = Swarm<NodeAttachment>
 
-function describer({ executor, kernel }: Parts): () => NodeDescription {
+function describer({ executor, kernel }: Parts, hostname: string): () => NodeDescription {
   const { driver, reason } = kernel.choice
   const description = describeNode({
+    hostname,
     executor: { name: executor.name, isolation: executor.isolation, reason: executor.reason },
     balancer: { name: driver, reason },
   })
   return () => description
 }
 
-function apiComponents(parts: Parts, swarm: NodeSwarm, dataDirectory: string): ApiComponents {
+function apiComponents(parts: Parts, swarm: NodeSwarm, options: DaemonOptions): ApiComponents {
   return {
     ...system,
     log: parts.log,
     swarm,
     images: parts.images,
-    dataDirectory,
-    describe: describer(parts),
-    logs: { read: (target, options) => memberLogs(swarm).read(target, options) },
+    dataDirectory: options.dataDirectory,
+    describe: describer(parts, options.hostname),
+    logs: { read: (...asked) => memberLogs(swarm).read(...asked) },
     context: () => swarm.member,
     containerCounts: () => swarm.attachment?.agent.containerCounts() ?? { running: 0, total: 0 },
   }

@@ -65,7 +65,7 @@ export class Daemon {
     mkdirSync(this.dataDirectory, { recursive: true })
     const arguments_ = [
       ...['daemon', '--data-dir', this.dataDirectory, '--socket', this.socket],
-      ...['--listen-addr', this.options.listenAddress, '--log-level', 'info'],
+      ...['--listen-addr', this.options.listenAddress, '--hostname', this.options.name],
     ]
     const [command, ...rest] = [...(this.options.wrapper ?? []), SKEIN, ...arguments_]
     const log = openSync(this.logPath, 'a')

@@ -13,9 +13,11 @@ export interface DaemonOptions {
   /** Unix socket of the API. */
   readonly socketPath: string
   readonly logLevel: (typeof LOG_LEVELS)[number]
-  /** `text`: short lines for people; `json`: one object a line. */
+  /** The name that the swarm shows for this node; empty = the machine's. */
+  readonly hostname: string
   /** `auto`: the best that is proven; `ipvs`: IPVS where the kernel has it. Default `auto`. */
   readonly balancer?: 'auto' | 'ipvs'
+  /** `text`: short lines for people; `json`: one object a line. */
   readonly logFormat: 'text' | 'json'
 }
 

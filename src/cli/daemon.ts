@@ -15,6 +15,9 @@ import {
 } from './daemon-options.ts'
 import type { DaemonOptions } from './daemon-options.ts'
 
+/** What the Domain Name System holds (RFC 1035, 2.3.4). */
+const HOST_NAME_CHARACTERS_MAX = 253
+
 /** `daemon` */
 export const daemon: Command = {
   usage: '[OPTIONS]',
@@ -38,6 +41,11 @@ export const daemon: Command = {
       name: 'advertise-addr',
       kind: 'string',
       help: 'What peers are told (default: derived from --listen-addr)',
+    },
+    {
+      name: 'hostname',
+      kind: 'string',
+      help: "The node's name in the swarm (default: the machine's host name)",
     },
     {
       name: 'socket',
@@ -98,6 +106,7 @@ export function daemonOptions(
     dataDirectory,
     listenAddress: withPort(option('listen-addr') ?? LISTEN_ADDRESS_DEFAULT),
     advertiseAddress: option('advertise-addr') ?? '',
+    hostname: hostName(option('hostname') ?? ''),
     socketPath: socketPath(
       option('socket') ?? (usual ? SOCKET_PATH_DEFAULT : join(dataDirectory, 'skein.sock')),
     ),
@@ -114,6 +123,19 @@ export function daemonOptions(
 /** `host` and `host:port`, IPv6 in brackets. */
 function withPort(address: string): string {
   return /:\d+$/.test(address) && !/^[^[]*:.*:/.test(address) ? address : `${address}:2377`
+}
+
+/** Empty, or labels of letters, digits and hyphens with dots between them (RFC 1123, 2.1). */
+function hostName(text: string): string {
+  const label = /^[a-z\d](?:[a-z\d-]{0,61}[a-z\d])?$/i
+  const isName =
+    text.length <= HOST_NAME_CHARACTERS_MAX && text.split('.').every((one) => label.test(one))
+  if (text === '' || isName) return text
+  throw new CommandError(
+    `invalid argument "${text}" for "--hostname" flag: letters, digits and hyphens, at most 63 ` +
+      `between dots, ${HOST_NAME_CHARACTERS_MAX} in all`,
+    { exitCode: EXIT_WRONG_FLAG, showUsage: true },
+  )
 }
 
 function socketPath(text: string): string {

@@ -167,11 +167,21 @@ test('the daemon’s flags win over its variables, and both over the defaults', 
     dataDirectory: '/srv/b',
     listenAddress: '0.0.0.0:2377',
     advertiseAddress: '',
+    hostname: '',
     socketPath: '/srv/b/skein.sock',
     balancer: 'auto',
     logLevel: 'debug',
     logFormat: 'json',
   })
+})
+
+test('a host name is one of the Domain Name System’s', (t) => {
+  const named = (text: string): string =>
+    daemonOptions(daemonFlags('--hostname', text), {}, NOBODY).hostname
+  t.is(named('till-3.shop'), 'till-3.shop')
+  for (const wrong of ['-a', 'a-', 'a..b', 'a_b', 'a b', 'x'.repeat(64), 'x.'.repeat(126) + 'xy']) {
+    t.throws(() => named(wrong), { message: /--hostname/ }, wrong)
+  }
 })
 
 test('only root with the default data directory has the well-known socket', (t) => {

@@ -23,18 +23,18 @@ export function engineVersion(): string {
   return (manifest as { readonly version: string }).version
 }
 
-/** This machine, and how it runs and balances tasks. */
+/** This machine, and how it runs and balances tasks. An empty host name means the machine's. */
 export function describeNode(
-  parts: Pick<NodeDescription, 'executor' | 'balancer'>,
+  parts: Pick<NodeDescription, 'hostname' | 'executor' | 'balancer'>,
 ): NodeDescription {
   const limit = process.constrainedMemory()
   const memoryBytes = limit > 0 && limit < totalmem() ? limit : totalmem()
   return {
-    hostname: hostname(),
     platform: { os: process.platform, architecture: ARCHITECTURES[arch()] ?? arch() },
     resources: { nanoCpus: availableParallelism() * NANO, memoryBytes },
     engineVersion: engineVersion(),
     engineLabels: {},
     ...parts,
+    hostname: parts.hostname === '' ? hostname() : parts.hostname,
   }
 }
