@@ -6,7 +6,7 @@
 import { createSocket } from 'node:dgram'
 import type { Socket as DatagramSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { connect, createServer } from 'node:net'
+import { connect, createServer, isIPv6 } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import { duplexPair } from 'node:stream'
@@ -15,6 +15,10 @@ import type { Backend, RemoteConnection, VirtualServer } from './ports.ts'
 
 /** Where everything in the suite listens, unless a {@link Stage} says otherwise. */
 export const LOOPBACK = '127.0.0.1'
+/** The same in IPv6. */
+export const LOOPBACK_6 = '::1'
+/** How many clients a stage has beside the first. */
+export const NEIGHBOURS = 16
 
 /** Where sockets can be. */
 export interface Place {
@@ -44,34 +48,54 @@ export interface Stage {
   /** Address of virtual servers. */
   readonly listenAddress: string
   readonly clients: ClientPlace
+  /** {@link NEIGHBOURS} clients, each with an address of its own; none where there can be none. */
+  readonly neighbours: readonly ClientPlace[]
   /** Backends go here in turn. */
   readonly backends: readonly Place[]
 }
 
-const ON_LOOPBACK: ClientPlace = {
-  address: LOOPBACK,
-  dialAddress: LOOPBACK,
-  async listen(server) {
-    server.listen(0, LOOPBACK)
-    await once(server, 'listening')
-  },
-  async bind(socket) {
-    socket.bind(0, LOOPBACK)
-    await once(socket, 'listening')
-  },
-  async connect(port, host) {
-    const socket = connect({ host, port, allowHalfOpen: true })
-    await once(socket, 'connect')
-    return socket
-  },
+/** Sockets of this process; clients come from `address`. */
+function loopbackPlace(address: string, dialAddress = address): ClientPlace {
+  return {
+    address,
+    dialAddress,
+    async listen(server) {
+      server.listen(0, address)
+      await once(server, 'listening')
+    },
+    async bind(socket) {
+      socket.bind(0, address)
+      await once(socket, 'listening')
+    },
+    async connect(port, host) {
+      const socket = connect({ host, port, localAddress: address, allowHalfOpen: true })
+      await once(socket, 'connect')
+      return socket
+    },
+  }
 }
+
+const ON_LOOPBACK = loopbackPlace(LOOPBACK)
+const ON_LOOPBACK_6 = loopbackPlace(LOOPBACK_6)
 
 /** Everything on loopback, for drivers with sockets. */
 export const LOOPBACK_STAGE: Stage = {
   driver: 'sockets',
   listenAddress: LOOPBACK,
   clients: ON_LOOPBACK,
+  neighbours: Array.from({ length: NEIGHBOURS }, (_, index) =>
+    loopbackPlace(`127.9.0.${20 + index}`, LOOPBACK),
+  ),
   backends: [ON_LOOPBACK],
+}
+
+/** The same in IPv6, whose loopback has one address only. */
+export const LOOPBACK_STAGE_6: Stage = {
+  driver: 'sockets',
+  listenAddress: LOOPBACK_6,
+  clients: ON_LOOPBACK_6,
+  neighbours: [],
+  backends: [ON_LOOPBACK_6],
 }
 
 /** Longest wait for a condition, milliseconds. */
@@ -249,12 +273,16 @@ export async function census(
   return answers
 }
 
+function datagramSocket({ address }: Place): DatagramSocket {
+  return createSocket(isIPv6(address) ? 'udp6' : 'udp4')
+}
+
 /** A UDP backend that answers every datagram with its name and the datagram. */
 export async function udpBackend(
   name: string,
   place: Place = ON_LOOPBACK,
 ): Promise<{ readonly backend: Backend; close(): void }> {
-  const socket = createSocket('udp4')
+  const socket = datagramSocket(place)
   socket.on('message', (text, from) =>
     socket.send(`${name} ${String(text)}`, from.port, from.address),
   )
@@ -265,12 +293,22 @@ export async function udpBackend(
   return { backend, close: () => socket.close() }
 }
 
+/** A UDP client. */
+export interface DatagramClient {
+  /** Sends and waits for an answer. */
+  ask(text: string): Promise<string>
+  send(text: string): void
+  close(): void
+}
+
 /** A UDP client with a port of its own, which asks one question at a time. */
 export async function datagramClient(
   port: number,
   from: ClientPlace = ON_LOOPBACK,
-): Promise<{ ask(text: string): Promise<string>; close(): void }> {
-  const socket = createSocket('udp4')
+): Promise<DatagramClient> {
+  const socket = datagramSocket(from)
+  // Refused is one way of having no answer.
+  socket.on('error', () => {})
   await from.bind(socket)
   socket.connect(port, from.dialAddress)
   await once(socket, 'connect')
@@ -284,6 +322,7 @@ export async function datagramClient(
       await until('a datagram', () => answer !== undefined)
       return answer ?? ''
     },
+    send: (text) => socket.send(text),
     close: () => socket.close(),
   }
 }

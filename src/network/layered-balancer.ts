@@ -8,9 +8,9 @@
  * has them all. A port that userspace could not open belongs to another program, which the kernel
  * must not cut off. A fault of the kernel is a fault only where userspace cannot stand in.
  */
-import { isIPv4 } from 'node:net'
 import { errorText, isSwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
+import { addressFamily, isLoopbackAddress } from './ports.ts'
 import type { Backend, BalancerFault, LoadBalancer, VirtualServer } from './ports.ts'
 
 /** The drivers, from below. */
@@ -78,7 +78,10 @@ export class LayeredBalancer implements LoadBalancer {
 
 /** What the kernel is given of a server; undefined = nothing. */
 export function kernelPart(server: VirtualServer): VirtualServer | undefined {
-  const backends = server.backends.filter(isForKernel)
+  const family = addressFamily(server.address)
+  const backends = server.backends.filter(
+    (backend) => isForKernel(backend) && addressFamily(backend.address) === family,
+  )
   if (isForUserspace(server)) {
     const isServed = backends.some(takesNew)
     if (backends.length === 0) return undefined
@@ -97,5 +100,5 @@ function takesNew({ weight }: Backend): boolean {
 
 /** A process that shares the host's network answers on loopback, where no packet is sent on. */
 function isForKernel({ local, routed, address }: Backend): boolean {
-  return (local || routed === true) && isIPv4(address) && !address.startsWith('127.')
+  return (local || routed === true) && !isLoopbackAddress(address)
 }

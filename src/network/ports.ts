@@ -2,7 +2,26 @@
  * The load balancer port. Three drivers implement it: IPVS (kernel), nftables (kernel), userspace
  * proxy; all pass one conformance suite. A driver is told the whole wanted state each time and
  * makes it so.
+ *
+ * A server is of one address family, that of its address. What answers in both is two servers.
  */
+import { isIPv6 } from 'node:net'
+
+/** A family of addresses. */
+export type AddressFamily = 'ipv4' | 'ipv6'
+
+/** All of this node's addresses, in each family. */
+export const ANY_ADDRESS = { ipv4: '0.0.0.0', ipv6: '::' } as const
+
+/** The family of an address. */
+export function addressFamily(address: string): AddressFamily {
+  return isIPv6(address) ? 'ipv6' : 'ipv4'
+}
+
+/** Whether the address is of loopback, where no kernel sends packets on. */
+export function isLoopbackAddress(address: string): boolean {
+  return address.startsWith('127.') || address === '::1'
+}
 
 /** One address that connections are spread to. */
 export interface Backend {
@@ -10,7 +29,10 @@ export interface Backend {
   readonly nodeId: string
   /** Whether the task runs on this node. */
   readonly local: boolean
-  /** IPv4 address and port on the task's node; see `local` and `routed`. */
+  /**
+   * Address and port on the task's node; see `local` and `routed`. Of the other family than its
+   * server's: no kernel goes there, userspace does.
+   */
   readonly address: string
   readonly port: number
   /** Whether this node's kernel reaches `address`: local, or over the overlay. */
@@ -41,11 +63,14 @@ export type Scheduler = (typeof SCHEDULERS)[number]
 
 /** A published port, or a service's virtual address, and the replicas behind it. */
 export interface VirtualServer {
-  /** `<service id>/<protocol>/<published port>` or `<service id>/<network id>` */
+  /**
+   * `<service id>/<protocol>/<published port>` or `<service id>/<network id>`; of IPv6 with `/ipv6`
+   * behind it.
+   */
   readonly id: string
   /** `any`: a virtual address answers for every port of tcp, udp and sctp. */
   readonly protocol: 'tcp' | 'udp' | 'sctp' | 'any'
-  /** Address to answer on; `0.0.0.0` = all of this node's. */
+  /** Address to answer on; `0.0.0.0` or `::` = all of this node's, of that family alone. */
   readonly address: string
   /** 0 with protocol `any`: backends are given the client's port, their `port` is 0, too. */
   readonly port: number

@@ -1,18 +1,22 @@
 /**
  * What this node's load balancer should do, derived from the store: one virtual server for each
- * published port and, where the driver can, one for each virtual address of a service. Pure.
+ * published port and, where the driver can, one for each virtual address of a service; with IPv6
+ * two (`ipv6-servers.ts`). Pure.
  *
  * Invariants: a replica is a backend while it is observed running on a node that is not down; it
  * gets new connections only while it is also wanted running, so a replica that is being stopped
  * drains through its grace period. Of its own replicas the node believes itself: they answer
  * through it also when no leader has heard of their restart. A replica behind a link that is dead
  * gets no new connection from that moment on, unless there is no other: then a daemon that restarts
- * for an upgrade, whose containers go on, costs nothing.
+ * for an upgrade, whose containers go on, costs nothing. Flows of datagrams have no end to wait
+ * for: they leave a replica that drains at once, when there is another.
  */
 import type { AllocatedPort, Node, Service, Task } from '../store/objects.ts'
 import type { StoreView } from '../store/view.ts'
 import type { Backend, Scheduler, VirtualServer } from './ports.ts'
-import { SCHEDULERS } from './ports.ts'
+import { publishedInIpv6, virtualInIpv6 } from './ipv6-servers.ts'
+import type { TwinScene } from './ipv6-servers.ts'
+import { ANY_ADDRESS, SCHEDULERS } from './ports.ts'
 
 /** Weight of a replica on this node or on one with a link of its own; replicas are equal. */
 export const WEIGHT_DIRECT = 4
@@ -31,6 +35,8 @@ export interface NetworkOptions {
   readonly nodeId: string
   /** `0.0.0.0` = all of this node's addresses. */
   readonly listenAddress: string
+  /** Whether published ports answer on all of this node's IPv6 addresses, too. */
+  readonly hasIpv6?: boolean
 }
 
 /** How another node can be reached now. */
@@ -83,13 +89,16 @@ function publishedServers(about: ServiceScene): VirtualServer[] {
     if (local && backends.length === 0) return []
     const id = `${service.id}/${protocol}/${publishedPort}`
     const address = options.listenAddress
-    return [{ id, protocol, address, port: publishedPort, ...schedulerOf(service), backends }]
+    const balanced = { ...schedulerOf(service), backends }
+    const server = { id, protocol, address, port: publishedPort, ...balanced }
+    const isEverywhere = options.hasIpv6 === true && address === ANY_ADDRESS.ipv4
+    return [server, ...twin(isEverywhere ? publishedInIpv6(twinScene(about), server) : undefined)]
   })
 }
 
 function virtualServers(about: ServiceScene): VirtualServer[] {
   const { service } = about
-  return (service.endpoint?.virtualAddresses ?? []).map(({ networkId, address }) => {
+  return (service.endpoint?.virtualAddresses ?? []).flatMap(({ networkId, address }) => {
     const backends = backendsOf(about, {
       protocol: 'any',
       where: (task) =>
@@ -97,8 +106,18 @@ function virtualServers(about: ServiceScene): VirtualServer[] {
       serves: (task) => (task.networks ?? []).some((network) => network.networkId === networkId),
     })
     const id = `${service.id}/${networkId}`
-    return { id, protocol: 'any', address, port: 0, ...schedulerOf(service), backends }
+    const balanced = { ...schedulerOf(service), backends }
+    const server = { id, protocol: 'any', address, port: 0, ...balanced } as const
+    return [server, ...twin(virtualInIpv6(twinScene(about), server, networkId))]
   })
+}
+
+function twinScene({ scene, tasks }: ServiceScene): TwinScene {
+  return { store: scene.store, tasks }
+}
+
+function twin(server: VirtualServer | undefined): readonly VirtualServer[] {
+  return server === undefined ? [] : [server]
 }
 
 /** The scheduler that the service's labels ask for; one that does not exist is none. */
@@ -132,19 +151,18 @@ function backendsOf(
     const backend = { taskId: task.id, nodeId: task.nodeId, local, ...where, routed, weight }
     found.push({ backend, link })
   }
-  return withoutDeadLinks(found, query.protocol)
+  const living = withoutDeadLinks(found)
+  const isMoving = query.protocol === 'udp' && living.some(({ weight }) => weight > 0)
+  return isMoving ? living.filter(({ weight }) => weight > 0) : living
 }
 
-/** Dead links serve only when nothing else does. A flow of datagrams cannot drain: it moves. */
+/** Dead links serve only when nothing else does. */
 function withoutDeadLinks(
   found: readonly { readonly backend: Backend; readonly link: LinkState }[],
-  protocol: VirtualServer['protocol'],
 ): Backend[] {
   const others = found.some(({ backend, link }) => link !== 'none' && backend.weight > 0)
   if (!others) return found.map(({ backend }) => backend)
-  return found
-    .filter(({ link }) => link !== 'none' || protocol !== 'udp')
-    .map(({ backend, link }) => (link === 'none' ? { ...backend, weight: 0 } : backend))
+  return found.map(({ backend, link }) => (link === 'none' ? { ...backend, weight: 0 } : backend))
 }
 
 function weightOf(link: LinkState): number {

@@ -3,6 +3,7 @@
  * logs, answers published ports, and shares images.
  * Started when the node is in the swarm, stopped before it leaves or the daemon ends.
  */
+import { networkInterfaces } from 'node:os'
 import type { Clock } from '../base/clock.ts'
 import type { Logger } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
@@ -77,7 +78,8 @@ export class NodeAttachment implements Attachment {
     const links = new MeshPeerLinks(mesh)
     const parts = { ...shared, kernel, dialer, ownTasks: this.agent, links }
     const listenAddress = publishedOn(options.addresses.listen.host)
-    this.#startNetwork = () => MemberNetwork.start(parts, { nodeId, listenAddress })
+    const hasIpv6 = isIpv6Host()
+    this.#startNetwork = () => MemberNetwork.start(parts, { nodeId, listenAddress, hasIpv6 })
   }
 
   static async start(
@@ -109,4 +111,11 @@ export class NodeAttachment implements Attachment {
 function publishedOn(listenHost: string): string {
   const isLoopback = listenHost.startsWith('127.') || listenHost === '::1'
   return isLoopback ? listenHost : '0.0.0.0'
+}
+
+/** Whether this host has IPv6 at all: its loopback address is enough. */
+function isIpv6Host(): boolean {
+  return Object.values(networkInterfaces()).some((addresses) =>
+    addresses?.some(({ family }) => family === 'IPv6'),
+  )
 }

@@ -41,6 +41,8 @@ export interface MemberNetworkComponents {
 export interface MemberNetworkOptions {
   readonly nodeId: string
   readonly listenAddress: string
+  /** Whether published ports answer in IPv6, too. */
+  readonly hasIpv6: boolean
 }
 
 interface KernelParts {

@@ -4,7 +4,7 @@
  * protocol `netfilter`. Numbers in attributes are big-endian.
  * Source: `include/uapi/linux/netfilter/nfnetlink_conntrack.h`, `nf_conntrack_netlink.c`.
  */
-import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from './address.ts'
+import { AF_INET, AF_INET6, addressBytes, addressText } from './address.ts'
 import { required } from './attributes.ts'
 import type { Attributes } from './attributes.ts'
 import type { MessageWriter, NetlinkRequest } from './message-writer.ts'
@@ -80,7 +80,10 @@ export interface ConnectionFilter {
   readonly family: Connection['family']
   /** The kernel gives those alone whose mark has these bits. */
   readonly mark?: { readonly value: number; readonly mask: number }
-  /** The kernel gives those alone that are answered from this address. Before 5.8 it gives all. */
+  /**
+   * The kernel gives those alone that are answered from this address; before 5.8, and in IPv6, it
+   * gives all.
+   */
   readonly replySource?: string
 }
 
@@ -92,7 +95,11 @@ export function dumpConnections(filter: ConnectionFilter): NetlinkRequest {
     flags: NLM_F_DUMP,
     body: (writer) => {
       nfnetlinkHeader(writer, filter.family === 'ipv4' ? AF_INET : AF_INET6)
-      if (filter.replySource !== undefined) writeReplySource(writer, filter.replySource)
+      // In IPv6 Linux compares the wrong way round and gives all the others (measured: 6.18).
+      const { replySource } = filter
+      if (replySource !== undefined && filter.family === 'ipv4') {
+        writeReplySource(writer, replySource)
+      }
       if (filter.mark === undefined) return
       writer.u32be(CTA.mark, filter.mark.value)
       writer.u32be(CTA.markMask, filter.mark.mask)
@@ -101,10 +108,10 @@ export function dumpConnections(filter: ConnectionFilter): NetlinkRequest {
 }
 
 function writeReplySource(writer: MessageWriter, address: string): void {
-  const isIpv4 = familyOf(address) === AF_INET
-  const type = isIpv4 ? CTA_ADDRESS.ipv4Source : CTA_ADDRESS.ipv6Source
   writer.nested(CTA.reply, () => {
-    writer.nested(CTA_TUPLE.address, () => writer.bytesOf(type, addressBytes(address)))
+    writer.nested(CTA_TUPLE.address, () =>
+      writer.bytesOf(CTA_ADDRESS.ipv4Source, addressBytes(address)),
+    )
   })
   writer.nested(CTA.filter, () => writer.u32(CTA_FILTER.replyFlags, FILTER_SOURCE))
 }

@@ -1,6 +1,7 @@
 /**
  * The nftables driver of the load balancer port, for kernels without IPVS: DNAT by maps in a table
- * of its own (`skeleton.ts`), of which only elements change (`kernel-table.ts`).
+ * of its own (`skeleton.ts`), of which only elements change (`kernel-table.ts`); one in each
+ * family, in IPv6 from the first server that wants it.
  *
  * Invariants: one change at a time. The kernel's table is known, or it is read before anything is
  * written: at start, every minute, and after any error, because an exchange that failed may have
@@ -16,13 +17,14 @@ import { SwarmError, errorText, isSwarmError } from '../../base/errors.ts'
 import type { Logger } from '../../base/log.ts'
 import type { Native } from '../netlink/native.ts'
 import { NetlinkSocket } from '../netlink/socket.ts'
-import type { BalancerFault, LoadBalancer, VirtualServer } from '../ports.ts'
+import type { AddressFamily, BalancerFault, LoadBalancer, VirtualServer } from '../ports.ts'
 import { changeOf } from './difference.ts'
 import type { Change, Dropped } from './difference.ts'
 import { forgetFlows } from './flows.ts'
 import { KernelTable } from './kernel-table.ts'
-import type { Placements, TablePlace } from './kernel-table.ts'
-import { compileServer, frontendText, isSameServer, targetText } from './placement.ts'
+import type { Placements, ReadPlacement, TablePlace } from './kernel-table.ts'
+import { DRAINING_SLOTS, compileServer, frontendFamily } from './placement.ts'
+import { frontendText, isSameServer, targetText } from './placement.ts'
 import type { Compiled } from './placement.ts'
 
 /** How often the kernel's table is compared with what it should be, milliseconds. */
@@ -50,7 +52,9 @@ export class NftablesBalancer implements LoadBalancer {
   readonly reason: string
   readonly #components: NftablesComponents
   readonly #socket: NetlinkSocket
-  readonly #table: KernelTable
+  readonly #tables: Readonly<Record<AddressFamily, KernelTable>>
+  /** Whether there is a table of IPv6. */
+  #hasIpv6 = false
   /** What each server came to, by id. */
   #compiled = new Map<string, Compiled>()
   /** What was wanted last; undefined before the first `apply`: nothing is changed then. */
@@ -77,7 +81,7 @@ export class NftablesBalancer implements LoadBalancer {
     const socket = await NetlinkSocket.open(components.native, { protocol: 'netfilter', ...place })
     const balancer = new NftablesBalancer(components, socket, options)
     try {
-      await balancer.#table.ensureRules()
+      await balancer.#tables.ipv4.ensureRules()
     } catch (error) {
       socket.close()
       throw error
@@ -93,7 +97,10 @@ export class NftablesBalancer implements LoadBalancer {
   ) {
     this.#components = components
     this.#socket = socket
-    this.#table = new KernelTable(socket, options)
+    this.#tables = {
+      ipv4: new KernelTable(socket, options, 'ipv4'),
+      ipv6: new KernelTable(socket, options, 'ipv6'),
+    }
     this.reason = options.reason ?? 'this kernel has no IPVS'
   }
 
@@ -101,6 +108,7 @@ export class NftablesBalancer implements LoadBalancer {
   apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
     return this.#inTurn(async () => {
       const faults = await this.#compile(wanted)
+      faults.push(...(await this.#ensureIpv6()))
       await this.#makeSo()
       return faults
     })
@@ -124,7 +132,9 @@ export class NftablesBalancer implements LoadBalancer {
 
   /** Removes the table and closes. Connections end as their programs do. */
   async remove(): Promise<void> {
-    await this.#inTurn(() => this.#table.remove())
+    await this.#inTurn(async () => {
+      for (const table of Object.values(this.#tables)) await table.remove()
+    })
     await this.close()
   }
 
@@ -154,6 +164,27 @@ export class NftablesBalancer implements LoadBalancer {
     return faults
   }
 
+  /** Makes the table of IPv6 when it is wanted; where that cannot be, what is in it is a fault. */
+  async #ensureIpv6(): Promise<BalancerFault[]> {
+    if (this.#hasIpv6) return []
+    const servers = [...this.#compiled.values()].filter(
+      ({ placement }) => placement !== undefined && frontendFamily(placement.frontend) === 'ipv6',
+    )
+    if (servers.length === 0) return []
+    try {
+      await this.#tables.ipv6.ensureRules()
+      this.#hasIpv6 = true
+      // It may be an earlier daemon's, with elements.
+      this.#kernel = undefined
+      return []
+    } catch (error) {
+      if (!isSwarmError(error)) throw error
+      const message = `IPv6: ${errorText(error)}`
+      for (const { owner } of servers) this.#wanted?.delete(owner)
+      return servers.map(({ server }) => ({ id: server.id, message }))
+    }
+  }
+
   /** Makes the kernel's table as wanted; how many frontends changed. */
   async #makeSo(): Promise<number> {
     const { log } = this.#components
@@ -170,11 +201,16 @@ export class NftablesBalancer implements LoadBalancer {
 
   /** Compares with the kernel's own table, and makes it as wanted. */
   async #resynchronise(): Promise<number> {
-    if (await this.#table.ensureRules()) {
-      this.#components.log.info({}, 'nft table was made')
+    const { ipv4, ipv6 } = this.#tables
+    this.#hasIpv6 ||= await ipv6.exists()
+    const tables = this.#hasIpv6 ? [ipv4, ipv6] : [ipv4]
+    for (const table of tables) {
+      if (await table.ensureRules()) this.#components.log.info({}, 'nft table was made')
     }
     if (this.#wanted === undefined) return 0
-    return this.#step(await this.#table.read())
+    const found = new Map<string, ReadPlacement>()
+    for (const table of tables) await table.readInto(found)
+    return this.#step(found)
   }
 
   /** Goes from `kernel` to what is wanted. What the kernel has is unknown meanwhile. */
@@ -183,7 +219,9 @@ export class NftablesBalancer implements LoadBalancer {
     const wanted = this.#wanted ?? new Map()
     this.#keepReturned(wanted)
     const changes = await this.#changesOf(kernel, wanted)
-    await this.#table.change(changes)
+    for (const [family, ones] of Map.groupBy(changes, (change) => change.family)) {
+      await this.#tables[family].change(ones)
+    }
     await this.#forget()
     this.#kernel = wanted
     return changes.length
@@ -211,9 +249,12 @@ export class NftablesBalancer implements LoadBalancer {
 
   /** Backends that an attempt before this one dropped may be wanted again. */
   #keepReturned(wanted: Placements): void {
-    for (const [text, { frontend, target }] of this.#dropped) {
-      const slots = wanted.get(frontendText(frontend))?.slots.values() ?? []
-      const isBack = [...slots].some((other) => targetText(other) === targetText(target))
+    for (const [text, { frontend, target, onlyDatagrams }] of this.#dropped) {
+      const slots = wanted.get(frontendText(frontend))?.slots ?? []
+      const isBack = [...slots].some(
+        ([slot, other]) =>
+          (!onlyDatagrams || slot < DRAINING_SLOTS) && targetText(other) === targetText(target),
+      )
       if (isBack) this.#dropped.delete(text)
     }
   }

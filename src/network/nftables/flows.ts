@@ -9,7 +9,9 @@ import { PROTOCOL_NUMBER } from '../netlink/ipvs-layout.ts'
 import { decodeConnection, deleteConnection, dumpConnections } from '../netlink/conntrack.ts'
 import type { Connection, ConnectionFilter } from '../netlink/conntrack.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
+import type { AddressFamily } from '../ports.ts'
 import type { Dropped } from './difference.ts'
+import { frontendFamily } from './placement.ts'
 
 /**
  * Addresses for each of which the kernel is asked alone; with more the whole table is read. The
@@ -24,12 +26,23 @@ export async function forgetFlows(
   socket: NetlinkSocket,
   dropped: readonly Dropped[],
 ): Promise<number> {
+  let count = 0
+  const families = Map.groupBy(dropped, ({ frontend }) => frontendFamily(frontend))
+  for (const [family, ones] of families) count += await forgetFamily(socket, family, ones)
+  return count
+}
+
+async function forgetFamily(
+  socket: NetlinkSocket,
+  family: AddressFamily,
+  dropped: readonly Dropped[],
+): Promise<number> {
   const byAddress = Map.groupBy(dropped, ({ target }) => target.address)
   const isUnwanted = (connection: Connection): boolean =>
     (byAddress.get(connection.reply.source) ?? []).some((one) => leadsTo(connection, one))
-  const everything: ConnectionFilter = { family: 'ipv4' }
+  const everything: ConnectionFilter = { family }
   const filters: readonly ConnectionFilter[] =
-    byAddress.size > SINGLE_READS_MAX
+    byAddress.size > SINGLE_READS_MAX || family === 'ipv6'
       ? [everything]
       : [...byAddress.keys()].map((replySource) => ({ ...everything, replySource }))
   let count = 0
@@ -59,9 +72,10 @@ async function unwantedConnections(
 }
 
 /** Whether a connection came to the frontend and was sent on to the target. */
-function leadsTo(connection: Connection, { frontend, target }: Dropped): boolean {
+function leadsTo(connection: Connection, { frontend, target, onlyDatagrams }: Dropped): boolean {
   const { original, reply, protocol } = connection
   if (reply.source !== target.address) return false
+  if (onlyDatagrams && protocol !== PROTOCOL_NUMBER.udp) return false
   if (frontend.kind === 'vip') return original.destination === frontend.address
   const isHere =
     frontend.kind === 'bound'

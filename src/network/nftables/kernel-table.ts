@@ -1,5 +1,6 @@
 /**
- * The balancer's nft table in the kernel: its rules, reading it, changing its elements.
+ * The balancer's nft table of one family in the kernel: its rules, reading it, changing its
+ * elements.
  *
  * Elements go by netlink in transactions: a tenth of the time of an `nft` process at any size of
  * the table. A transaction is done as a whole or not at all; large changes are several, none of
@@ -21,10 +22,11 @@ import {
   deleteElements,
   dumpElements,
 } from '../netlink/nft-element.ts'
-import { deleteTable } from '../netlink/nftables.ts'
+import { decodeTableName, deleteTable, dumpTables } from '../netlink/nftables.ts'
 import type { NftTable } from '../netlink/nftables.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { runNft } from '../plane/run-nft.ts'
+import type { AddressFamily } from '../ports.ts'
 import type { Change, Element } from './difference.ts'
 import { decodeElement, encodeElement, encodeKey, mapOf } from './element-codec.ts'
 import { frontendText } from './placement.ts'
@@ -37,6 +39,8 @@ const CHUNK_ELEMENTS = 300
 /** Numbers of nf_tables' rules: the command that reads them, and the attribute of their table. */
 const GET_RULE = 7
 const RULE_TABLE = 1
+/** How a kernel says that it has not this family. */
+const NO_SUCH_FAMILY = ['EAFNOSUPPORT', 'EOPNOTSUPP', 'EPROTONOSUPPORT']
 /** Messages of a dump that are read at once. */
 const DECODE_MESSAGES = 8
 
@@ -55,22 +59,25 @@ export interface TablePlace {
 /** What the kernel has, by text of the frontend. */
 export type Placements = Map<string, Placement>
 
-interface ReadPlacement extends Placement {
+/** A placement as it is read. */
+export interface ReadPlacement extends Placement {
   chain: string | undefined
   readonly slots: Map<number, Target>
   readonly frontend: Frontend
 }
 
-/** The table of one balancer. */
+/** The table of one balancer in one family. */
 export class KernelTable {
   readonly #socket: NetlinkSocket
   readonly #place: TablePlace
+  readonly #family: AddressFamily
   readonly #table: NftTable
 
-  constructor(socket: NetlinkSocket, place: TablePlace) {
+  constructor(socket: NetlinkSocket, place: TablePlace, family: AddressFamily) {
     this.#socket = socket
     this.#place = place
-    this.#table = { family: 'ipv4', name: place.table }
+    this.#family = family
+    this.#table = { family, name: place.table }
   }
 
   /**
@@ -80,21 +87,33 @@ export class KernelTable {
   async ensureRules(): Promise<boolean> {
     if (await this.#hasRules()) return false
     const { netns, table } = this.#place
-    await runNft(skeletonScript(table), netns === undefined ? {} : { netns })
+    await runNft(skeletonScript(table, this.#family), netns === undefined ? {} : { netns })
     return true
   }
 
-  /** All elements. @throws NetlinkError ENOENT when there is no table */
-  async read(): Promise<Placements> {
-    const found = new Map<string, ReadPlacement>()
+  /** Whether there is a table, of whatever version. @throws NetlinkError */
+  async exists(): Promise<boolean> {
+    try {
+      const names = (await this.#socket.dump(dumpTables(this.#family))).map(decodeTableName)
+      return names.includes(this.#place.table)
+    } catch (error) {
+      if (isNetlinkError(error, ...NO_SUCH_FAMILY)) return false
+      throw error
+    }
+  }
+
+  /** Adds all elements to `found`. @throws NetlinkError ENOENT when there is no table */
+  async readInto(found: Map<string, ReadPlacement>): Promise<void> {
+    const family = this.#family
     for (const map of MAP_NAMES) {
       const messages = await this.#socket.dump(dumpElements(this.#set(map)))
       for (const [index, message] of messages.entries()) {
         if (index % DECODE_MESSAGES === DECODE_MESSAGES - 1) await nextTurn()
-        for (const element of decodeElements(message)) addTo(found, decodeElement(map, element))
+        for (const element of decodeElements(message)) {
+          addTo(found, decodeElement({ map, family }, element))
+        }
       }
     }
-    return found
   }
 
   /** Makes changes in order. @throws NetlinkError; those before the one refused are done */
@@ -109,13 +128,13 @@ export class KernelTable {
     try {
       await this.#socket.transaction(NFNL_SUBSYS_NFTABLES, [deleteTable(this.#table)])
     } catch (error) {
-      if (!isNetlinkError(error, 'ENOENT')) throw error
+      if (!isNetlinkError(error, 'ENOENT', ...NO_SUCH_FAMILY)) throw error
     }
   }
 
   async #hasRules(): Promise<boolean> {
     try {
-      await this.#socket.dump(dumpElements({ table: this.#table, set: revisionSet() }))
+      await this.#socket.dump(dumpElements({ table: this.#table, set: revisionSet(this.#family) }))
       return (await this.#socket.dump(dumpRules(this.#table))).length === RULE_COUNT
     } catch (error) {
       if (isNetlinkError(error, 'ENOENT')) return false

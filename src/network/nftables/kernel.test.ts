@@ -18,9 +18,11 @@ import {
   census,
   datagramClient,
   freePort,
+  pause,
   udpBackend,
   virtualServer,
 } from '../conformance-peers.ts'
+import { affinityTable, clientSlot } from '../affinity.ts'
 import { testLoadBalancer } from '../conformance.ts'
 import { decodeConnection, dumpConnections } from '../netlink/conntrack.ts'
 import type { Connection } from '../netlink/conntrack.ts'
@@ -28,11 +30,12 @@ import { loadNative } from '../netlink/native.ts'
 import { NetlinkSocket } from '../netlink/socket.ts'
 import { missing } from '../netlink/testing/sandbox.ts'
 import type { Backend, VirtualServer } from '../ports.ts'
-import { NODE_ADDRESS, makeKernelStage } from '../testing/kernel-stage.ts'
+import { NODE_ADDRESS, NODE_ADDRESS_6, makeKernelStage } from '../testing/kernel-stage.ts'
 import type { KernelStage } from '../testing/kernel-stage.ts'
 import { netnsPlace } from '../testing/netns-sockets.ts'
 import { NftablesBalancer } from './balancer.ts'
 import { KernelTable } from './kernel-table.ts'
+import type { ReadPlacement } from './kernel-table.ts'
 import { DRAINING_SLOTS, compileServer, targetText } from './placement.ts'
 import type { Placement } from './placement.ts'
 
@@ -58,6 +61,11 @@ if (missing === '' && load.type === 'loaded') {
   })
   test.after.always(() => stages[0]?.remove())
   testLoadBalancer(test, () => open(), { driver: 'kernel', stage })
+  testLoadBalancer(test, () => open(), {
+    driver: 'kernel',
+    stage: () => stage().ipv6,
+    suffix: ', in IPv6',
+  })
 } else {
   test.skip(`the nftables driver (${missing})`, (t) => t.pass())
 }
@@ -128,6 +136,63 @@ kernelTest('weights of 7 and 3 share 10,000 picks 7:3, and weight 0 has none', a
   t.deepEqual(others, [])
   t.true(Math.abs(seven - 7_000) < 230, `${seven} of 10,000: five standard deviations are 230`)
   t.is(seven + three, 10_000)
+})
+
+kernelTest('a replica that drains keeps its connections but no flow of datagrams', async (t) => {
+  const balancer = await open()
+  t.teardown(() => balancer.close())
+  const first = await TestBackend.start('p0', undefined, at(stage().backends, 0))
+  const echo = await udpBackend('datagrams', at(stage().backends, 1))
+  t.teardown(() => [first.stop(), echo.close()])
+  const second = { ...echo.backend, port: 0, taskId: 'second' }
+  const others = (weight: number): Backend[] => [{ ...first.backend(weight), port: 0 }, second]
+  await balancer.apply([virtualAddress([{ ...first.backend(), port: 0 }])])
+  const vip = { ...stage().clients, dialAddress: VIP }
+  const connection = await TestClient.open(first.port, { from: vip })
+  const flow = await datagramClient(echo.backend.port, vip)
+  t.teardown(() => [connection.socket.destroy(), flow.close()])
+  t.is(await connection.ask(), 'p0')
+  flow.send('nobody listens to this at p0')
+  const leadsTo = async (): Promise<string[]> =>
+    (await flowsToVip())
+      .filter(({ original }) => original.destinationPort === echo.backend.port)
+      .map(({ reply }) => reply.source)
+  await untilTrue(async () => (await leadsTo()).length === 1)
+  t.deepEqual(await leadsTo(), [first.address])
+  await balancer.apply([virtualAddress(others(0))])
+  t.is(await flow.ask('1'), 'datagrams 1', 'the next datagram finds who serves')
+  t.is(await connection.ask(), 'p0', 'the connection goes on')
+})
+
+async function untilTrue(condition: () => Promise<boolean>): Promise<void> {
+  for (let i = 0; i < 400; i += 1) {
+    if (await condition()) return
+    await pause(5)
+  }
+  throw new Error('timed out')
+}
+
+kernelTest('the kernel gives each client the replica that userspace gives it', async (t) => {
+  const balancer = await open()
+  t.teardown(() => balancer.close())
+  const { ipv6 } = stage()
+  for (const around of [stage(), ipv6]) {
+    const peers = await Promise.all(
+      ['a', 'b', 'c', 'd', 'e'].map((name, index) =>
+        TestBackend.start(name, undefined, at(around.backends, index % 2)),
+      ),
+    )
+    t.teardown(() => peers.forEach((peer) => peer.stop()))
+    const names = peers.map(({ name }) => name)
+    const table = affinityTable(names)
+    const backends = peers.map((peer) => peer.backend())
+    const server = virtualServer(8_090, backends, 'tcp', around.listenAddress)
+    t.deepEqual(await balancer.apply([{ ...server, scheduler: 'mh' }]), [])
+    for (const client of around.neighbours) {
+      const expected = at(names, at(table, clientSlot(client.address, table.length)))
+      t.is(await ask(8_090, client), expected, client.address)
+    }
+  }
 })
 
 /** Which backend each of many client addresses is given. */
@@ -221,26 +286,29 @@ kernelTest('what has no replica is refused at once, for clients and for the node
   }
 })
 
-kernelTest('a flow of datagrams leaves a replica that died', async (t) => {
-  const balancer = await open()
-  t.teardown(() => balancer.close())
-  const places = stage().backends
-  const peers = await Promise.all(places.map((place, index) => udpBackend(`u${index}`, place)))
-  t.teardown(() => peers.forEach((peer) => peer.close()))
-  const port = await freePort()
-  const wanted = (alive: readonly Backend[]): VirtualServer[] => [
-    virtualServer(port, alive, 'udp', '0.0.0.0'),
-  ]
-  const [a, b] = [at(peers, 0), at(peers, 1)]
-  await balancer.apply(wanted([a.backend]))
-  const client = await datagramClient(port, stage().clients)
-  t.teardown(() => client.close())
-  t.is(await client.ask('1'), 'u0 1')
-  await balancer.apply(wanted([{ ...a.backend, weight: 0 }, b.backend]))
-  t.is(await client.ask('2'), 'u0 2')
-  await balancer.apply(wanted([b.backend]))
-  t.is(await client.ask('3'), 'u1 3')
-})
+for (const family of ['ipv4', 'ipv6'] as const) {
+  kernelTest(`a flow of datagrams leaves a replica that drains or died (${family})`, async (t) => {
+    const balancer = await open()
+    t.teardown(() => balancer.close())
+    const { backends, clients, listenAddress } = family === 'ipv4' ? stage() : stage().ipv6
+    const peers = await Promise.all(backends.map((place, index) => udpBackend(`u${index}`, place)))
+    t.teardown(() => peers.forEach((peer) => peer.close()))
+    const port = await freePort()
+    const apply = (alive: readonly Backend[]): Promise<unknown> =>
+      balancer.apply([virtualServer(port, alive, 'udp', listenAddress)])
+    const [a, b] = [at(peers, 0).backend, at(peers, 1).backend]
+    await apply([a])
+    const client = await datagramClient(port, clients)
+    t.teardown(() => client.close())
+    t.is(await client.ask('1'), 'u0 1')
+    await apply([{ ...a, weight: 0 }])
+    t.is(await client.ask('2'), 'u0 2', 'there is no other')
+    await apply([{ ...a, weight: 0 }, b])
+    t.is(await client.ask('3'), 'u1 3')
+    await apply([a])
+    t.is(await client.ask('4'), 'u0 4')
+  })
+}
 
 kernelTest(
   'a new driver takes the table over; open connections live, dropped ones end',
@@ -395,10 +463,15 @@ function randomServers(random: Random): VirtualServer[] {
     if (random.integer(4) === 0) continue
     const protocol = at(['tcp', 'udp', 'sctp', 'any'] as const, (index + random.integer(2)) % 4)
     const isVip = protocol === 'any'
-    const address = isVip ? `10.96.1.${index}` : at(['0.0.0.0', NODE_ADDRESS], random.integer(2))
+    const isIpv6 = random.integer(2) === 0
+    const own = isIpv6 ? ['::', NODE_ADDRESS_6] : ['0.0.0.0', NODE_ADDRESS]
+    const virtual = isIpv6 ? `fd96::1:${index}` : `10.96.1.${index}`
+    const address = isVip ? virtual : at(own, random.integer(2))
     const backends = Array.from({ length: 5 }, (_, task): Backend => {
-      const place = { ...ghost(task), port: isVip ? 0 : 80, weight: random.integer(4) }
-      return { ...place, local: random.integer(5) > 0 }
+      const { address: ipv4, ...other } = ghost(task)
+      const place = isIpv6 ? `fd32:${1 + (task % 2)}::${20 + task}` : ipv4
+      const given = { port: isVip ? 0 : 80, weight: random.integer(4) }
+      return { ...other, ...given, address: place, local: random.integer(5) > 0 }
     }).filter(() => random.integer(3) > 0)
     servers.push({ id: `s${index}`, protocol, address, port: isVip ? 0 : 9_000 + index, backends })
   }
@@ -418,11 +491,14 @@ kernelTest('after each of 1,000 random wishes the kernel has what a model has', 
   const balancer = await open(own)
   t.teardown(() => balancer.close())
   await using socket = await NetlinkSocket.open(load.native, { protocol: 'netfilter', netns })
-  const table = new KernelTable(socket, { table: TABLE, netns })
+  const tables = (['ipv4', 'ipv6'] as const).map(
+    (family) => new KernelTable(socket, { table: TABLE, netns }, family),
+  )
   for (let step = 0; step < 1_000; step += 1) {
     const wanted = randomServers(random)
     await balancer.apply(wanted)
-    const kernel = await table.read()
+    const kernel = new Map<string, ReadPlacement>()
+    for (const table of tables) await table.readInto(kernel)
     const model: string[] = []
     const shown: string[] = []
     for (const server of wanted) {

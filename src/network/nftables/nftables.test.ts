@@ -6,8 +6,8 @@ import type { Backend, VirtualServer } from '../ports.ts'
 import { changeOf } from './difference.ts'
 import { decodeElement, encodeElement, mapOf } from './element-codec.ts'
 import { fieldsBytes } from '../netlink/nft-field.ts'
-import { maglevTable } from './maglev.ts'
-import { DRAINING_SLOTS, compileServer } from './placement.ts'
+import { maglevTable } from '../maglev.ts'
+import { DRAINING_SLOTS, compileServer, frontendFamily } from './placement.ts'
 import { shareSlots, slotCounts } from './slots.ts'
 
 function backend(index: number, given: Partial<Backend> = {}): Backend {
@@ -141,12 +141,17 @@ test('more replicas than slots: the rest wait and it is a fault', (t) => {
 test('elements are read as they were written', (t) => {
   const frontends = [
     { kind: 'vip', address: '10.96.255.7' },
-    { kind: 'port', protocol: 'sctp', port: 65_535 },
+    { kind: 'vip', address: 'fd12:3456:789a::a60:2' },
+    { kind: 'port', family: 'ipv4', protocol: 'sctp', port: 65_535 },
+    { kind: 'port', family: 'ipv6', protocol: 'tcp', port: 1 },
     { kind: 'bound', address: '192.0.2.1', protocol: 'udp', port: 53 },
+    { kind: 'bound', address: '2001:db8::1', protocol: 'udp', port: 53 },
   ] as const
   for (const frontend of frontends) {
     const port = frontend.kind === 'vip' ? 0 : 8_080
-    const target = { address: '10.32.0.9', port }
+    const family = frontendFamily(frontend)
+    const address = family === 'ipv4' ? '10.32.0.9' : 'fd12:3456:789a::a20:9'
+    const target = { address, port }
     for (const element of [
       { type: 'server', frontend, chain: 'refuse' } as const,
       { type: 'slot', frontend, slot: DRAINING_SLOTS + 3, target } as const,
@@ -156,7 +161,7 @@ test('elements are read as they were written', (t) => {
       const verdict = data !== undefined && 'verdict' in data ? data : undefined
       const read = { key: fieldsBytes(key), keyEnd: undefined, isIntervalEnd: false }
       const kernel = { ...read, data: bytes, verdict, expiresInMs: undefined }
-      t.deepEqual(decodeElement(mapOf(element), kernel), element)
+      t.deepEqual(decodeElement({ map: mapOf(element), family }, kernel), element)
     }
   }
 })

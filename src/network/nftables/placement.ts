@@ -9,9 +9,10 @@
  * connection stand in slots that no number reaches, so that the table itself says, also after a
  * restart, whose connections may go on.
  */
-import { isIPv4 } from 'node:net'
 import { at } from '../../base/assert.ts'
-import type { Backend, VirtualServer } from '../ports.ts'
+import { AF_INET6, addressBytes, addressText } from '../netlink/address.ts'
+import { ANY_ADDRESS, addressFamily, isLoopbackAddress } from '../ports.ts'
+import type { AddressFamily, Backend, VirtualServer } from '../ports.ts'
 import { REFUSE_CHAIN, pickChain } from './skeleton.ts'
 import type { FrontendKind } from './skeleton.ts'
 import { shareSlots } from './slots.ts'
@@ -25,7 +26,12 @@ export type Transport = 'tcp' | 'udp' | 'sctp'
 /** What a server answers on. */
 export type Frontend =
   | { readonly kind: 'vip'; readonly address: string }
-  | { readonly kind: 'port'; readonly protocol: Transport; readonly port: number }
+  | {
+      readonly kind: 'port'
+      readonly family: AddressFamily
+      readonly protocol: Transport
+      readonly port: number
+    }
   | {
       readonly kind: 'bound'
       readonly address: string
@@ -63,12 +69,17 @@ export function frontendText(frontend: Frontend): string {
     case 'vip':
       return `virtual address ${frontend.address}`
     case 'port':
-      return `port ${frontend.port}/${frontend.protocol}`
+      return `port ${frontend.port}/${frontend.protocol} of ${ANY_ADDRESS[frontend.family]}`
     case 'bound':
       return `port ${frontend.port}/${frontend.protocol} of ${frontend.address}`
     default:
       return frontend satisfies never
   }
+}
+
+/** The family whose table a frontend is in. */
+export function frontendFamily(frontend: Frontend): AddressFamily {
+  return frontend.kind === 'port' ? frontend.family : addressFamily(frontend.address)
 }
 
 /** A target as text; equal for equal ones. */
@@ -79,10 +90,8 @@ export function targetText({ address, port }: Target): string {
 /** Decides what the kernel does for a server. */
 export function compileServer(server: VirtualServer): Compiled {
   const left = { server, owner: '', placement: undefined, fault: undefined }
-  if (!isIPv4(server.address)) {
-    return { ...left, fault: `address "${server.address}": is not IPv4` }
-  }
-  const usable = server.backends.filter((backend) => isUsable(backend))
+  const family = addressFamily(server.address)
+  const usable = server.backends.filter((backend) => isUsable(backend, family))
   // In an order that does not change, so that few slots do.
   const active = usable
     .filter(({ weight }) => weight > 0)
@@ -127,15 +136,23 @@ function isSameBackend(a: Backend, b: Backend): boolean {
   )
 }
 
-function frontendOf({ protocol, address, port }: VirtualServer): Frontend | undefined {
+/** An address as the kernel's is written. */
+function written(address: string): string {
+  return addressFamily(address) === 'ipv4' ? address : addressText(AF_INET6, addressBytes(address))
+}
+
+function frontendOf({ protocol, address: given, port }: VirtualServer): Frontend | undefined {
+  const address = written(given)
   if (protocol === 'any') return { kind: 'vip', address }
-  if (address.startsWith('127.')) return undefined
-  if (address === '0.0.0.0') return { kind: 'port', protocol, port }
+  if (isLoopbackAddress(address)) return undefined
+  const family = addressFamily(address)
+  if (address === ANY_ADDRESS[family]) return { kind: 'port', family, protocol, port }
   return { kind: 'bound', address, protocol, port }
 }
 
-function isUsable({ local, routed, address }: Backend): boolean {
-  return (local || routed === true) && isIPv4(address) && !address.startsWith('127.')
+function isUsable({ local, routed, address }: Backend, family: AddressFamily): boolean {
+  const isReached = (local || routed === true) && !isLoopbackAddress(address)
+  return isReached && addressFamily(address) === family
 }
 
 function belongsBelow(
@@ -158,7 +175,7 @@ function pickersOf(
 }
 
 function targetOf({ address, port }: Backend): Target {
-  return { address, port }
+  return { address: written(address), port }
 }
 
 function faultOf(

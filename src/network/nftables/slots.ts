@@ -12,7 +12,7 @@
  */
 import { assert, at } from '../../base/assert.ts'
 import type { Backend } from '../ports.ts'
-import { maglevTable } from './maglev.ts'
+import { affinityTable } from '../affinity.ts'
 
 /** Largest number of slots that a server has for its own sum of weights. */
 export const EXACT_SLOTS_MAX = 128
@@ -20,10 +20,6 @@ export const EXACT_SLOTS_MAX = 128
 export const WIDE_SLOTS = [256, 1024, 4096] as const
 /** Largest error of a backend's share, as a part of it, in all sizes but the last. */
 const SHARE_ERROR_MAX = 0.1
-/** Sizes with affinity: primes, as Maglev's table wants. */
-export const HASH_SLOTS = [251, 1021, 4093] as const
-/** Slots of affinity for each backend; fewer make shares less even. */
-const HASH_SLOTS_PER_BACKEND = 10
 
 /** Who has which slot. */
 export interface Sharing {
@@ -35,10 +31,7 @@ export interface Sharing {
 /** Shares out slots to backends, all of weights above 0; those beyond the last size have none. */
 export function shareSlots(backends: readonly Backend[], hasAffinity: boolean): Sharing {
   if (hasAffinity) {
-    const wantedSlots = backends.length * HASH_SLOTS_PER_BACKEND
-    const size = HASH_SLOTS.find((slots) => slots >= wantedSlots) ?? HASH_SLOTS[2]
-    const names = backends.map(({ taskId }) => taskId)
-    return { how: 'hash', slots: maglevTable(names, size) }
+    return { how: 'hash', slots: affinityTable(backends.map(({ taskId }) => taskId)) }
   }
   const counts = slotCounts(backends.slice(0, WIDE_SLOTS[2]).map(({ weight }) => weight))
   const slots = counts.flatMap((count, index) => Array.from({ length: count }, () => index))

@@ -9,16 +9,18 @@ import { Socket } from 'node:net'
 import { promisify } from 'node:util'
 import koffi from 'koffi'
 import type { Place } from '../conformance-peers.ts'
+import { addressBytes, familyOf } from '../netlink/address.ts'
 
 const CLONE_NEWNET = 0x4000_0000
-const AF_INET = 2
 const SOCK_STREAM = 1
 const SOCK_DGRAM = 2
 const SOCK_CLOEXEC = 0o2000000
 const SOL_SOCKET = 1
 const SO_SNDTIMEO = 21
 const CONNECT_TIMEOUT_S = 5
-const SOCKADDR_BYTES = 16
+/** Of `sockaddr_in6`; the kernel reads as many of it as the family has. */
+const SOCKADDR_BYTES = 28
+const ADDRESS_AT = { 4: 4, 16: 8 } as const
 
 type Call = (...values: readonly (number | Uint8Array)[]) => number
 
@@ -49,7 +51,8 @@ export function netnsPlace(netns: string, address: string): Place {
       await listening
     },
     async connect(port, host) {
-      const fd = openSocket(netns, SOCK_STREAM)
+      const fd = openSocket(netns, SOCK_STREAM, host)
+      checked('bind', bind(fd, socketAddress(address, 0), SOCKADDR_BYTES))
       const waiting = new Uint8Array(16)
       new DataView(waiting.buffer).setBigInt64(0, BigInt(CONNECT_TIMEOUT_S), true)
       checked('setsockopt', setOption(fd, SOL_SOCKET, SO_SNDTIMEO, waiting, waiting.length))
@@ -63,13 +66,14 @@ export function netnsPlace(netns: string, address: string): Place {
   }
 }
 
-function openSocket(netns: string, type: number): number {
+/** A socket of the address's family. */
+function openSocket(netns: string, type: number, address: string): number {
   const own = openSync('/proc/thread-self/ns/net', 'r')
   const other = openSync(netns, 'r')
   try {
     checked('setns', setns(other, CLONE_NEWNET))
     try {
-      return checked('socket', makeSocket(AF_INET, type | SOCK_CLOEXEC, 0))
+      return checked('socket', makeSocket(familyOf(address), type | SOCK_CLOEXEC, 0))
     } finally {
       checked('setns', setns(own, CLONE_NEWNET))
     }
@@ -80,7 +84,7 @@ function openSocket(netns: string, type: number): number {
 }
 
 function boundSocket(netns: string, type: number, address: string): number {
-  const fd = openSocket(netns, type)
+  const fd = openSocket(netns, type, address)
   checked('bind', bind(fd, socketAddress(address, 0), SOCKADDR_BYTES))
   return fd
 }
@@ -88,9 +92,10 @@ function boundSocket(netns: string, type: number, address: string): number {
 function socketAddress(host: string, port: number): Uint8Array {
   const bytes = new Uint8Array(SOCKADDR_BYTES)
   const view = new DataView(bytes.buffer)
-  view.setUint16(0, AF_INET, true)
+  const address = addressBytes(host)
+  view.setUint16(0, familyOf(host), true)
   view.setUint16(2, port)
-  bytes.set(host.split('.').map(Number), 4)
+  bytes.set(address, address.length === 4 ? ADDRESS_AT[4] : ADDRESS_AT[16])
   return bytes
 }
 

@@ -4,14 +4,17 @@
  * Invariants: a backend that `update` leaves out is never picked again, and everything that uses it
  * is aborted inside that very call; a backend of weight 0 is not picked but keeps its users. A
  * backend that could not be dialled is benched for a short time: avoided while another can be had,
- * tried all the same when it is the last, so that one failure never closes a port. Source: nginx's
- * smooth weighted round robin (commit 52327e0627), IPVS `rr` and `wlc`.
+ * tried all the same when it is the last, so that one failure never closes a port. With affinity a
+ * client has the backend that every node gives it (`affinity.ts`), and while that cannot be dialled
+ * the one of the next slot: the same for all of its connections. Source: nginx's smooth weighted
+ * round robin (commit 52327e0627), IPVS `rr` and `wlc`.
  */
-import { assert } from '../../base/assert.ts'
+import { assert, at } from '../../base/assert.ts'
 import type { Clock } from '../../base/clock.ts'
 import type { Random } from '../../base/random.ts'
 import { SwarmError } from '../../base/errors.ts'
-import type { Backend } from '../ports.ts'
+import { affinityTable, clientSlot } from '../affinity.ts'
+import type { Backend, VirtualServer } from '../ports.ts'
 
 /** How the next backend is chosen. */
 export type Scheduling = 'round-robin' | 'least-connections'
@@ -45,6 +48,8 @@ export class BackendSet {
   readonly #options: { readonly scheduling: Scheduling; readonly benchMs: number }
   /** In order of rank. */
   #slots: SlotState[] = []
+  /** With affinity: whose clients belong to whom. */
+  #affinity: Affinity | undefined
 
   constructor(
     components: { readonly clock: Clock; readonly random: Random },
@@ -54,8 +59,10 @@ export class BackendSet {
     this.#options = options
   }
 
-  /** Makes the set equal `backends`; aborts the users of those left out before it returns. */
-  update(backends: readonly Backend[]): void {
+  /**
+   * Makes the set that of the server; aborts the users of backends left out before it returns.
+   */
+  update({ backends, scheduler }: Pick<VirtualServer, 'backends' | 'scheduler'>): void {
     const known = new Map(this.#slots.map((slot) => [slot.key, slot]))
     const wanted = new Map(backends.map((backend) => [backendKey(backend), backend]))
     assert(wanted.size === backends.length, 'a backend is listed twice')
@@ -64,14 +71,19 @@ export class BackendSet {
       .toSorted((a, b) => a.rank - b.rank)
     for (const slot of this.#slots) slot.backend = wanted.get(slot.key) ?? slot.backend
     for (const slot of known.values()) if (!wanted.has(slot.key)) dropUsers(slot)
+    this.#affinity = scheduler === 'mh' ? affinityOf(this.#slots, this.#affinity) : undefined
   }
 
-  /** The backend for the next connection, none of `tried`; undefined when there is none. */
-  pick(tried: ReadonlySet<string>): Slot | undefined {
+  /**
+   * The backend for the next connection of the client at an address, none of `tried`; undefined
+   * when there is none.
+   */
+  pick(tried: ReadonlySet<string>, client: string): Slot | undefined {
     const nowMs = this.#components.clock.monotonicMs()
     const open = this.#slots.filter((slot) => slot.backend.weight > 0 && !tried.has(slot.key))
     const fit = open.filter((slot) => slot.benchedUntilMs <= nowMs)
     const candidates = fit.length > 0 ? fit : open
+    if (this.#affinity !== undefined) return affine(this.#affinity, candidates, client)
     const narrowed =
       this.#options.scheduling === 'least-connections' ? leastLoaded(candidates) : candidates
     return nextInTurn(narrowed)
@@ -88,6 +100,38 @@ export class BackendSet {
     const rank = this.#components.random.integer(RANK_RANGE)
     return { key, backend, users: new Set(), current: 0, rank, benchedUntilMs: -Infinity }
   }
+}
+
+/** Whose clients belong to whom. */
+interface Affinity {
+  /** Ids of the tasks that serve. */
+  readonly names: readonly string[]
+  /** For each slot of a client's hash the index of a name. */
+  readonly table: readonly number[]
+}
+
+/** What is known, if the same tasks serve. */
+function affinityOf(slots: readonly SlotState[], known: Affinity | undefined): Affinity {
+  const serving = slots.filter(({ backend }) => backend.weight > 0)
+  const names = serving.map(({ backend }) => backend.taskId).toSorted()
+  if (known !== undefined && names.join(' ') === known.names.join(' ')) return known
+  return { names, table: names.length === 0 ? [] : affinityTable(names) }
+}
+
+/** The client's own backend; when it is no candidate, the first one behind its slot that is. */
+function affine(
+  { names, table }: Affinity,
+  candidates: readonly SlotState[],
+  client: string,
+): SlotState | undefined {
+  if (candidates.length === 0) return undefined
+  const byName = new Map(candidates.map((slot) => [slot.backend.taskId, slot]))
+  const first = clientSlot(client, table.length)
+  for (let step = 0; step < table.length; step += 1) {
+    const found = byName.get(at(names, at(table, (first + step) % table.length)))
+    if (found !== undefined) return found
+  }
+  return undefined
 }
 
 /** A task that moved to another port is another backend. */

@@ -38,12 +38,12 @@ export class TcpFrontend implements Frontend {
     this.#context = context
     const { scheduling, limits } = context
     this.#backends = new BackendSet(context, { scheduling, benchMs: limits.benchMs })
-    this.#backends.update(server.backends)
+    this.#backends.update(server)
   }
 
   update(server: VirtualServer): void {
     this.#server = server
-    this.#backends.update(server.backends)
+    this.#backends.update(server)
   }
 
   listen(): Promise<string | undefined> {
@@ -61,7 +61,7 @@ export class TcpFrontend implements Frontend {
       if (listener === undefined) resolve()
       else listener.close(() => resolve())
     })
-    this.#backends.update([])
+    this.#backends.update({ backends: [] })
     for (const client of this.#clients) resetSocket(client)
     await Promise.all([stopped, this.#binding, ...this.#serving])
   }
@@ -73,7 +73,7 @@ export class TcpFrontend implements Frontend {
       )
       listener.once('error', (error) => resolve(bindFault(this.#server, error)))
       const { address, port } = this.#server
-      listener.listen({ host: address, port, backlog: BACKLOG }, () => {
+      listener.listen({ host: address, port, backlog: BACKLOG, ipv6Only: true }, () => {
         listener.on('error', (err) => this.#context.log.warn({ err, port }, 'accept failed'))
         if (this.#closed) listener.close()
         else this.#listener = listener
@@ -102,8 +102,10 @@ export class TcpFrontend implements Frontend {
 
   async #serve(client: Socket): Promise<void> {
     const tried = new Set<string>()
+    // A client that is gone already has no address.
+    const from = client.remoteAddress ?? this.#server.address
     while (tried.size < this.#context.limits.dialTriesMax && !client.destroyed) {
-      const slot = this.#backends.pick(tried)
+      const slot = this.#backends.pick(tried, from)
       if (slot === undefined) break
       tried.add(slot.key)
       const user = new AbortController()

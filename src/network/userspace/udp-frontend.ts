@@ -41,7 +41,7 @@ export class UdpFrontend implements Frontend {
 
   update(server: VirtualServer): void {
     this.#server = server
-    this.#backends.update(server.backends)
+    this.#backends.update(server)
   }
 
   async listen(): Promise<string | undefined> {
@@ -69,7 +69,9 @@ export class UdpFrontend implements Frontend {
   #bind(): Promise<string | undefined> {
     return new Promise((resolve) => {
       const { address, port } = this.#server
-      const socket = createSocket({ type: isIPv6(address) ? 'udp6' : 'udp4' })
+      const socket = createSocket(
+        isIPv6(address) ? { type: 'udp6', ipv6Only: true } : { type: 'udp4' },
+      )
       socket.once('error', (error) => {
         socket.close()
         resolve(bindFault(this.#server, error))
@@ -94,7 +96,7 @@ export class UdpFrontend implements Frontend {
   }
 
   #openSession(socket: Socket, key: string, client: RemoteInfo): UdpSession | undefined {
-    const slot = this.#backends.pick(new Set())
+    const slot = this.#backends.pick(new Set(), client.address)
     if (slot === undefined) return undefined
     const { limits } = this.#context
     if (this.#sessions.size >= limits.udpSessionsMax) this.#sessions.values().next().value?.close()

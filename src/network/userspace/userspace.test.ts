@@ -12,6 +12,7 @@ import { silentLogger } from '../../base/log.ts'
 import { seededRandom } from '../../base/random.ts'
 import {
   LOOPBACK,
+  LOOPBACK_STAGE_6,
   TestBackend,
   TestClient,
   ask,
@@ -44,6 +45,11 @@ function make(options: UserspaceOptions = {}, dialer = noRemotes): UserspaceBala
 }
 
 testLoadBalancer(test, () => Promise.resolve(make()))
+testLoadBalancer(test, () => Promise.resolve(make()), {
+  driver: 'sockets',
+  stage: () => LOOPBACK_STAGE_6,
+  suffix: ', in IPv6',
+})
 
 function backendNamed(taskId: string, weight = 1): Backend {
   return { taskId, nodeId: 'here', local: true, address: '10.0.0.1', port: 80, weight }
@@ -57,12 +63,12 @@ function newSet(scheduling: 'round-robin' | 'least-connections'): BackendSet {
 }
 
 function pickMany(set: BackendSet, count: number): string {
-  return Array.from({ length: count }, () => set.pick(new Set())?.backend.taskId).join('')
+  return Array.from({ length: count }, () => set.pick(new Set(), LOOPBACK)?.backend.taskId).join('')
 }
 
 test('round robin follows the weights without bursts', (t) => {
   const set = newSet('round-robin')
-  set.update([backendNamed('a', 5), backendNamed('b', 1), backendNamed('c', 1)])
+  set.update({ backends: [backendNamed('a', 5), backendNamed('b', 1), backendNamed('c', 1)] })
   const picks = pickMany(set, 7)
   t.is(picks.split('').filter((name) => name === 'a').length, 5)
   t.false(picks.includes('aaa'))
@@ -70,8 +76,8 @@ test('round robin follows the weights without bursts', (t) => {
 
 test('least connections goes to the emptiest backend', (t) => {
   const set = newSet('least-connections')
-  set.update([backendNamed('a'), backendNamed('b')])
-  const busy = set.pick(new Set())
+  set.update({ backends: [backendNamed('a'), backendNamed('b')] })
+  const busy = set.pick(new Set(), LOOPBACK)
   busy?.users.add(new AbortController())
   const other = busy?.backend.taskId === 'a' ? 'b' : 'a'
   t.is(pickMany(set, 3), other.repeat(3))
@@ -79,13 +85,13 @@ test('least connections goes to the emptiest backend', (t) => {
 
 test('a benched backend is avoided while another can be had, and used when it is the last', (t) => {
   const set = newSet('round-robin')
-  set.update([backendNamed('a'), backendNamed('b')])
-  const benched = set.pick(new Set())
+  set.update({ backends: [backendNamed('a'), backendNamed('b')] })
+  const benched = set.pick(new Set(), LOOPBACK)
   if (benched === undefined) return t.fail()
   set.bench(benched)
   const other = benched.backend.taskId === 'a' ? 'b' : 'a'
   t.is(pickMany(set, 3), other.repeat(3))
-  set.update([benched.backend])
+  set.update({ backends: [benched.backend] })
   t.is(pickMany(set, 2), benched.backend.taskId.repeat(2))
   return undefined
 })

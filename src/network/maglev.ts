@@ -8,7 +8,7 @@
  * Source: Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", §3.4.
  */
 import { hash } from 'node:crypto'
-import { assert, at } from '../../base/assert.ts'
+import { assert, at } from '../base/assert.ts'
 
 /** A name's walk through the slots: it begins at `next` and goes on by `step`. */
 interface Walk {
