@@ -15,7 +15,4 @@ const cacheDirectory = caches === '' && home !== '' ? `${home}/.cache` : caches
 if (chosen !== undefined) delete process.env['NODE_COMPILE_CACHE']
 else if (cacheDirectory !== '') enableCompileCache(`${cacheDirectory}/skein/compiled`)
 const { run } = await import('./run.ts')
-// Leaves when nothing is left to do, without taking native parts down one by one: that once waited
-// for ever, spinning (Node's `CleanupHandles` with a socket that was opened in another namespace).
-process.once('exit', (code) => process.exit(code))
 process.exitCode = await run(process.argv.slice(2))

@@ -12,6 +12,7 @@ import { performance } from 'node:perf_hooks'
 import { duplexPair } from 'node:stream'
 import type { Duplex } from 'node:stream'
 import type { Backend, RemoteConnection, VirtualServer } from './ports.ts'
+import { resetSocket } from './userspace/relay.ts'
 
 /** Where everything in the suite listens, unless a {@link Stage} says otherwise. */
 export const LOOPBACK = '127.0.0.1'
@@ -161,7 +162,7 @@ export class TestBackend {
   /** Dies: the port closes and every connection is reset. */
   stop(): void {
     this.#server.close()
-    for (const socket of this.sockets) socket.resetAndDestroy()
+    for (const socket of this.sockets) resetSocket(socket)
   }
 }
 

@@ -14,10 +14,6 @@ import type { ClientPlace, Stage } from '../conformance-peers.ts'
 import type { Native } from '../netlink/native.ts'
 import { netnsPlace } from './netns-sockets.ts'
 
-// A worker that ends by itself takes native parts down one by one, which once never ended (Node's
-// `CleanupHandles`); `exit` inside of exit skips that.
-process.once('exit', (code) => process.exit(code))
-
 const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 /** Address of the node for clients. */
 export const NODE_ADDRESS = '10.9.0.1'

@@ -29,8 +29,10 @@ export function resetStream(stream: Duplex, reason: Error): void {
 
 /**
  * Drops `socket` with a reset. While its end is on the way to the kernel (all written, not
- * finished) libuv refuses one (`uv_tcp_close_reset`: EINVAL), and Node then never emits `close`:
- * such a socket, which has said everything, is closed instead.
+ * finished) libuv refuses one (`uv_tcp_close_reset`: EINVAL), and Node takes the handle for closing
+ * all the same (`TCPWrap::Reset`): it never emits `close`, keeps the descriptor, and a process that
+ * ends by itself waits for that handle for ever, spinning (`Environment::CleanupHandles`). Such a
+ * socket, which has said everything, is closed instead.
  */
 export function resetSocket(socket: Socket): void {
   const isEnding = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0

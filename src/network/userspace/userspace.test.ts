@@ -295,3 +295,22 @@ test('the limit of open files is the process own', (t) => {
   const soft = execFileSync('sh', ['-c', 'ulimit -n'], { encoding: 'utf8' }).trim()
   t.is(openFilesMax(), soft === 'unlimited' ? Infinity : Number(soft))
 })
+
+/** Ends a connection and drops it in the same turn: its end is on the way. Then nothing is left. */
+const ENDING_AND_RESET = `
+  import { connect, createServer } from 'node:net'
+  import { resetSocket } from '${new URL('relay.ts', import.meta.url).href}'
+  const server = createServer((peer) => peer.on('error', () => {}).resume())
+  server.listen(0, '127.0.0.1', () => {
+    const socket = connect(server.address().port, '127.0.0.1', () => {
+      socket.end('x')
+      process.nextTick(() => resetSocket(socket))
+    })
+    socket.on('error', () => {}).once('close', () => server.close())
+  })
+`
+
+test('a process that has reset a socket on its way to its end can end itself', (t) => {
+  const words = ['--input-type=module', '--eval', ENDING_AND_RESET]
+  t.notThrows(() => execFileSync(process.execPath, words, { timeout: 20_000, stdio: 'pipe' }))
+})

@@ -33,10 +33,6 @@ function reasonToSkip(): string {
   }
 }
 
-// A worker that ends by itself takes native parts down one by one, which once never ended (Node's
-// `CleanupHandles`); `exit` inside of exit skips that.
-process.once('exit', (code) => process.exit(code))
-
 /** Why tests of the kernel cannot run here; empty where they can. */
 export const missing = reasonToSkip()
 
