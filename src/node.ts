@@ -69,10 +69,9 @@ async function startNode(options: DaemonOptions, log: Logger): Promise<AsyncDisp
   const facts = new LateSwarmFacts()
   const kernel = await KernelNetwork.probe({ ...system, log, swarm: facts }, options)
   started.use(kernel)
-  const { networks } = kernel
-  const connected = networks === undefined ? {} : { networks }
+  const networks = kernel.taskNetworks
   const [executor, images] = await Promise.all([
-    chooseExecutor({ ...system, log, ...connected }, { dataDirectory, swarm: facts }),
+    chooseExecutor({ ...system, log, networks }, { dataDirectory, swarm: facts }),
     ImageStore.open(
       { ...system, log, peers: imagePeers },
       { directory: join(dataDirectory, 'images') },
@@ -84,6 +83,10 @@ async function startNode(options: DaemonOptions, log: Logger): Promise<AsyncDisp
   const parts = { ...system, log, executor, images, imagePeers, kernel }
   const swarm = await openSwarm(options, parts, facts)
   started.defer(() => swarm.close())
+  // A node that ended on its way into a swarm or out of one.
+  if (swarm.status().state === 'inactive' && (await kernel.claimant()) !== undefined) {
+    await kernel.leaveOrSay()
+  }
   const api = await createApiServer(apiComponents(parts, swarm, options), options)
   started.defer(() => api.close())
   return started.move()
@@ -108,9 +111,10 @@ function openSwarm(
         facts.member = member
         return NodeAttachment.start(parts, member, { dataDirectory, addresses })
       },
-      abandonTasks: (nodeId) => {
+      abandonTasks: async (nodeId) => {
         facts.formerNodeId = nodeId
-        return removeTasks(parts.executor, dataDirectory)
+        await removeTasks(parts.executor, dataDirectory)
+        await parts.kernel.leaveOrSay()
       },
     },
     options,

@@ -42,6 +42,8 @@ export interface NodeNetworkOptions {
   readonly nodeId: () => string
   /** The cluster's pools: traffic to them keeps its source address. */
   readonly addressPools: () => readonly string[]
+  /** Makes the host forward packets; default: writes the setting, which then stays. */
+  readonly enableForwarding?: () => Promise<void>
 }
 
 /** Makes and removes bridge, firewall table and tasks' namespaces. */
@@ -138,7 +140,7 @@ export class NodeNetwork implements TaskNetworks {
       const create = code === 0 ? [] : [`link add ${bridge} type bridge`]
       const address = `address replace ${gatewayCidr} dev ${bridge}`
       await ip([...create, address, `link set ${bridge} up`])
-      await enableForwarding()
+      await (this.#options.enableForwarding ?? enableForwarding)()
     } catch (cause) {
       throw new SwarmError('RUNTIME_FAILED', `bridge ${bridge}: cannot make it`, { cause })
     }

@@ -48,6 +48,7 @@ export class NodeAttachment implements Attachment {
   readonly #startNetwork: () => Promise<MemberNetwork>
   #network: MemberNetwork | undefined
   readonly #dialServer: DialServer
+  readonly #kernel: KernelNetwork
 
   private constructor(
     components: AttachmentComponents,
@@ -75,6 +76,7 @@ export class NodeAttachment implements Attachment {
     this.#dialServer = new DialServer({ store, clock }, { nodeId })
     mesh.handleStream(DIAL_METHOD, (header, stream) => this.#dialServer.serve(header, stream))
     const { kernel } = components
+    this.#kernel = kernel
     const links = new MeshPeerLinks(mesh)
     const parts = { ...shared, kernel, dialer, ownTasks: this.agent, links }
     const listenAddress = publishedOn(options.addresses.listen.host)
@@ -88,6 +90,7 @@ export class NodeAttachment implements Attachment {
     options: { readonly dataDirectory: string; readonly addresses: NodeAddresses },
   ): Promise<NodeAttachment> {
     const attachment = new NodeAttachment(components, member, options)
+    await components.kernel.claim(member.nodeId)
     components.imagePeers.attach(member.mesh)
     attachment.#network = await attachment.#startNetwork()
     await attachment.agent.start()
@@ -98,8 +101,12 @@ export class NodeAttachment implements Attachment {
     this.#logServer.close()
     const stopped = this.#network?.stop({ remove: options.purge })
     await Promise.all([stopped, this.#dialServer.drain(DRAIN_MS)])
-    if (options.purge) await this.agent.removeAll()
-    else await this.agent.stop()
+    if (options.purge) {
+      await this.agent.removeAll()
+      await this.#kernel.leaveOrSay()
+    } else {
+      await this.agent.stop()
+    }
     this.#imagePeers.detach()
   }
 }

@@ -3,10 +3,8 @@
  * `agent/networking.ts` does. Disconnecting and removing are the same for both: names are.
  */
 import type { TaskNetworking, TaskNetworks } from '../agent/ports.ts'
-import { SwarmError } from '../base/errors.ts'
 import type { Native } from '../network/netlink/native.ts'
 import { ipv6Of } from '../network/plane/names.ts'
-import { Plane } from '../network/plane/plane.ts'
 import { TaskLinks } from '../network/plane/task-links.ts'
 import type { TaskLink } from '../network/plane/task-links.ts'
 
@@ -29,32 +27,19 @@ export interface KernelNetworksComponents {
 
 /** Tasks' networks on a host with the netlink addon. Close it, or use `await using`. */
 export class KernelNetworks implements TaskNetworks, AsyncDisposable {
-  readonly #native: Native
   readonly #simple: Pick<TaskNetworks, 'attach'>
-  readonly #nodeId: () => string
   readonly #links: TaskLinks
   /** Set by the attachment of a membership whose node uses the kernel. */
   plane: TaskPlane | undefined
-  /** Takes the node's balancer out of the kernel. */
-  removeBalancer: () => Promise<void> = () => Promise.resolve()
 
-  private constructor(
-    components: KernelNetworksComponents,
-    options: { readonly nodeId: () => string; readonly links: TaskLinks },
-  ) {
-    this.#native = components.native
+  private constructor(components: KernelNetworksComponents, links: TaskLinks) {
     this.#simple = components.simple
-    this.#nodeId = options.nodeId
-    this.#links = options.links
+    this.#links = links
   }
 
   /** @throws NetlinkError */
-  static async open(
-    components: KernelNetworksComponents,
-    options: { readonly nodeId: () => string },
-  ): Promise<KernelNetworks> {
-    const links = await TaskLinks.open(components.native)
-    return new KernelNetworks(components, { ...options, links })
+  static async open(components: KernelNetworksComponents): Promise<KernelNetworks> {
+    return new KernelNetworks(components, await TaskLinks.open(components.native))
   }
 
   async attach(taskId: string, networking: TaskNetworking): Promise<string> {
@@ -72,16 +57,9 @@ export class KernelNetworks implements TaskNetworks, AsyncDisposable {
     return this.#links.probe(id)
   }
 
-  /** Also what an earlier daemon of this node left. @throws RUNTIME_FAILED */
-  async dispose(): Promise<void> {
-    const nodeId = this.#nodeId()
-    if (nodeId === '') return
-    await this.removeBalancer()
-    await using plane = await Plane.open(this.#native, { nodeId })
-    const faults = await plane.remove()
-    if (faults.length > 0) {
-      throw new SwarmError('RUNTIME_FAILED', `data plane: cannot remove it: ${faults.join('; ')}`)
-    }
+  /** What tasks share is the node's: `KernelNetwork.leave` removes it. */
+  dispose(): Promise<void> {
+    return Promise.resolve()
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -39,15 +39,17 @@ export async function purgeNode(
   await endDaemon(components.clock, dataDirectory)
   const lock = await lockDataDirectory(dataDirectory)
   try {
-    const nodeId = await nodeIdOf(join(dataDirectory, 'swarm'))
+    let nodeId = await nodeIdOf(join(dataDirectory, 'swarm'))
     const swarm = { nodeId: () => nodeId, addressPools: () => [] }
     // On a full disk no executor works: first what no container stands on.
     for (const name of ['swarm', 'images/blobs']) await remove(join(dataDirectory, name))
     await using kernel = await KernelNetwork.probe({ ...components, swarm }, options)
-    const { networks } = kernel
-    const connected = networks === undefined ? {} : { networks }
-    const executor = await chooseExecutor({ ...components, ...connected }, { dataDirectory, swarm })
+    // An earlier purge that was cut short, or a damaged membership.
+    if (nodeId === '') nodeId = (await kernel.claimant()) ?? ''
+    const parts = { ...components, networks: kernel.taskNetworks }
+    const executor = await chooseExecutor(parts, { dataDirectory, swarm })
     await removeTasks(executor, dataDirectory)
+    await kernel.leave()
     await assertNothingMounted(dataDirectory)
   } finally {
     await lock.release()

@@ -18,12 +18,14 @@ import { SwarmError, isSwarmError } from '../../base/errors.ts'
 import type { Clock, Timer } from '../../base/clock.ts'
 import type { Logger } from '../../base/log.ts'
 import { parsePrefix } from '../netlink/address.ts'
+import { HostSettings } from '../host-settings.ts'
 import type { Native } from '../netlink/native.ts'
 import type { ServiceKey } from '../netlink/ipvs.ts'
 import { serviceText } from '../netlink/ipvs.ts'
 import type { BalancerFault, LoadBalancer, VirtualServer } from '../ports.ts'
+import { nativeSettings } from '../setting-access.ts'
 import { KernelTable } from './kernel-table.ts'
-import { IPVS_TIMEOUTS, setNamespaceSettings } from './namespace-settings.ts'
+import { setNamespaceSettings } from './namespace-settings.ts'
 import type { PacketMarks } from './packet-marks.ts'
 import { addressNumber, isPublishedMark } from './placement.ts'
 import type { PacketMark, PlacementOptions } from './placement.ts'
@@ -58,6 +60,8 @@ export interface IpvsComponents {
 export interface IpvsOptions extends PlacementOptions {
   /** Path of the network namespace; without one this process's. */
   readonly netns?: string
+  /** Settings of the same namespace, and their record; without it they are not put back. */
+  readonly settings?: HostSettings
   /** Addresses whose services by mark are ours, also before anything is wanted. */
   readonly virtualRanges?: readonly string[]
   /** Why this driver was chosen, for `info`. */
@@ -94,9 +98,9 @@ export class IpvsBalancer implements LoadBalancer {
     const slices = new TimeSlices(clock)
     const table = await KernelTable.open({ native, slices }, where)
     try {
-      const missing = await setNamespaceSettings(native, { release: release(), ...where })
+      const { settings = new HostSettings(nativeSettings(native, options.netns)) } = options
+      const missing = await setNamespaceSettings(settings, { release: release() })
       if (missing.length > 0) log.warn({ settings: missing }, 'ipvs lacks settings')
-      await table.setTimeouts(IPVS_TIMEOUTS)
       const wanted = new WantedPlacements(slices, options)
       return new IpvsBalancer(components, { table, wanted, slices }, options)
     } catch (error) {

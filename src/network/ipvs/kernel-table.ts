@@ -20,9 +20,8 @@ import {
   serviceText,
   setDestination,
   setService,
-  setTimeouts,
 } from '../netlink/ipvs.ts'
-import type { IpvsTimeouts, ServiceKey } from '../netlink/ipvs.ts'
+import type { ServiceKey } from '../netlink/ipvs.ts'
 import { decodeDestination, decodeService } from '../netlink/ipvs-reply.ts'
 import type { KernelDestination, KernelService } from '../netlink/ipvs-reply.ts'
 import type { NetlinkError } from '../netlink/netlink-error.ts'
@@ -127,11 +126,6 @@ export class KernelTable implements AsyncDisposable {
       }
     }
     return failures
-  }
-
-  /** Sets the idle times of the namespace's connections. @throws NetlinkError */
-  async setTimeouts(timeouts: Partial<IpvsTimeouts>): Promise<void> {
-    await this.#socket.request(setTimeouts(this.#family, timeouts))
   }
 
   close(): void {

@@ -1,5 +1,6 @@
 /**
- * Settings of IPVS that belong to the network namespace as a whole, set once at start.
+ * Settings of IPVS that belong to the network namespace as a whole, set once at start, and put back
+ * when the node leaves (`../host-settings.ts`).
  *
  * - `conntrack`: connections are tracked, so a replica that reaches itself can be masqueraded, and
  *   what nft says of connections holds.
@@ -14,13 +15,11 @@
  *
  * Source: `Documentation/networking/ipvs-sysctl.rst`.
  */
-import type { Native } from '../netlink/native.ts'
-import type { IpvsTimeouts } from '../netlink/ipvs.ts'
-import { isNetlinkError } from '../netlink/netlink-error.ts'
-import { readSysctl, writeSysctl } from '../netlink/sysctl.ts'
+import type { HostSettings } from '../host-settings.ts'
+import { IPVS_TIMEOUTS_NAME } from '../setting-access.ts'
 
-/** Idle times of connections. */
-export const IPVS_TIMEOUTS: Partial<IpvsTimeouts> = { tcpSeconds: 8_100, udpSeconds: 60 }
+/** Idle times of connections, seconds. */
+export const IPVS_TIMEOUTS = { tcpSeconds: 8_100, udpSeconds: 60 } as const
 
 /** Below `net/ipv4/vs/`. */
 const SETTINGS: Readonly<Record<string, string>> = {
@@ -32,25 +31,22 @@ const SETTINGS: Readonly<Record<string, string>> = {
 
 /**
  * Sets them; gives the names of those that this kernel does not have. `release` is the kernel's:
- * `6.1.0-56-amd64`. @throws NetlinkError
+ * `6.1.0-56-amd64`. @throws NetlinkError, STORAGE_FULL
  */
 export async function setNamespaceSettings(
-  native: Native,
-  options: { readonly release: string; readonly netns?: string },
+  settings: HostSettings,
+  options: { readonly release: string },
 ): Promise<string[]> {
-  const { netns, release } = options
-  const where = netns === undefined ? {} : { netns }
-  const wanted = { ...SETTINGS, conn_reuse_mode: isAtLeast(release, 5, 9) ? '1' : '0' }
+  const wanted = { ...SETTINGS, conn_reuse_mode: isAtLeast(options.release, 5, 9) ? '1' : '0' }
   const missing: string[] = []
   for (const [setting, value] of Object.entries(wanted)) {
-    const place = { name: `net/ipv4/vs/${setting}`, ...where }
-    try {
-      if ((await readSysctl(native, place)) !== value) await writeSysctl(native, place, value)
-    } catch (error) {
-      if (!isNetlinkError(error, 'ENOENT')) throw error
-      missing.push(setting)
-    }
+    const name = `net/ipv4/vs/${setting}`
+    if ((await settings.read(name)) === undefined) missing.push(setting)
+    else await settings.set(name, value)
   }
+  const { tcpSeconds, udpSeconds } = IPVS_TIMEOUTS
+  const [, tcpFinSeconds = '0'] = (await settings.read(IPVS_TIMEOUTS_NAME))?.split(' ') ?? []
+  await settings.set(IPVS_TIMEOUTS_NAME, `${tcpSeconds} ${tcpFinSeconds} ${udpSeconds}`)
   return missing
 }
 

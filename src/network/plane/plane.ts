@@ -10,9 +10,11 @@
  */
 import { setImmediate } from 'node:timers/promises'
 import { errorText, isSwarmError } from '../../base/errors.ts'
+import { HostSettings } from '../host-settings.ts'
 import type { Native } from '../netlink/native.ts'
 import { decodeAddress, dumpAddresses } from '../netlink/route.ts'
 import { NetlinkSocket } from '../netlink/socket.ts'
+import { nativeSettings } from '../setting-access.ts'
 import { conflictsOf, withoutRanges } from './conflicts.ts'
 import type { Conflict } from './conflicts.ts'
 import {
@@ -36,8 +38,8 @@ export interface PlaneOptions {
   readonly nodeId: string
   /** Path of the network namespace; without one this process's. */
   readonly netns?: string
-  /** Whether this node balances by IPVS: its settings are made, too. */
-  readonly ipvs?: boolean
+  /** Settings of the same namespace, and their record; without it they are not put back. */
+  readonly settings?: HostSettings
 }
 
 /** What an application did. */
@@ -50,7 +52,7 @@ export interface PlaneReport {
 
 /** Makes the kernel as wanted. Close it, or use `await using`. */
 export class Plane implements AsyncDisposable {
-  readonly #native: Native
+  readonly #settings: HostSettings
   readonly #options: PlaneOptions
   readonly #route: NetlinkSocket
   readonly #netfilter: NetlinkSocket
@@ -74,7 +76,7 @@ export class Plane implements AsyncDisposable {
     options: PlaneOptions,
     sockets: { readonly route: NetlinkSocket; readonly netfilter: NetlinkSocket },
   ) {
-    this.#native = native
+    this.#settings = options.settings ?? new HostSettings(nativeSettings(native, options.netns))
     this.#options = options
     this.#route = sockets.route
     this.#netfilter = sockets.netfilter
@@ -169,12 +171,10 @@ export class Plane implements AsyncDisposable {
     const made = devices
     const { bridge, vxlan } = made
     await work.do('settings', async () => {
-      work.changes += await ensureSettings(this.#native, {
+      work.changes += await ensureSettings(this.#settings, {
         bridge: bridge.name,
         vxlan: vxlan?.name,
         hasIpv6: wanted.ipv6Prefix !== undefined,
-        ipvs: this.#options.ipvs === true,
-        ...netnsOf(this.#options),
       })
     })
     await work.do('addresses', async () => {
