@@ -79,16 +79,36 @@ export function describeChanges(change: ConfChange): string {
   return change.changes.map(({ type, peer }) => `${CHANGE_LETTERS[type]}${peer}`).join(' ')
 }
 
-/** Go's `%q` of bytes that are printable, and hexadecimal escapes of the rest. */
+/** Go's `%q`: printable text as it is, of the rest short escapes, code points, or bytes. */
 export function quote(data: Uint8Array): string {
-  let text = ''
-  for (const byte of data) {
-    const char = String.fromCharCode(byte)
-    if (char === '"' || char === '\\') text += `\\${char}`
-    else if (byte >= 0x20 && byte < 0x7f) text += char
-    else text += ESCAPES[char] ?? `\\x${byte.toString(16).padStart(2, '0')}`
-  }
-  return `"${text}"`
+  const text = decodeText(data)
+  if (text !== undefined) return `"${[...text].map(quoteChar).join('')}"`
+  return `"${[...data].map((byte) => (byte < 0x80 ? quoteChar(String.fromCharCode(byte)) : hexByte(byte))).join('')}"`
 }
 
-const ESCAPES: Readonly<Record<string, string>> = { '\n': '\\n', '\t': '\\t', '\r': '\\r' }
+/** `data` as text, if it is text. */
+function decodeText(data: Uint8Array): string | undefined {
+  const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(data)
+  return text.includes('\ufffd') ? undefined : text
+}
+
+function quoteChar(char: string): string {
+  if (char === '"' || char === '\\') return `\\${char}`
+  if (char === ' ' || /^[\p{L}\p{M}\p{N}\p{P}\p{S}]$/u.test(char)) return char
+  const code = char.codePointAt(0) ?? 0
+  const digits = code.toString(16)
+  if (code < 0x80) return ESCAPES[char] ?? hexByte(code)
+  return code < 0x10000 ? `\\u${digits.padStart(4, '0')}` : `\\U${digits.padStart(8, '0')}`
+}
+
+const hexByte = (byte: number): string => `\\x${byte.toString(16).padStart(2, '0')}`
+
+const ESCAPES: Readonly<Record<string, string>> = {
+  '\u0007': '\\a',
+  '\b': '\\b',
+  '\f': '\\f',
+  '\n': '\\n',
+  '\r': '\\r',
+  '\t': '\\t',
+  '\v': '\\v',
+}

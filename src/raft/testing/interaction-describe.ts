@@ -86,7 +86,8 @@ export function describeMessage(message: Message, indent = ''): string {
   if (list.length > 0) parts.push(`Entries:[${inList(list.map(describeEntry), indent)}]`)
   let text = parts.join(' ')
   const { snapshot, responses } = fields
-  if (snapshot !== undefined) text += `\n${indent}  Snapshot: ${describeSnapshot(snapshot)}`
+  if (snapshot !== undefined && snapshot.metadata.index > 0)
+    text += `\n${indent}  Snapshot: ${describeSnapshot(snapshot)}`
   if (responses !== undefined && responses.length > 0) {
     const lines = responses.map((response) => describeMessage(response, `${indent}  `))
     text += ` Responses:[\n${lines.join('\n')}\n${indent}]`

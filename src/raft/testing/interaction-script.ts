@@ -15,7 +15,7 @@ import { InteractionGroup } from './interaction-group.ts'
 import { DROPPED_TEXT, LEVELS } from './interaction-log.ts'
 import type { NodeOptions, ScriptNode } from './interaction-node.ts'
 import { EMPTY_SNAPSHOT } from './memory-log.ts'
-import { argument, CommandError, valueOf, type ScriptCase } from './script.ts'
+import { argument, CommandError, parseDirective, valueOf, type ScriptCase } from './script.ts'
 
 type Command = (script: InteractionScript, test: ScriptCase) => void
 
@@ -23,21 +23,34 @@ type Command = (script: InteractionScript, test: ScriptCase) => void
 export class InteractionScript {
   readonly group = new InteractionGroup()
 
-  /** The output of one case. */
+  /**
+   * The output of one case. Every command but a proposed change may be followed by others, one a
+   * line of its input; the mistake of a later one does not end the case.
+   */
   run(test: ScriptCase): string {
     const { output } = this.group
-    const command = COMMANDS[test.command]
-    if (command === undefined) return 'unknown command\n'
-    let failure = ''
-    try {
-      command(this, test)
-    } catch (error) {
-      if (!(error instanceof CommandError)) throw error
-      failure = error.message
+    const later = test.command === 'propose-conf-change' ? [] : test.input.split('\n').filter(Boolean)
+    let text = ''
+    for (const [position, each] of [test, ...later.map(parseDirective)].entries()) {
+      const failure = this.#runOne({ ...test, ...each })
+      text += output.take() + failure
+      if (failure !== '' && (position === 0 || output.isSilent)) break
     }
-    const text = output.take() + failure
     if (text === '') return 'ok\n'
     return text.endsWith('\n') ? text : `${text}\n`
+  }
+
+  /** Gives what went wrong. */
+  #runOne(test: ScriptCase): string {
+    const command = COMMANDS[test.command]
+    if (command === undefined) return 'unknown command'
+    try {
+      command(this, test)
+      return ''
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw error
+      return error.message
+    }
   }
 }
 

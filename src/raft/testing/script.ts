@@ -45,10 +45,15 @@ export function parseScript(text: string): ScriptCase[] {
     const { line, source } = directive
     const input = readInput(lines, line)
     const expected = readExpected(lines)
-    const [command, ...rest] = splitWords(source)
-    assert(command !== undefined, `line ${line}: no command`)
-    cases.push({ line, command, args: rest.map(parseArgument), input, expected })
+    cases.push({ line, ...parseDirective(source), input, expected })
   }
+}
+
+/** A command with its arguments. */
+export function parseDirective(source: string): Pick<ScriptCase, 'command' | 'args'> {
+  const [command, ...rest] = splitWords(source)
+  assert(command !== undefined, `no command in ${source}`)
+  return { command, args: rest.map(parseArgument) }
 }
 
 /** The values of an argument, or `undefined` if it is not given. */
