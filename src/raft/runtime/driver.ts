@@ -308,6 +308,7 @@ export class Driver<R> implements TransportHandler {
     this.act(() => (this.#isAlone() ? this.core.campaign() : this.core.tick()))
     this.#lease.onTick(this.#options, { startMs, openedRound })
     this.announcer.look(this.#options.tickMs * this.#options.electionTicks)
+    if (this.reads.freshness.isDue(this.appliedIndex)) this.reads.renew()
     this.reads.retry()
     this.calls.sweep()
     this.#hooks.onTick()

@@ -13,6 +13,7 @@ import { SwarmError, errorText } from '../../base/errors.ts'
 import type { Index, Term } from '../core/entry.ts'
 import type { StoredSnapshot } from '../storage/ports.ts'
 import { bootstrap } from './bootstrap.ts'
+import { boundedRead } from './bounded-read.ts'
 import type { Driver } from './driver.ts'
 import * as handover from './handover.ts'
 import { MemberView } from './member-view.ts'
@@ -34,9 +35,13 @@ export interface ReadOptions extends CallOptions {
   /**
    * `linearizable` (default): sees every write acknowledged before; any member, one round of
    * messages. `lease`: the same, without a round on a leader whose lease holds
-   * (`RaftOptions.leaseReads`). `stale`: whatever is applied here, at once.
+   * (`RaftOptions.leaseReads`). `bounded`: what is applied here, at once, if it is proved to hold
+   * every write acknowledged more than `maxStalenessMs` ago; else UNAVAILABLE, or with `timeoutMs`
+   * as soon as it is (`freshness.ts`). `stale`: whatever is applied here, at once.
    */
-  readonly consistency?: 'linearizable' | 'lease' | 'stale'
+  readonly consistency?: 'linearizable' | 'lease' | 'bounded' | 'stale'
+  /** How old a `bounded` read may be. */
+  readonly maxStalenessMs?: number
 }
 
 /** How a voter is added. */
@@ -156,11 +161,18 @@ export class Raft<R> extends MemberView<R> implements AsyncDisposable {
 
   /**
    * Calls `reader` when the state machine is as fresh as asked, with the index that it stands at;
-   * `reader` must read synchronously. On every member. @throws TIMED_OUT, SHUTTING_DOWN, ABORTED
+   * `reader` must read synchronously. On every member. @throws TIMED_OUT, SHUTTING_DOWN, ABORTED;
+   * UNAVAILABLE, INVALID_ARGUMENT (`bounded`)
    */
   async read<T>(reader: (appliedIndex: Index) => T, options: ReadOptions = {}): Promise<T> {
-    const { consistency = 'linearizable', ...call } = options
+    const { consistency = 'linearizable', maxStalenessMs, ...call } = options
     this.#assertRunning()
+    if (consistency === 'bounded') {
+      const refresh = async (each: CallOptions): Promise<void> =>
+        this.waitApplied(await this.readIndex(each), each)
+      const member = { clock: this.#components.clock, driver: this.#driver, refresh }
+      return boundedRead(member, () => reader(this.appliedIndex), { maxStalenessMs, ...call })
+    }
     if (consistency === 'lease' && this.#driver.holdsLease()) {
       await this.waitApplied(this.commitIndex, call)
     } else if (consistency !== 'stale') {

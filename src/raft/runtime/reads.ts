@@ -10,6 +10,7 @@ import type { Clock } from '../../base/clock.ts'
 import type { Random } from '../../base/random.ts'
 import type { Index } from '../core/entry.ts'
 import type { ReadState } from '../core/ready.ts'
+import { Freshness } from './freshness.ts'
 import type { CallOptions, PendingCall, PendingCalls } from './pending-calls.ts'
 
 /** Room for the random part and for the numbers of one life: 2^32 * 2^20 is below 2^53. */
@@ -32,6 +33,10 @@ export class Reads {
   #forming: PendingCall<Index>[] = []
   readonly #asked = new Map<number, Asked>()
   #number: number
+  /** Whether a question is to be asked for nobody in particular. */
+  #isRenewing = false
+  /** What the answers prove of this member's state. */
+  readonly freshness: Freshness
 
   constructor(
     components: { readonly calls: PendingCalls; readonly clock: Clock; readonly random: Random },
@@ -40,6 +45,7 @@ export class Reads {
     this.#calls = components.calls
     this.#clock = components.clock
     this.#retryMs = retryMs
+    this.freshness = new Freshness(components.clock)
     this.#number = components.random.integer(LIVES) * NUMBERS_PER_LIFE
   }
 
@@ -50,11 +56,19 @@ export class Reads {
     return call.promise
   }
 
+  /** Lets a question be asked for the sake of its proof, unless one is under way. */
+  renew(): void {
+    const sinceMs = this.#clock.monotonicMs() - this.#retryMs
+    const isAsked = [...this.#asked.values()].some(({ askedAtMs }) => askedAtMs > sinceMs)
+    if (!isAsked) this.#isRenewing = true
+  }
+
   /** Asks one question for everything that gathered. */
   flush(ask: (context: number) => void): void {
     const calls = this.#forming.filter((call) => !call.settled)
     this.#forming = []
-    if (calls.length === 0) return
+    if (calls.length === 0 && !this.#isRenewing) return
+    this.#isRenewing = false
     this.#number += 1
     this.#asked.set(this.#number, { calls, askedAtMs: this.#clock.monotonicMs(), repeated: false })
     ask(this.#number)
@@ -64,6 +78,7 @@ export class Reads {
     for (const { context, index } of states) {
       const asked = this.#asked.get(context)
       this.#asked.delete(context)
+      if (asked !== undefined) this.freshness.note(asked.askedAtMs, index)
       for (const call of asked?.calls ?? []) call.resolve(index)
     }
   }
@@ -72,8 +87,9 @@ export class Reads {
   retry(): boolean {
     const overdueMs = this.#clock.monotonicMs() - this.#retryMs
     for (const [number, asked] of this.#asked) {
+      if (asked.askedAtMs > overdueMs) continue
       if (asked.calls.every((call) => call.settled)) this.#asked.delete(number)
-      else if (!asked.repeated && asked.askedAtMs <= overdueMs) {
+      else if (!asked.repeated) {
         asked.repeated = true
         this.#forming.push(...asked.calls)
       }
