@@ -7,7 +7,11 @@ import { SimulatedClock } from './simulated-clock.ts'
 
 const BOUND_MS = 500
 
-function bounded(raft: Raft<number>, maxStalenessMs = BOUND_MS, timeoutMs?: number): Promise<number> {
+function bounded(
+  raft: Raft<number>,
+  maxStalenessMs = BOUND_MS,
+  timeoutMs?: number,
+): Promise<number> {
   const wait = timeoutMs === undefined ? {} : { timeoutMs }
   return raft.read((index) => index, { consistency: 'bounded', maxStalenessMs, ...wait })
 }

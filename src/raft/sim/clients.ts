@@ -67,6 +67,24 @@ export class Clients {
     this.#ended(call, () => this.#history.onRead(call, index, value))
   }
 
+  /** Reads what `node` has, if that is proved to be at most `boundMs` old. */
+  boundedRead(
+    node: SimNode,
+    { key, boundMs, waitMs }: { readonly key: number; boundMs: number; waitMs: number },
+  ): void {
+    const { raft, machine } = node
+    if (raft === undefined || machine === undefined) return
+    const call = this.#begin(node, { kind: 'read', key, id: 0, expected: undefined })
+    const look = (index: Index): void => {
+      this.#ended(call, () =>
+        this.#history.onBoundedRead(call, { index, boundMs }, machine.get(key)),
+      )
+    }
+    const wait = waitMs > 0 ? { timeoutMs: waitMs } : {}
+    const options = { consistency: 'bounded', maxStalenessMs: boundMs, ...wait } as const
+    node.soon(() => this.#settle(call, raft.read(look, options)))
+  }
+
   /** Replaces the whole state at `node`. */
   restore(node: SimNode, { fate, gapMs }: RestoreAction, keys: number): void {
     const { raft } = node

@@ -40,6 +40,7 @@ const LENGTHS: { readonly [focus in Focus]: number } = {
   lateAnswers: 2,
   slowWinner: 2,
   standoff: 10,
+  lastWord: 4,
   clocksApart: 4,
   halfHeard: 7,
   broughtState: 4,
@@ -248,6 +249,26 @@ const EPISODES: { readonly [focus in Focus]: Episode } = {
       blackHole: false,
       forMs: 12 * scene.unitMs,
     })
+  },
+
+  lastWord(scene) {
+    const { dice } = scene
+    // Two voters again, if the last episode left one.
+    scene.change(0, dice.pick(['promote', 'promote', 'learner']))
+    scene.change(1, dice.pick(['promote', 'learner']))
+    scene.change(2, dice.pick(['demote', 'demote', 'remove']))
+    // Its proposal is on its way; nothing else that is sent to the others arrives, answers do.
+    const machines = SIDES - 1 - (1 << dice.integer(0, scene.voters))
+    const forMs = dice.between(0.3, 2) * scene.unitMs
+    scene.add({
+      atMs: scene.atMs(2.001),
+      type: 'storm',
+      machines,
+      loss: 1,
+      blackHole: false,
+      forMs,
+    })
+    scene.write(2.002, 'leader', dice.integer(1, 3))
   },
 
   ...OPERATED_EPISODES,

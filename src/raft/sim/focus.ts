@@ -38,11 +38,20 @@ export const OPERATED_FOCI = [
   /** A state is brought from outside while members change or leadership moves. */
   'broughtState',
 ] as const
-export type Focus = (typeof FOCI)[number] | (typeof OPERATED_FOCI)[number]
+/** What happens to a group that its leader leaves. */
+export const PARTING_FOCI = [
+  /** A leader takes itself out, and what it says last reaches nobody. */
+  'lastWord',
+] as const
+export type Focus =
+  | (typeof FOCI)[number]
+  | (typeof OPERATED_FOCI)[number]
+  | (typeof PARTING_FOCI)[number]
 
-/** Chance that a run is about none of the first, and then about none of the second either. */
+/** Chance that a run is about none of the first, then none of the second, then none of the third. */
 const UNFOCUSED = 0.4
 const UNOPERATED = 0.5
+const UNPARTED = 0.6
 /** Entries of a few hundred bytes go one by one, or by the dozen. */
 const SMALL_BYTES = [1, 200, 2000] as const
 /** Other faults are rarer by this at most, so that they do not end every episode. */
@@ -65,7 +74,8 @@ export function withFocus(plan: Plan, dice: Dice): Plan {
 
 function drawFocus(dice: Dice): Focus | undefined {
   if (!dice.chance(UNFOCUSED)) return dice.pick(FOCI)
-  return dice.chance(UNOPERATED) ? undefined : dice.pick(OPERATED_FOCI)
+  if (!dice.chance(UNOPERATED)) return dice.pick(OPERATED_FOCI)
+  return dice.chance(UNPARTED) ? undefined : dice.pick(PARTING_FOCI)
 }
 
 type Leaning = (
@@ -127,6 +137,17 @@ const LEANINGS: { readonly [focus in Focus]: Leaning } = {
     learners: 0,
     snapshotThreshold: 500,
     weights: quiet(weights),
+  }),
+  lastWord: (_dice, plan) => ({
+    // Of an even number every one is needed, or half of the others.
+    voters: 2,
+    learners: 0,
+    padding: 0,
+    snapshotThreshold: 500,
+    drift: 0,
+    weights: NOTHING,
+    disk: { ...plan.disk, meanWriteMs: 0.1 },
+    network: { ...plan.network, minDelayMs: electionMs(plan) / 20, loss: 0, closeNotice: 0 },
   }),
   clocksApart: (dice, plan) => ({
     ...brisk(plan, dice.pick([4, 4, 6])),

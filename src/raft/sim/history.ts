@@ -25,19 +25,27 @@ export interface OpenCall {
   readonly floor: Index
 }
 
+/** Milliseconds that the slowest clock of a simulation counts in a true one (`schedule.ts`). */
+const SLOWEST_CLOCK = 0.7
+
 /** All calls of a run. */
 export class History {
   readonly #verdict: Verdict
   readonly #machines: MachineChecks
   readonly #operations: Operation[] = []
   readonly #open = new Set<OpenCall>()
+  readonly #nowMs: () => number
+  /** When what was known rose how far; ascending. */
+  readonly #marks: { readonly atMs: number; readonly highest: Index }[] = []
   #highest: Index = 0
   #clock = 0
   readonly #lastValues = new Map<number, number>()
   #ids = 0
-  answered = { reads: 0, writes: 0, restores: 0, refused: 0, unknown: 0 }
+  answered = { reads: 0, bounded: 0, writes: 0, restores: 0, refused: 0, unknown: 0 }
 
-  constructor(verdict: Verdict, machines: MachineChecks) {
+  /** `nowMs`: the true time, which no node knows. */
+  constructor(verdict: Verdict, machines: MachineChecks, nowMs: () => number) {
+    this.#nowMs = nowMs
     this.#verdict = verdict
     this.#machines = machines
   }
@@ -82,6 +90,25 @@ export class History {
       const detail = `a read of ${call.key} at ${index} gave ${value}, not ${expected}`
       this.#verdict.fail('linearizability', detail)
     }
+  }
+
+  /** A read of what a node had, which was to be at most `boundMs` old by its own clock. */
+  onBoundedRead(
+    call: OpenCall,
+    { index, boundMs }: { readonly index: Index; readonly boundMs: number },
+    value: number,
+  ): void {
+    this.answered.bounded += 1
+    this.#open.delete(call)
+    const sinceMs = this.#nowMs() - boundMs / SLOWEST_CLOCK
+    const floor = this.#marks.findLast(({ atMs }) => atMs < sinceMs)?.highest ?? 0
+    const expected = this.#machines.valueAt(call.key, index)
+    if (index >= floor && value === expected) return
+    const detail = `a bounded read of ${call.key} at ${index} gave ${value}`
+    this.#verdict.fail(
+      'staleness',
+      `${detail}; ${floor} was known long before, ${expected} stood there`,
+    )
   }
 
   /** An operator begins to bring a state from outside. */
@@ -135,7 +162,9 @@ export class History {
       const detail = `a ${call.kind} took place at ${index}, but ${call.floor} was known before`
       this.#verdict.fail('linearizability', detail)
     }
-    this.#highest = Math.max(this.#highest, index)
+    if (index <= this.#highest) return
+    this.#highest = index
+    this.#marks.push({ atMs: this.#nowMs(), highest: index })
   }
 }
 

@@ -74,6 +74,30 @@ export const leaseMutants: readonly Mutant[] = [
     ],
   },
   {
+    name: 'bounded-from-the-answer',
+    family: 24,
+    mistake: 'the age of a state counts from the answer that proves it, not from the question',
+    patches: [
+      {
+        file: 'runtime/reads.ts',
+        find: 'this.freshness.note(asked.askedAtMs, index)',
+        replace: 'this.freshness.note(this.#clock.monotonicMs(), index)',
+      },
+    ],
+  },
+  {
+    name: 'bounded-not-applied',
+    family: 24,
+    mistake: 'an answer proves the age of a state that has not applied it',
+    patches: [
+      {
+        file: 'runtime/freshness.ts',
+        find: 'index <= appliedIndex',
+        replace: 'index > 0 || appliedIndex > 0',
+      },
+    ],
+  },
+  {
     name: 'lease-from-the-answer',
     family: 24,
     mistake: 'a lease counts from the answer of a round, not from its sending',

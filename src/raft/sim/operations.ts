@@ -68,6 +68,14 @@ export type Operation = { readonly atMs: number } & (
       readonly snapshotThreshold: number
     }
   | { readonly type: 'leave'; readonly who: Who; readonly forMs: number }
+  | {
+      readonly type: 'boundedRead'
+      readonly who: Who
+      readonly key: number
+      readonly boundMs: number
+      /** How long it waits for its proof; 0 = not at all. */
+      readonly waitMs: number
+    }
 )
 
 const OPERATIONS: ReadonlySet<string> = new Set([
@@ -78,6 +86,7 @@ const OPERATIONS: ReadonlySet<string> = new Set([
   'restore',
   'reload',
   'leave',
+  'boundedRead',
 ] satisfies Operation['type'][])
 
 /** Whether operators or sharp clients do this. */
@@ -85,6 +94,9 @@ export function isOperation(action: Action): action is Operation {
   return OPERATIONS.has(action.type)
 }
 
+/** Part of the seeds that have bounded reads, and the mean time between two, in election timeouts. */
+const BOUNDED = 0.2
+const BOUNDED_GAP = 0.15
 /** Part of the seeds that have operations, and of those, that have leases. */
 const SEEDS = 0.6
 const LEASES = 0.75
@@ -134,6 +146,29 @@ export function addOperations(
     if (kind !== undefined) drawn.push(draw(kind, { dice, plan, atMs }))
   }
   return [...kept, ...drawn].toSorted((a, b) => a.atMs - b.atMs)
+}
+
+/** `actions` with bounded reads among them, perhaps: at leaders, followers, and who is cut off. */
+export function addBoundedReads(
+  actions: readonly Action[],
+  plan: Plan,
+  dice: Dice,
+): readonly Action[] {
+  if (!dice.chance(BOUNDED)) return actions
+  const unitMs = electionMs(plan)
+  const boundMs = unitMs * dice.pick([0.3, 1, 3])
+  const drawn: Action[] = []
+  for (let at = 1; at < plan.timeouts; at += dice.exponential(BOUNDED_GAP)) {
+    drawn.push({
+      atMs: at * unitMs,
+      type: 'boundedRead',
+      who: dice.chance(0.2) ? 'leader' : dice.integer(0, NUMBERS - 1),
+      key: dice.integer(1, plan.keys),
+      boundMs,
+      waitMs: dice.chance(0.3) ? dice.exponential(boundMs) : 0,
+    })
+  }
+  return [...actions, ...drawn].toSorted((a, b) => a.atMs - b.atMs)
 }
 
 /** Often enough for everybody's election timeout. */

@@ -67,9 +67,17 @@ export class Operators {
       case 'leave':
         this.#leave(operation)
         break
+      case 'boundedRead':
+        this.#boundedRead(operation)
+        break
       default:
         operation satisfies never
     }
+  }
+
+  #boundedRead({ who, key, boundMs, waitMs }: Of<'boundedRead'>): void {
+    const node = this.#parts.cluster.find(who)
+    if (node !== undefined) this.#parts.clients.boundedRead(node, { key, boundMs, waitMs })
   }
 
   /** Anybody who thinks that it leads is asked, old leaders first. */

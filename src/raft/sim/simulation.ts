@@ -21,7 +21,7 @@ import { Nemesis } from './nemesis.ts'
 import { NodeChecks } from './node-checks.ts'
 import { addEpisodes } from './episodes.ts'
 import { withFocus } from './focus.ts'
-import { addOperations, withOperations } from './operations.ts'
+import { addBoundedReads, addOperations, withOperations } from './operations.ts'
 import { Operators } from './operators.ts'
 import { drawPlan, electionMs, type Plan } from './plan.ts'
 import { drawSchedule, type Action } from './schedule.ts'
@@ -50,6 +50,7 @@ export interface Outcome {
   readonly changes: number
   readonly writes: number
   readonly reads: number
+  readonly boundedReads: number
   readonly snapshots: number
   /** Registers whose history was searched for an order, and searches that became too long. */
   readonly searched: number
@@ -79,7 +80,8 @@ export function scriptOf(seed: number): Script {
   const plan = withOperations(drawn, new Dice(seed, 'what operators do'))
   const faults = drawSchedule(new Dice(seed, 'schedule'), plan)
   const actions = addEpisodes(faults, plan, new Dice(seed, 'episodes'))
-  return { seed, plan, actions: addOperations(actions, plan, new Dice(seed, 'operations')) }
+  const operated = addOperations(actions, plan, new Dice(seed, 'operations'))
+  return { seed, plan, actions: addBoundedReads(operated, plan, new Dice(seed, 'bounded reads')) }
 }
 
 /** Runs a script. Runs of one process must not overlap. */
@@ -110,7 +112,7 @@ class Simulation {
     this.#verdict = new Verdict(() => this.#loop.nowMs)
     this.#log = new GlobalLog(this.#verdict)
     this.#machines = new MachineChecks(this.#verdict, this.#log)
-    this.#history = new History(this.#verdict, this.#machines)
+    this.#history = new History(this.#verdict, this.#machines, () => this.#loop.nowMs)
     this.#clients = new Clients(this.#history, this.#verdict)
     this.#wire = new WireChecks(this.#verdict, this.#log, {
       disk: (id) => this.#cluster.byId(id)?.disk,
@@ -298,7 +300,7 @@ class Simulation {
 
   #outcome(): Outcome {
     const { failure, hash } = this.#verdict
-    const { writes, reads } = this.#history.answered
+    const { writes, reads, bounded } = this.#history.answered
     return {
       failure,
       hash,
@@ -309,6 +311,7 @@ class Simulation {
       changes: this.#housekeeping.changes,
       writes,
       reads,
+      boundedReads: bounded,
       snapshots: this.#wire.sent.get('snap') ?? 0,
       searched: this.#searched,
       gaveUp: this.#gaveUp,

@@ -46,6 +46,8 @@ export type Invariant =
   | 'client-truth'
   /** A read or write contradicts the order of real time. */
   | 'linearizability'
+  /** A read with a bound gave what was older. */
+  | 'staleness'
   /** A call never ended. */
   | 'lost-call'
   /** After all faults ended the group did not go on. */

@@ -29,7 +29,8 @@ export class InteractionScript {
    */
   run(test: ScriptCase): string {
     const { output } = this.group
-    const later = test.command === 'propose-conf-change' ? [] : test.input.split('\n').filter(Boolean)
+    const later =
+      test.command === 'propose-conf-change' ? [] : test.input.split('\n').filter(Boolean)
     let text = ''
     for (const [position, each] of [test, ...later.map(parseDirective)].entries()) {
       const failure = this.#runOne({ ...test, ...each })
