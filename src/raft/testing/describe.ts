@@ -82,8 +82,11 @@ export function describeChanges(change: ConfChange): string {
 /** Go's `%q`: printable text as it is, of the rest short escapes, code points, or bytes. */
 export function quote(data: Uint8Array): string {
   const text = decodeText(data)
-  if (text !== undefined) return `"${[...text].map(quoteChar).join('')}"`
-  return `"${[...data].map((byte) => (byte < 0x80 ? quoteChar(String.fromCharCode(byte)) : hexByte(byte))).join('')}"`
+  if (text !== undefined) return `"${text.replaceAll(/[^]/gu, quoteChar)}"`
+  const bytes = [...data].map((byte) => {
+    return byte < 0x80 ? quoteChar(String.fromCharCode(byte)) : hexByte(byte)
+  })
+  return `"${bytes.join('')}"`
 }
 
 /** `data` as text, if it is text. */
