@@ -42,6 +42,7 @@ export class DiskChecks implements DiskWatch {
       }
     }
     if (hardState === undefined) return
+    if (disk.isForced) this.#log.force(disk, entries, hardState.term)
     const newLast = first === undefined ? lastIndex : first.index + entries.length - 1
     this.#checkHardState(disk, hardState, newLast)
   }

@@ -48,7 +48,7 @@ export type Focus =
   | (typeof OPERATED_FOCI)[number]
   | (typeof PARTING_FOCI)[number]
 
-/** Chance that a run is about none of the first, then none of the second, then none of the third. */
+/** Chance that a run is about none of the first, then of the second, then of the third. */
 const UNFOCUSED = 0.4
 const UNOPERATED = 0.5
 const UNPARTED = 0.6

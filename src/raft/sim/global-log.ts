@@ -152,6 +152,17 @@ export class GlobalLog {
     }
   }
 
+  /** An operator has decided that all on `disk`, and `entries` behind it, is what was committed. */
+  force(disk: SimDisk, entries: readonly Entry[], inTerm: Term): void {
+    this.commit(disk, disk.lastIndex, inTerm)
+    for (const entry of entries) {
+      if (entry.index !== this.last + 1) continue
+      const isChange = isConfChange(entry.type)
+      const { term } = entry
+      this.#committed.push({ term, hash: hashOf(entry), isCommand: false, isChange, inTerm })
+    }
+  }
+
   /** Hash of the committed entry and whether `entry` is it. */
   isCommitted(entry: Entry): boolean {
     const record = this.committed(entry.index)

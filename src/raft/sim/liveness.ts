@@ -145,6 +145,13 @@ export class Liveness {
     })
   }
 
+  /** All is to be shown again. */
+  again(): void {
+    this.#drilling = false
+    this.#written = 0
+    this.#readable = false
+  }
+
   /** Where everything stands, for people. */
   describe(): string {
     const { cluster, clients } = this.#parts

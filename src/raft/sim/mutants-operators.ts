@@ -4,6 +4,43 @@ import type { Mutant } from './mutants.ts'
 /** See `mutants.ts`. */
 export const operatorMutants: readonly Mutant[] = [
   {
+    name: 'recovery-keeps-the-lost',
+    family: 19,
+    mistake: 'a survivor that is forced to go on alone still counts on those who are lost',
+    patches: [
+      {
+        file: 'runtime/stored-state.ts',
+        find: "...gone.map((id) => single({ type: 'remove', peer: memberNumber(id) })),",
+        replace:
+          "...gone.slice(1).map((id) => single({ type: 'remove', peer: memberNumber(id) })),",
+      },
+    ],
+  },
+  {
+    name: 'recovery-not-committed',
+    family: 19,
+    mistake: 'the configuration that an operator forces does not count as committed',
+    patches: [
+      {
+        file: 'runtime/stored-state.ts',
+        find: 'const commit = lastIndex + entries.length',
+        replace: 'const { commit } = hardState',
+      },
+    ],
+  },
+  {
+    name: 'recovery-reads-only-the-snapshot',
+    family: 19,
+    mistake: 'a recovery takes the members of the snapshot for those of the log',
+    patches: [
+      {
+        file: 'runtime/stored-state.ts',
+        find: 'if (end <= start) return from',
+        replace: 'if (end <= start || from !== Membership.none) return from',
+      },
+    ],
+  },
+  {
     name: 'promoted-before-caught-up',
     family: 18,
     mistake: 'a staged server becomes a voter before it has what the leader has',

@@ -94,7 +94,7 @@ export function isOperation(action: Action): action is Operation {
   return OPERATIONS.has(action.type)
 }
 
-/** Part of the seeds that have bounded reads, and the mean time between two, in election timeouts. */
+/** Part of the seeds that have bounded reads, and mean election timeouts between two. */
 const BOUNDED = 0.2
 const BOUNDED_GAP = 0.15
 /** Part of the seeds that have operations, and of those, that have leases. */

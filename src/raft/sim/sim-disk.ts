@@ -84,6 +84,8 @@ export class SimDisk {
   #isCalm = false
   /** Called when the next write of a kind has begun. */
   trap: { readonly kind: WriteKind; readonly spring: () => void } | undefined
+  /** An operator forces what is here to be what is committed. */
+  isForced = false
   /** The next write to the log fails. */
   failNext = false
   #madeSnapshots = 0

@@ -116,6 +116,25 @@ export class SimNode {
     )
   }
 
+  /** Forces a configuration on the disk, as an operator does; `die` ends that in the middle. */
+  recover(servers: readonly Server[]): { readonly done: Promise<void>; readonly die: () => void } {
+    assert(!this.isUp && !this.isGone, `${this.id} cannot be recovered`)
+    const host = { alive: true, busyUntilMs: this.#world.loop.nowMs }
+    const logStore = new SimLogStore(this.disk, host)
+    const snapshotStore = new SimSnapshotStore(this.disk, host)
+    this.disk.isForced = true
+    const done = Raft.recover({ logStore, snapshotStore }, servers).then(() => {
+      this.disk.isForced = false
+    })
+    return {
+      done,
+      die: () => {
+        host.alive = false
+        this.disk.crash()
+      },
+    }
+  }
+
   /** Starts a process on what is on the disk. */
   start(): void {
     assert(!this.isUp && !this.isGone, `${this.id} cannot start`)

@@ -32,6 +32,7 @@ test.serial('no fault breaks a promise, and when faults end the group goes on', 
   t.true(sum(outcomes, ({ writes }) => writes) > 100 * SEEDS)
   t.true(sum(outcomes, ({ reads }) => reads) > 40 * SEEDS)
   t.true(sum(outcomes, ({ boundedReads }) => boundedReads) > 10 * SEEDS)
+  t.true(sum(outcomes, ({ recoveries }) => recoveries) > SEEDS / 10)
   t.true(sum(outcomes, ({ leaders }) => leaders) > 3 * SEEDS)
   t.true(sum(outcomes, ({ changes }) => changes) > SEEDS)
   t.true(sum(outcomes, ({ snapshots }) => snapshots) > SEEDS)

@@ -10,6 +10,7 @@ import { checkRegister } from './checker.ts'
 import { Clients } from './clients.ts'
 import { Cluster } from './cluster.ts'
 import { Dice } from './dice.ts'
+import { Disaster } from './disaster.ts'
 import { DiskChecks } from './disk-checks.ts'
 import { EventLoop, type Host } from './event-loop.ts'
 import { GlobalLog, quorumHas } from './global-log.ts'
@@ -52,6 +53,8 @@ export interface Outcome {
   readonly reads: number
   readonly boundedReads: number
   readonly snapshots: number
+  /** Groups of which one member went on alone. */
+  readonly recoveries: number
   /** Registers whose history was searched for an order, and searches that became too long. */
   readonly searched: number
   readonly gaveUp: number
@@ -271,7 +274,27 @@ class Simulation {
     liveness.drill()
     const drillMs = this.#loop.nowMs
     await this.#runUntil(drillMs + LIVENESS_TIMEOUTS * timeoutMs, () => liveness.isProven)
-    this.#verify(liveness.isProven, 'liveness', liveness)
+    if (!this.#verify(liveness.isProven, 'liveness', liveness)) return
+    await this.#surviveDisaster(liveness)
+  }
+
+  async #surviveDisaster(liveness: Liveness): Promise<void> {
+    const { plan, seed } = this.#script
+    const dice = new Dice(seed, 'disaster')
+    if (!Disaster.strikes(dice)) return
+    const timeoutMs = electionMs(plan)
+    const parts = { cluster: this.#cluster, clients: this.#clients, verdict: this.#verdict }
+    const disaster = new Disaster({ ...parts, dice, keys: plan.keys, timeoutMs })
+    disaster.begin()
+    for (const act of [() => {}, () => disaster.aftermath()]) {
+      act()
+      liveness.again()
+      const endMs = this.#loop.nowMs + LIVENESS_TIMEOUTS * timeoutMs
+      await this.#runUntil(endMs, () => disaster.isRepaired && liveness.isProven)
+      const isDone = disaster.isRepaired && liveness.isProven
+      if (!this.#verify(isDone, 'liveness', liveness)) return
+    }
+    this.#recoveries = 1
   }
 
   #verify(condition: boolean, invariant: Invariant, liveness: Liveness): boolean {
@@ -279,6 +302,7 @@ class Simulation {
     return this.#verdict.failure === undefined
   }
 
+  #recoveries = 0
   #searched = 0
   #gaveUp = 0
 
@@ -313,6 +337,7 @@ class Simulation {
       reads,
       boundedReads: bounded,
       snapshots: this.#wire.sent.get('snap') ?? 0,
+      recoveries: this.#recoveries,
       searched: this.#searched,
       gaveUp: this.#gaveUp,
     }
