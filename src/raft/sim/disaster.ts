@@ -99,9 +99,14 @@ export class Disaster {
     const { id } = survivor
     const servers: readonly Server[] = [{ id, address: `at-${id}`, suffrage: 'voter' }]
     const attempt = survivor.recover(servers)
-    const onError = (error: unknown): void => {
-      verdict.fail('crash', `the recovery of ${id} failed: ${errorText(error)}`)
+    const wait = async (): Promise<void> => {
+      await attempt.done
+      survivor.start()
+      this.#isRepaired = true
     }
+    wait().catch((error: unknown) => {
+      verdict.fail('crash', `the recovery of ${id} failed: ${errorText(error)}`)
+    })
     if (dice.chance(DIES)) {
       cluster.later(dice.exponential(0.002 * timeoutMs), () => {
         if (survivor.isUp) return
@@ -109,10 +114,6 @@ export class Disaster {
         this.#recover(survivor)
       })
     }
-    attempt.done.then(() => {
-      survivor.start()
-      this.#isRepaired = true
-    }, onError)
   }
 }
 

@@ -123,11 +123,12 @@ export class SimNode {
     const logStore = new SimLogStore(this.disk, host)
     const snapshotStore = new SimSnapshotStore(this.disk, host)
     this.disk.isForced = true
-    const done = Raft.recover({ logStore, snapshotStore }, servers).then(() => {
+    const recover = async (): Promise<void> => {
+      await Raft.recover({ logStore, snapshotStore }, servers)
       this.disk.isForced = false
-    })
+    }
     return {
-      done,
+      done: recover(),
       die: () => {
         host.alive = false
         this.disk.crash()
