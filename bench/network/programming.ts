@@ -18,7 +18,7 @@ import type { GuestTier } from '../../cluster-tests/guest/guest-run.ts'
 import { missingGuest, runInGuest } from '../../cluster-tests/guest/run-in-guest.ts'
 import { NO_MARKS, freshNamespace } from '../../cluster-tests/ipvs/case.ts'
 import { markdownTable, rangeText, summarise } from '../statistics.ts'
-import { DAEMON_OPTIONS } from './site.ts'
+import { DAEMON_OPTIONS } from './daemon-options.ts'
 
 const SERVICES = 1_000
 const BACKENDS = 10

@@ -16,17 +16,12 @@ import type { Native } from '../../src/network/netlink/native.ts'
 import type { VirtualServer } from '../../src/network/ports.ts'
 import { makeKernelStage } from '../../src/network/testing/kernel-stage.ts'
 import type { KernelStage } from '../../src/network/testing/kernel-stage.ts'
+import { DAEMON_OPTIONS } from './daemon-options.ts'
 import type { ProxyOrder, ProxyState } from './proxy.ts'
 
 const BACKENDS = 3
 /** Where backends serve. */
 export const TARGET_PORT = 8_080
-/** V8's options of the daemon (`skein`). */
-export const DAEMON_OPTIONS = [
-  '--max-semi-space-size=4',
-  '--heap-growing-percent=100',
-  '--external-memory-accounted-in-global-limit',
-]
 
 const CLIENT_SETTINGS = [
   'net/ipv4/ip_local_port_range=1024 65535',
