@@ -70,10 +70,7 @@ export class PathScene {
   #revision = 0
   #isToggled = false
 
-  private constructor(
-    services: number,
-    parts: Parts,
-  ) {
+  private constructor(services: number, parts: Parts) {
     const { balancer, plane, applications } = parts
     this.#services = services
     this.#parts = parts
@@ -270,7 +267,6 @@ export class PathScene {
   }
 }
 
-
 async function openKernel(
   tier: PathKernel,
   native: Native,
@@ -306,4 +302,3 @@ function serviceId(number: number): string {
 function nodeName(number: number): string {
   return `node${String(number).padStart(3, '0')}`
 }
-

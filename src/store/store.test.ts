@@ -11,10 +11,11 @@ import {
   taskSpec,
   transactionOf,
 } from './testing/fixtures.ts'
-import type { Task, TaskState, TaskStatus } from './objects.ts'
+import type { Network, Task, TaskState, TaskStatus } from './objects.ts'
 import { successorTaskId } from './restart-policy.ts'
 import { StoreStateMachine } from './state-machine.ts'
 import { Store } from './store.ts'
+import { Table } from './table.ts'
 import {
   REQUEST_HISTORY_MAX,
   TRANSACTION_ACTIONS_MAX,
@@ -408,6 +409,36 @@ test('indexes and prefixes find what is there, in order of id', (t) => {
   t.deepEqual(ids(replica.store.findByIdPrefix('tasks', 'b')), ['b1', 'b2'])
   replica.apply([{ type: 'remove', table: 'tasks', id: 'b2' }])
   t.deepEqual(ids(replica.store.find('tasks', 'nodeId', 'n1')), ['a1'])
+})
+
+test('a large table stays in order of id, however it is written and read', (t) => {
+  const step = fc.record({ id: fc.nat(400), isGone: fc.boolean(), isRead: fc.boolean() })
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+      const table = new Table<Network>({})
+      const networkOf = (id: number, index: number): Network => ({
+        id: `n${id}`,
+        spec: { Name: `n${id}` },
+        meta: { version: index, createdVersion: 0, createdAt: AT, updatedAt: AT },
+      })
+      for (let id = 0; id < 300; id += 1) table.put(networkOf(id, 0))
+      const before = table.all()
+      const copy = [...before]
+      const model = new Map(before.map((network) => [network.id, network]))
+      for (const [index, { id, isGone, isRead }] of steps.entries()) {
+        const network = networkOf(id, index + 1)
+        if (isGone) table.remove(network.id)
+        else table.put(network)
+        if (isGone) model.delete(network.id)
+        else model.set(network.id, network)
+        if (isRead) t.is(table.all().length, model.size)
+      }
+      const sorted = [...model.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1))
+      t.deepEqual(table.all(), sorted)
+      // Who read before keeps what it read.
+      t.deepEqual(before, copy)
+    }),
+  )
 })
 
 test('a snapshot shows the moment it was taken, not later entries', async (t) => {

@@ -4,6 +4,12 @@
  */
 import type { StoredObject } from './objects.ts'
 
+/**
+ * A list of which less than this part changed is patched: that costs a copy, not a comparison of
+ * all, so that who reads after each write of a large table is not slow.
+ */
+const PATCHED_PART_MAX = 1 / 32
+
 /** Finds an object's key in one index. */
 export type KeyOf<T> = (object: T) => string
 
@@ -13,8 +19,10 @@ export class Table<T extends StoredObject> {
   readonly #keys: Readonly<Record<string, KeyOf<T>>>
   /** Index name → key → ids. */
   readonly #indexes = new Map<string, Map<string, Set<string>>>()
-  /** `#objects` in order of id; undefined when it has to be made anew. */
+  /** `#objects` in order of id, but for those in `#stale`; undefined when it must be made anew. */
   #sorted: readonly T[] | undefined
+  /** Ids that changed since `#sorted` was made; at most {@link PATCHED_PART_MAX} of it. */
+  readonly #stale = new Set<string>()
 
   constructor(keys: Readonly<Record<string, KeyOf<T>>>) {
     this.#keys = keys
@@ -28,6 +36,8 @@ export class Table<T extends StoredObject> {
   /** All objects in order of id; the list is shared and must not be changed. */
   all(): readonly T[] {
     this.#sorted ??= [...this.#objects.values()].toSorted(byId)
+    if (this.#stale.size > 0) this.#sorted = this.#patched(this.#sorted)
+    this.#stale.clear()
     return this.#sorted
   }
 
@@ -54,7 +64,7 @@ export class Table<T extends StoredObject> {
       if (ids === undefined) index?.set(key, new Set([object.id]))
       else ids.add(object.id)
     }
-    this.#sorted = undefined
+    this.#note(object.id)
   }
 
   remove(id: string): void {
@@ -62,13 +72,35 @@ export class Table<T extends StoredObject> {
     if (before === undefined) return
     this.#unindex(before)
     this.#objects.delete(id)
-    this.#sorted = undefined
+    this.#note(id)
   }
 
   clear(): void {
     this.#objects = new Map()
     for (const index of this.#indexes.values()) index.clear()
     this.#sorted = undefined
+    this.#stale.clear()
+  }
+
+  /** Remembers that an object changed. */
+  #note(id: string): void {
+    if (this.#sorted === undefined) return
+    this.#stale.add(id)
+    if (this.#stale.size <= this.#sorted.length * PATCHED_PART_MAX) return
+    this.#sorted = undefined
+    this.#stale.clear()
+  }
+
+  /** A new list: who has the old one keeps it. */
+  #patched(sorted: readonly T[]): readonly T[] {
+    const list = [...sorted]
+    for (const id of this.#stale) {
+      const place = placeOf(list, id)
+      const isThere = list[place]?.id === id
+      const object = this.#objects.get(id)
+      list.splice(place, isThere ? 1 : 0, ...(object === undefined ? [] : [object]))
+    }
+    return list
   }
 
   #unindex(object: T): void {
@@ -80,6 +112,17 @@ export class Table<T extends StoredObject> {
       if (ids?.size === 0) index?.delete(key)
     }
   }
+}
+
+/** Where `id` is in a list in order of ids, or would be. */
+function placeOf(list: readonly StoredObject[], id: string): number {
+  let [low, high] = [0, list.length]
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if ((list[middle]?.id ?? '') < id) low = middle + 1
+    else high = middle
+  }
+  return low
 }
 
 /** Order of ids by code unit, the same on every machine (no locale). */
