@@ -7,7 +7,7 @@ import { IpvsBalancer } from '../../src/network/ipvs/ipvs-balancer.ts'
 import type { IpvsOptions } from '../../src/network/ipvs/ipvs-balancer.ts'
 import { KernelTable } from '../../src/network/ipvs/kernel-table.ts'
 import type { PacketMarks } from '../../src/network/ipvs/packet-marks.ts'
-import { TimeSlices } from '../../src/network/ipvs/time-slices.ts'
+import { TimeSlices } from '../../src/network/time-slices.ts'
 
 /** What a case works with. */
 export interface CaseContext {
@@ -25,6 +25,7 @@ export interface Case {
 /** A service table needs no marks to be programmed. */
 export const NO_MARKS: PacketMarks = {
   apply: () => Promise.resolve(),
+  change: () => Promise.resolve(),
   check: () => Promise.resolve(false),
   remove: () => Promise.resolve(),
   close: () => undefined,

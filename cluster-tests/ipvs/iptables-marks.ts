@@ -2,7 +2,7 @@
  * Marks for kernels without nftables, User Mode Linux's: the rules of `mark-rules.ts` said to
  * iptables-legacy, so that traffic can be proven there. For tests alone.
  */
-import type { PacketMarks } from '../../src/network/ipvs/packet-marks.ts'
+import type { MarkChange, PacketMarks } from '../../src/network/ipvs/packet-marks.ts'
 import type { PacketMark } from '../../src/network/ipvs/placement.ts'
 import { within } from './case.ts'
 
@@ -12,12 +12,14 @@ const ALWAYS_TRACKED = '-A PREROUTING -m conntrack --ctstate INVALID'
 /** Marks with iptables. */
 export class IptablesMarks implements PacketMarks {
   readonly #netns: string
+  #wanted: readonly PacketMark[] = []
 
   constructor(netns: string) {
     this.#netns = netns
   }
 
   apply(wanted: readonly PacketMark[]): Promise<void> {
+    this.#wanted = wanted
     for (const family of ['iptables-legacy', 'ip6tables-legacy']) {
       const rules = wanted.flatMap((mark) => ruleOf(mark, family))
       const chains = ['PREROUTING', 'OUTPUT'].flatMap((chain) =>
@@ -27,6 +29,12 @@ export class IptablesMarks implements PacketMarks {
       within(this.#netns, `${family}-restore <<'END'\n${text}END`)
     }
     return Promise.resolve()
+  }
+
+  change({ given, taken }: MarkChange): Promise<void> {
+    const gone = new Set(taken.map((mark) => JSON.stringify(mark)))
+    const kept = this.#wanted.filter((mark) => !gone.has(JSON.stringify(mark)))
+    return this.apply([...kept, ...given])
   }
 
   check(): Promise<boolean> {

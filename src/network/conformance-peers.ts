@@ -121,6 +121,17 @@ export function pause(ms: number): Promise<void> {
   })
 }
 
+/** The value of `progress` once it has not changed for a while. */
+export async function stalled(progress: () => number): Promise<number> {
+  let last = -1
+  await until('it starts', () => progress() > 0)
+  while (progress() !== last) {
+    last = progress()
+    await pause(300)
+  }
+  return last
+}
+
 /** A backend that runs `onClient` for each connection. */
 export class TestBackend {
   readonly name: string

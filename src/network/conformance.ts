@@ -8,6 +8,7 @@ import { createServer } from 'node:net'
 import type { Socket } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import type { TestFn } from 'ava'
+import { at } from '../base/assert.ts'
 import {
   LOOPBACK,
   LOOPBACK_STAGE,
@@ -17,6 +18,7 @@ import {
   datagramClient,
   freePort,
   pause,
+  stalled,
   udpBackend,
   until,
 } from './conformance-peers.ts'
@@ -31,7 +33,7 @@ import {
   untilClosed,
 } from './conformance-scene.ts'
 import type { Case } from './conformance-scene.ts'
-import type { LoadBalancer } from './ports.ts'
+import type { Backend, LoadBalancer } from './ports.ts'
 
 /** A stage that is made before the tests run. */
 export interface StageSource {
@@ -138,6 +140,31 @@ const CASES: readonly Case[] = [
       t.true(performance.now() - beganMs < 1_000)
       await set(peers.map((peer) => peer.backend()))
       t.is(await ask(port, scene.stage.clients), 'a')
+    },
+  },
+  {
+    title: 'a change makes so what changed, and leaves all else as it is',
+    async run(t, scene) {
+      const { port, peers } = await behindOnePort(t, scene, ['a', 'b'])
+      const { balancer } = scene
+      const from = scene.stage.clients
+      const other = await freePort()
+      const only = (index: number): Backend[] => [at(peers, index).backend()]
+      const set = [serverAt(scene, other, only(1))]
+      t.deepEqual(await balancer.change({ set, removed: [] }), [])
+      t.deepEqual(await census(other, 4, from), new Map([['b', 4]]))
+      t.is((await census(port, 30, from)).size, 2)
+      await balancer.change({ set: [serverAt(scene, port, only(0))], removed: [] })
+      t.deepEqual(await census(port, 10, from), new Map([['a', 10]]))
+      const kept = await TestClient.open(port, { from })
+      t.is(await kept.ask(), 'a')
+      await balancer.change({ set: [], removed: [serverAt(scene, other, []).id] })
+      await t.throwsAsync(ask(other, from))
+      t.is(await kept.ask(), 'a')
+      kept.socket.destroy()
+      await balancer.apply([serverAt(scene, other, only(0))])
+      await t.throwsAsync(ask(port, from))
+      t.is(await ask(other, from), 'a')
     },
   },
   {
@@ -309,14 +336,3 @@ const CASES: readonly Case[] = [
     },
   },
 ]
-
-/** The value of `progress` once it has not changed for a while. */
-async function stalled(progress: () => number): Promise<number> {
-  let last = -1
-  await until('it starts', () => progress() > 0)
-  while (progress() !== last) {
-    last = progress()
-    await pause(300)
-  }
-  return last
-}

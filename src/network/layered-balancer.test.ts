@@ -2,7 +2,8 @@ import test from 'ava'
 import { SwarmError } from '../base/errors.ts'
 import { silentLogger } from '../base/log.ts'
 import { LayeredBalancer, kernelPart } from './layered-balancer.ts'
-import type { Backend, BalancerFault, LoadBalancer, VirtualServer } from './ports.ts'
+import type { Backend, BalancerFault, LoadBalancer, ServerChange, VirtualServer } from './ports.ts'
+import { changeTo, takeOver } from './server-change.ts'
 
 const ROUTED = {
   taskId: 'a',
@@ -27,7 +28,7 @@ class Recorder implements LoadBalancer {
   readonly name: LoadBalancer['name']
   readonly reason = 'test'
   readonly hasVirtualAddresses: boolean
-  given: readonly VirtualServer[] = []
+  readonly #given = new Map<string, VirtualServer>()
   faults: readonly BalancerFault[] = []
   error: Error | undefined
 
@@ -36,8 +37,16 @@ class Recorder implements LoadBalancer {
     this.hasVirtualAddresses = name !== 'userspace'
   }
 
+  get given(): readonly VirtualServer[] {
+    return [...this.#given.values()]
+  }
+
   apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
-    this.given = wanted
+    return this.change(changeTo(this.#given, wanted))
+  }
+
+  change(change: ServerChange): Promise<readonly BalancerFault[]> {
+    takeOver(this.#given, change)
     return this.error === undefined ? Promise.resolve(this.faults) : Promise.reject(this.error)
   }
 
@@ -109,4 +118,27 @@ test('a port that another program has is not taken from it by the kernel', async
   const other = server([serving(ROUTED)], { id: 'o/tcp', port: 81 })
   t.deepEqual(await layered.apply([server([serving(ROUTED)]), other]), userspace.faults)
   t.deepEqual(kernel.given, [other])
+})
+
+test('a change reaches each driver as what it is to that driver', async (t) => {
+  const { kernel, userspace, layered } = layers()
+  const ids = (driver: Recorder): string[] => driver.given.map(({ id }) => id)
+  await layered.apply([server([serving(ROUTED)]), server([serving(ROUTED)], { id: 'o', port: 81 })])
+  t.deepEqual(
+    [ids(userspace), ids(kernel)],
+    [
+      ['s/tcp', 'o'],
+      ['s/tcp', 'o'],
+    ],
+  )
+  // Only userspace reaches the one that serves now.
+  await layered.change({ set: [server([serving(TUNNELLED)])], removed: [] })
+  t.deepEqual([ids(userspace), ids(kernel)], [['s/tcp', 'o'], ['o']])
+  // Another program took the port, and gives it back.
+  userspace.faults = [{ id: 'o', message: 'port 81/tcp: EADDRINUSE' }]
+  t.deepEqual(await layered.change({ set: [], removed: [] }), userspace.faults)
+  t.deepEqual(ids(kernel), [])
+  userspace.faults = []
+  t.deepEqual(await layered.change({ set: [], removed: ['s/tcp'] }), [])
+  t.deepEqual([ids(userspace), ids(kernel)], [['o'], ['o']])
 })

@@ -11,7 +11,8 @@
 import { errorText, isSwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
 import { addressFamily, isLoopbackAddress } from './ports.ts'
-import type { Backend, BalancerFault, LoadBalancer, VirtualServer } from './ports.ts'
+import type { Backend, BalancerFault, LoadBalancer, ServerChange, VirtualServer } from './ports.ts'
+import { changeTo, takeOver } from './server-change.ts'
 
 /** The drivers, from below. */
 export interface LayeredComponents {
@@ -26,6 +27,12 @@ export class LayeredBalancer implements LoadBalancer {
   readonly reason: string
   readonly hasVirtualAddresses: boolean
   readonly #components: LayeredComponents
+  /** By id, as told last; of them what userspace and what the kernel were given. */
+  readonly #wanted = new Map<string, VirtualServer>()
+  readonly #below = new Map<string, VirtualServer>()
+  readonly #above = new Map<string, VirtualServer>()
+  /** Ids of servers that userspace could not open. */
+  #faulty: ReadonlySet<string> = new Set()
   /** Faults of the kernel that userspace stands in for, as logged last. */
   #hidden = ''
 
@@ -37,17 +44,21 @@ export class LayeredBalancer implements LoadBalancer {
     this.hasVirtualAddresses = hasVirtualAddresses
   }
 
-  async apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
-    const { userspace } = this.#components
-    const below = new Set(wanted.filter(isForUserspace).map((server) => server.id))
-    const faults = await userspace.apply(wanted.filter((server) => below.has(server.id)))
+  apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
+    return this.change(changeTo(this.#wanted, wanted))
+  }
+
+  async change(change: ServerChange): Promise<readonly BalancerFault[]> {
+    const touched = new Set(takeOver(this.#wanted, change).keys())
+    const faults = await this.#changeUserspace(touched)
     const faulty = new Set(faults.map((fault) => fault.id))
-    const above = wanted
-      .filter((server) => !faulty.has(server.id))
-      .flatMap((server) => kernelPart(server) ?? [])
-    const kernelFaults = await this.#applyToKernel(above)
-    this.#reportHidden(kernelFaults.filter((fault) => below.has(fault.id)))
-    return [...faults, ...kernelFaults.filter((fault) => !below.has(fault.id))]
+    // A port that another program has, or has no longer.
+    for (const id of faulty.symmetricDifference(this.#faulty)) touched.add(id)
+    this.#faulty = faulty
+    const kernelFaults = await this.#changeKernel(touched)
+    const isBelow = ({ id }: BalancerFault): boolean => this.#below.has(id)
+    this.#reportHidden(kernelFaults.filter((fault) => isBelow(fault)))
+    return [...faults, ...kernelFaults.filter((fault) => !isBelow(fault))]
   }
 
   async close(): Promise<void> {
@@ -55,14 +66,36 @@ export class LayeredBalancer implements LoadBalancer {
     await this.#components.kernel.close()
   }
 
+  #changeUserspace(touched: ReadonlySet<string>): Promise<readonly BalancerFault[]> {
+    const part = this.#partOf(touched, (server) => (isForUserspace(server) ? server : undefined))
+    const change = changeOf(this.#below, part)
+    return this.#components.userspace.change(change)
+  }
+
   /** A kernel driver that fails as a whole has a fault in every server. */
-  async #applyToKernel(servers: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
+  async #changeKernel(touched: ReadonlySet<string>): Promise<readonly BalancerFault[]> {
+    const part = this.#partOf(touched, (server) =>
+      this.#faulty.has(server.id) ? undefined : kernelPart(server),
+    )
+    const change = changeOf(this.#above, part)
     try {
-      return await this.#components.kernel.apply(servers)
+      return await this.#components.kernel.change(change)
     } catch (error) {
       if (!isSwarmError(error)) throw error
-      return servers.map(({ id }) => ({ id, message: errorText(error) }))
+      return [...this.#above.keys()].map((id) => ({ id, message: errorText(error) }))
     }
+  }
+
+  #partOf(
+    touched: ReadonlySet<string>,
+    partOf: (server: VirtualServer) => VirtualServer | undefined,
+  ): Map<string, VirtualServer | undefined> {
+    const part = new Map<string, VirtualServer | undefined>()
+    for (const id of touched) {
+      const server = this.#wanted.get(id)
+      part.set(id, server && partOf(server))
+    }
+    return part
   }
 
   /** Logs what changed; a fault that stays is silent. */
@@ -74,6 +107,22 @@ export class LayeredBalancer implements LoadBalancer {
     if (text === '') log.info({ driver: this.name }, 'kernel balances again')
     else log.warn({ driver: this.name, faults: hidden }, 'userspace balances what kernel refuses')
   }
+}
+
+/** Makes `known` have `part`, where undefined is nothing; what differs. */
+function changeOf(
+  known: Map<string, VirtualServer>,
+  part: ReadonlyMap<string, VirtualServer | undefined>,
+): ServerChange {
+  const set: VirtualServer[] = []
+  const removed: string[] = []
+  for (const [id, server] of part) {
+    if (server !== undefined) set.push(server)
+    else if (known.has(id)) removed.push(id)
+  }
+  const change = { set, removed }
+  takeOver(known, change)
+  return change
 }
 
 /** What the kernel is given of a server; undefined = nothing. */

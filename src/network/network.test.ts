@@ -29,8 +29,9 @@ import {
   virtualServer,
 } from './conformance-peers.ts'
 import { FAULT_RETRY_MS, NetworkReconciler } from './network.ts'
-import type { BalancerFault, LoadBalancer, VirtualServer } from './ports.ts'
+import type { BalancerFault, LoadBalancer, ServerChange, VirtualServer } from './ports.ts'
 import { DialServer, StreamDialer, decodeDialRequest } from './remote-dial.ts'
+import { changeTo, takeOver } from './server-change.ts'
 import { UserspaceBalancer } from './userspace/balancer.ts'
 import { frameOf, unframed } from './userspace/datagram-frame.ts'
 import { wantedServers } from './wanted-servers.ts'
@@ -278,11 +279,18 @@ class RecordingBalancer implements LoadBalancer {
   readonly name = 'userspace'
   readonly hasVirtualAddresses = false
   readonly reason = 'test'
+  /** What was wanted after each call. */
   readonly applied: (readonly VirtualServer[])[] = []
+  readonly #wanted = new Map<string, VirtualServer>()
   faults: readonly BalancerFault[] = []
 
   apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
-    this.applied.push(wanted)
+    return this.change(changeTo(this.#wanted, wanted))
+  }
+
+  change(change: ServerChange): Promise<readonly BalancerFault[]> {
+    takeOver(this.#wanted, change)
+    this.applied.push([...this.#wanted.values()])
     return Promise.resolve(this.faults)
   }
 
@@ -303,6 +311,8 @@ test('commits in quick succession are one apply, and no commit is none', async (
   for (let i = 0; i < 50; i += 1) scene.task(`task${i}`)
   await until('the second apply', () => balancer.applied.length === 2)
   t.is(balancer.applied[1]?.[0]?.backends.length, 50)
+  scene.write({ type: 'create', table: 'networks', object: { id: 'n', spec: { Name: 'n' } } })
+  scene.update('task7', { status: { ...running(), message: 'said again' } })
   await pause(50)
   t.is(balancer.applied.length, 2)
   await reconciler.stop()

@@ -1,15 +1,16 @@
 /**
- * Keeps the load balancer as the store wants it: initialise from the store, mark dirty on commits
- * and on links that come and go, apply the whole wanted state (`wanted-servers.ts`). Changes in
- * quick succession are one `apply`. A fault is tried again by timer until it is gone.
+ * Keeps the load balancer as the store wants it: applies the whole wanted state once, then what
+ * commits, this node's tasks and links change in it (`server-derivation.ts`). Changes in quick
+ * succession are one. A fault is tried again by timer until it is gone.
  */
 import type { Clock, Timer } from '../base/clock.ts'
 import { isSwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
 import type { Task } from '../store/objects.ts'
-import type { Commit, StoreView } from '../store/view.ts'
-import type { BalancerFault, LoadBalancer, VirtualServer } from './ports.ts'
-import { wantedServers } from './wanted-servers.ts'
+import type { StoreView } from '../store/view.ts'
+import type { BalancerFault, LoadBalancer, ServerChange } from './ports.ts'
+import { ServerDerivation } from './server-derivation.ts'
+import { TimeSlices } from './time-slices.ts'
 import type { LinkState, NetworkOptions } from './wanted-servers.ts'
 
 /** Milliseconds in which commits are gathered into one `apply`. */
@@ -65,18 +66,31 @@ export interface NetworkStatus {
 /** Keeps a load balancer as the store wants it. */
 export class NetworkReconciler {
   readonly #components: NetworkComponents
-  readonly #options: ReconcilerOptions
+  readonly #derivation: ServerDerivation
   #unsubscribe: (() => void) | undefined
   #timer: Timer | undefined
   #retryTimer: Timer | undefined
   #applying: Promise<void> | undefined
   #dirty = false
-  #servers = 0
+  /** Whether the balancer was told everything. */
+  #hasApplied = false
+  /** Whether what failed is to be tried again, whatever changed. */
+  #isRetry = false
   #faults: readonly BalancerFault[] = []
 
   constructor(components: NetworkComponents, options: ReconcilerOptions) {
     this.#components = components
-    this.#options = options
+    const { store, ownTasks, links, clock, balancer } = components
+    const { hasVirtualAddresses } = balancer
+    this.#derivation = new ServerDerivation(
+      {
+        store,
+        slices: new TimeSlices(clock),
+        ...(ownTasks === undefined ? {} : { ownTasks: () => ownTasks.tasks() }),
+        ...(links === undefined ? {} : { linkTo: (id: string) => links.linkTo(id) }),
+      },
+      { ...options, hasVirtualAddresses },
+    )
   }
 
   /** Applies what the store says now and follows it from here on. */
@@ -84,9 +98,17 @@ export class NetworkReconciler {
     if (this.#unsubscribe !== undefined) return
     const { store, ownTasks, links } = this.#components
     const undo = [
-      store.onCommit((commit) => this.#onCommit(commit)),
-      ownTasks?.onChange(() => this.#markDirty()),
-      links?.onChange(() => this.#markDirty()),
+      store.onCommit((commit) => {
+        if (this.#derivation.noteCommit(commit)) this.#markDirty()
+      }),
+      ownTasks?.onChange(() => {
+        this.#derivation.noteOwnTasks()
+        this.#markDirty()
+      }),
+      links?.onChange(() => {
+        this.#derivation.noteLinks()
+        this.#markDirty()
+      }),
     ]
     this.#unsubscribe = () => undo.forEach((one) => one?.())
     this.#markDirty()
@@ -106,13 +128,7 @@ export class NetworkReconciler {
   /** What the balancer does and what it cannot do. */
   status(): NetworkStatus {
     const { name, reason } = this.#components.balancer
-    return { driver: name, reason, servers: this.#servers, faults: this.#faults }
-  }
-
-  #onCommit(commit: Commit): void {
-    const matters =
-      commit.type === 'restored' || commit.changes.some((change) => change.table !== 'cluster')
-    if (matters) this.#markDirty()
+    return { driver: name, reason, servers: this.#derivation.servers.size, faults: this.#faults }
   }
 
   #markDirty(): void {
@@ -129,37 +145,32 @@ export class NetworkReconciler {
 
   async #apply(): Promise<void> {
     this.#dirty = false
-    const wanted = this.#wanted()
-    const faults = await this.#applyNow(wanted)
-    this.#servers = wanted.length
-    this.#report(faults)
+    const isRetry = this.#isRetry
+    this.#isRetry = false
+    const change = await this.#derivation.refresh()
+    const isNothing = change.set.length + change.removed.length === 0
+    if (isNothing && this.#hasApplied && !isRetry) return
+    this.#report(await this.#applyNow(change))
     this.#retryTimer?.cancel()
     this.#retryTimer = undefined
-    if (faults.length === 0 || this.#unsubscribe === undefined) return
-    this.#retryTimer = this.#components.clock.after(FAULT_RETRY_MS, () => this.#markDirty())
-  }
-
-  #wanted(): VirtualServer[] {
-    const { store, ownTasks, links, balancer } = this.#components
-    const { routed = false } = this.#options
-    const { hasVirtualAddresses } = balancer
-    const scene = {
-      store,
-      routed,
-      hasVirtualAddresses,
-      ...(ownTasks === undefined ? {} : { own: ownTasks.tasks() }),
-      ...(links === undefined ? {} : { linkTo: (id: string) => links.linkTo(id) }),
-    }
-    return wantedServers(scene, this.#options)
+    if (this.#faults.length === 0 || this.#unsubscribe === undefined) return
+    this.#retryTimer = this.#components.clock.after(FAULT_RETRY_MS, () => {
+      this.#isRetry = true
+      this.#markDirty()
+    })
   }
 
   /** A driver that fails as a whole is a fault of every server. */
-  async #applyNow(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
+  async #applyNow(change: ServerChange): Promise<readonly BalancerFault[]> {
+    const { balancer } = this.#components
+    const { servers } = this.#derivation
     try {
-      return await this.#components.balancer.apply(wanted)
+      if (this.#hasApplied) return await balancer.change(change)
+      this.#hasApplied = true
+      return await balancer.apply([...servers.values()])
     } catch (error) {
       if (!isSwarmError(error)) throw error
-      return wanted.map((server) => ({ id: server.id, message: error.message }))
+      return [...servers.keys()].map((id) => ({ id, message: error.message }))
     }
   }
 

@@ -1,7 +1,7 @@
 /**
  * The load balancer port. Three drivers implement it: IPVS (kernel), nftables (kernel), userspace
- * proxy; all pass one conformance suite. A driver is told the whole wanted state each time and
- * makes it so.
+ * proxy; all pass one conformance suite. A driver is told the whole wanted state, then what changes
+ * in it, and makes it so.
  *
  * A server is of one address family, that of its address. What answers in both is two servers.
  */
@@ -85,6 +85,14 @@ export interface BalancerFault {
   readonly message: string
 }
 
+/** What differs from the servers that were wanted before. */
+export interface ServerChange {
+  /** New ones, and those that differ from the one of their id. */
+  readonly set: readonly VirtualServer[]
+  /** Ids of those that are wanted no more. */
+  readonly removed: readonly string[]
+}
+
 /** Spreads connections. Implemented by `userspace/`, later `ipvs/` and `nftables/`. */
 export interface LoadBalancer {
   readonly name: 'ipvs' | 'nftables' | 'userspace'
@@ -97,6 +105,12 @@ export interface LoadBalancer {
    * called, and its connections are closed. Faults are per server; the others still work.
    */
   apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]>
+  /**
+   * The same as `apply` of what was wanted last (at first nothing) with this change, at a cost that
+   * does not depend on what did not change; an empty one tries again what failed. The faults of all
+   * servers. A call that rejected has changed what is wanted all the same.
+   */
+  change(change: ServerChange): Promise<readonly BalancerFault[]>
   close(): Promise<void>
 }
 

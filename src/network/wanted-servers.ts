@@ -57,14 +57,21 @@ export interface NetworkScene {
 
 /** The virtual servers that the node should have, in order of service id and port. */
 export function wantedServers(scene: NetworkScene, options: NetworkOptions): VirtualServer[] {
-  return scene.store.list('services').flatMap((service) => {
-    const tasks = tasksOf(scene, service, options)
-    const published = publishedServers({ scene, options, service, tasks })
-    const virtual = scene.hasVirtualAddresses
-      ? virtualServers({ scene, options, service, tasks })
-      : []
-    return [...published, ...virtual]
-  })
+  return scene.store.list('services').flatMap((service) => serversOf(scene, service, options))
+}
+
+/** Those of one service. */
+export function serversOf(
+  scene: NetworkScene,
+  service: Service,
+  options: NetworkOptions,
+): VirtualServer[] {
+  const tasks = tasksOf(scene, service, options)
+  const published = publishedServers({ scene, options, service, tasks })
+  const virtual = scene.hasVirtualAddresses
+    ? virtualServers({ scene, options, service, tasks })
+    : []
+  return [...published, ...virtual]
 }
 
 interface ServiceScene {

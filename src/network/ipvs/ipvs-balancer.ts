@@ -22,16 +22,18 @@ import { HostSettings } from '../host-settings.ts'
 import type { Native } from '../netlink/native.ts'
 import type { ServiceKey } from '../netlink/ipvs.ts'
 import { serviceText } from '../netlink/ipvs.ts'
-import type { BalancerFault, LoadBalancer, VirtualServer } from '../ports.ts'
+import type { BalancerFault, LoadBalancer, ServerChange, VirtualServer } from '../ports.ts'
+import { changeTo } from '../server-change.ts'
 import { nativeSettings } from '../setting-access.ts'
+import { TimeSlices } from '../time-slices.ts'
+import { GivenMarks } from './given-marks.ts'
 import { KernelTable } from './kernel-table.ts'
 import { setNamespaceSettings } from './namespace-settings.ts'
 import type { PacketMarks } from './packet-marks.ts'
 import { addressNumber, isPublishedMark } from './placement.ts'
-import type { PacketMark, PlacementOptions } from './placement.ts'
+import type { PlacementOptions } from './placement.ts'
 import { TableKeeper } from './table-keeper.ts'
 import type { Refusals } from './table-keeper.ts'
-import { TimeSlices } from './time-slices.ts'
 import { serverStatistics } from './statistics.ts'
 import type { ServerStatistics } from './statistics.ts'
 import { WantedPlacements } from './wanted-placements.ts'
@@ -85,9 +87,7 @@ export class IpvsBalancer implements LoadBalancer {
   #isClosed = false
   /** Why servers are not as wanted, by server id. */
   #refused: Refusals = new Map()
-  /** Marks given last; packets may have others too, before the first `apply`. */
-  #marks: readonly PacketMark[] = []
-  #areMarksGiven = false
+  readonly #marks: GivenMarks
   /** Whether `apply` was called: before, what is there is what an earlier run wanted. */
   #hasWanted = false
 
@@ -129,20 +129,19 @@ export class IpvsBalancer implements LoadBalancer {
     const isOurs = (key: ServiceKey): boolean =>
       key.type === 'mark' && (isOurRange(key.mark) || isWanted(key))
     this.#keeper = new TableKeeper({ ...parts, isOurs })
+    const isRefused = (id: string): boolean => this.#refused.has(id)
+    this.#marks = new GivenMarks({ marks: components.marks, wanted: parts.wanted, isRefused })
     this.#startTimer()
   }
 
   /** @throws SHUTTING_DOWN after `close` */
   apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
-    return this.#inTurn(async () => {
-      const { services, haveMarksChanged, faults } = await this.#wanted.update(wanted)
-      this.#hasWanted = true
-      this.#keeper.note(services)
-      if (haveMarksChanged) await this.#withdrawMarks()
-      this.#refuse((await this.#keeper.bring()).refused)
-      if (!this.#areMarksGiven) await this.#giveMarks(this.#wantedMarks())
-      return [...faults, ...[...this.#refused].map(([id, message]) => ({ id, message }))]
-    })
+    return this.#inTurn(() => this.#change(changeTo(this.#wanted.servers, wanted)))
+  }
+
+  /** @throws SHUTTING_DOWN after `close` */
+  change(change: ServerChange): Promise<readonly BalancerFault[]> {
+    return this.#inTurn(() => this.#change(change))
   }
 
   /** Counters of the servers and their backends, as the kernel has them. @throws NetlinkError */
@@ -166,7 +165,7 @@ export class IpvsBalancer implements LoadBalancer {
       if (!this.#hasWanted) return
       const { repaired, refused } = await this.#keeper.check()
       this.#refuse(refused)
-      if (!this.#areMarksGiven) await this.#giveMarks(this.#wantedMarks())
+      await this.#marks.give()
       const areMarksRepaired = await this.#components.marks.check()
       if (repaired === 0 && !areMarksRepaired) return
       this.#components.log.warn({ operations: repaired, areMarksRepaired }, 'ipvs table repaired')
@@ -188,35 +187,22 @@ export class IpvsBalancer implements LoadBalancer {
     await this.#keeper.close()
   }
 
-  /** Takes away the marks that are wanted no more, while their services still stand. */
-  async #withdrawMarks(): Promise<void> {
-    this.#areMarksGiven = false
-    const wanted = new Set(this.#wantedMarks().map(markText))
-    const kept = this.#marks.filter((mark) => wanted.has(markText(mark)))
-    if (kept.length === this.#marks.length) return
-    await this.#giveMarks(kept)
-    this.#areMarksGiven = false
+  async #change(change: ServerChange): Promise<readonly BalancerFault[]> {
+    const { services, marks } = await this.#wanted.change(change)
+    this.#hasWanted = true
+    this.#keeper.note(services)
+    this.#marks.note(marks)
+    await this.#marks.withdraw()
+    this.#refuse((await this.#keeper.bring()).refused)
+    await this.#marks.give()
+    const refused = [...this.#refused].map(([id, message]) => ({ id, message }))
+    return [...this.#wanted.faults(), ...refused]
   }
 
   #refuse(refused: Refusals): void {
-    const isSame = [...refused.keys()].join('\n') === [...this.#refused.keys()].join('\n')
+    const ids = new Set(refused.keys()).symmetricDifference(new Set(this.#refused.keys()))
     this.#refused = refused
-    if (!isSame) this.#areMarksGiven = false
-  }
-
-  async #giveMarks(marks: readonly PacketMark[]): Promise<void> {
-    this.#areMarksGiven = false
-    await this.#components.marks.apply(marks)
-    this.#marks = marks
-    this.#areMarksGiven = true
-  }
-
-  /** All marks but those of published ports whose service has a fault. */
-  #wantedMarks(): PacketMark[] {
-    const placements = [...this.#wanted.placements]
-    return placements.flatMap(([id, { marks, server }]) =>
-      server.protocol !== 'any' && this.#refused.has(id) ? [] : marks,
-    )
+    this.#marks.note([...ids].flatMap((id) => this.#wanted.markOf(id) ?? []))
   }
 
   /** Checks now and then until closed; a check that fails is logged, and the next one comes. */
@@ -243,10 +229,6 @@ export class IpvsBalancer implements LoadBalancer {
     this.#turn = result.catch(() => undefined)
     return result
   }
-}
-
-function markText(mark: PacketMark): string {
-  return JSON.stringify(mark)
 }
 
 /** Whether a mark is a published port's or an address of the ranges, as a number. */

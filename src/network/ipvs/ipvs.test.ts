@@ -8,8 +8,10 @@ import type { PacketMark } from './placement.ts'
 import { ipv6AddressOf, markOf, placementOf } from './placement.ts'
 import { serviceDifference, tableDifference, tableOf, tableService } from './table.ts'
 import type { TableOperation, TableService } from './table.ts'
-import { TimeSlices } from './time-slices.ts'
+import { TimeSlices } from '../time-slices.ts'
+import { changeTo } from '../server-change.ts'
 import { WantedPlacements } from './wanted-placements.ts'
+import type { PlacementChange } from './wanted-placements.ts'
 
 function backend(last: number, weight = 1, port = 8_080): Backend {
   const taskId = `t${last}`
@@ -156,32 +158,44 @@ test('of two tasks with one address the one that serves counts', (t) => {
   t.is(service?.destinations.get('10.32.0.1:8080')?.options.weight, 4)
 })
 
-test('a backend that is no IPv4 address is a fault of its server, a taken port of the second', async (t) => {
+function noPlacements(): {
+  readonly wanted: WantedPlacements
+  readonly update: (servers: readonly VirtualServer[]) => Promise<PlacementChange>
+} {
   const wanted = new WantedPlacements(new TimeSlices({ monotonicMs: () => 0 }), {})
+  return { wanted, update: (servers) => wanted.change(changeTo(wanted.servers, servers)) }
+}
+
+test('a backend that is no IPv4 address is a fault of its server, a taken port of the second', async (t) => {
+  const { wanted, update } = noPlacements()
   const bad = server({ id: 'bad', port: 81, backends: [{ ...backend(1), address: 'fd00::1' }] })
-  const { faults, services: texts } = await wanted.update([server(), bad, server({ id: 'twice' })])
-  t.deepEqual(
-    faults.map(({ id }) => id),
-    ['bad', 'twice'],
-  )
-  t.deepEqual([...texts], [`mark ${markOf(server())} ipv4`])
+  const change = await update([server({ id: 'twice' }), bad, server()])
+  const faulty = (): string[] => wanted.faults().map(({ id }) => id)
+  t.deepEqual(faulty().toSorted(), ['bad', 'twice'])
+  t.deepEqual([...change.services], [`mark ${markOf(server())} ipv4`])
+  t.is(wanted.markOf('s/tcp'), markOf(server()))
+  const after = await wanted.change({ set: [], removed: ['s/tcp', 'bad'] })
+  t.deepEqual(faulty(), [])
+  t.is(wanted.markOf('twice'), markOf(server()))
+  t.deepEqual([...after.services], [`mark ${markOf(server())} ipv4`])
+  t.is(after.marks.size, 0)
 })
 
-test('an update names the services that changed and no others', async (t) => {
-  const wanted = new WantedPlacements(new TimeSlices({ monotonicMs: () => 0 }), {})
+test('a change names the services that differ and no others', async (t) => {
+  const { wanted, update } = noPlacements()
   const servers = [80, 81, 82].map((port) => server({ id: `s${port}`, port }))
-  await wanted.update(servers)
-  const same = await wanted.update(structuredClone(servers))
+  await update(servers)
+  const same = await update(structuredClone(servers))
   t.is(same.services.size, 0)
-  t.false(same.haveMarksChanged)
-  const changed = await wanted.update([
-    ...servers.slice(0, 2),
-    server({ id: 's82', port: 82, backends: [backend(1)] }),
-  ])
+  t.is(same.marks.size, 0)
+  const changed = await wanted.change({
+    set: [server({ id: 's82', port: 82, backends: [backend(1)] })],
+    removed: [],
+  })
   t.deepEqual([...changed.services], [`mark ${markOf(server({ port: 82 }))} ipv4`])
-  t.false(changed.haveMarksChanged)
-  const fewer = await wanted.update(servers.slice(1))
-  t.true(fewer.haveMarksChanged)
+  t.is(changed.marks.size, 0)
+  const fewer = await update(servers.slice(1))
+  t.deepEqual([...fewer.marks], [markOf(server())])
   t.is(wanted.service(`mark ${markOf(server())} ipv4`), undefined)
 })
 
@@ -204,6 +218,10 @@ kernelTest(
     t.regex(list(), /tcp . 80 : 0xfe060050/)
     await first.apply(MARKS.slice(1))
     t.notRegex(list(), /10\.96\.0\.2/)
+    await first.change({ given: MARKS.slice(0, 1), taken: MARKS.slice(2) })
+    t.regex(list(), /10\.96\.0\.2 : 0x0a600002/)
+    t.notRegex(list(), /fe060050/)
+    await first.change({ given: MARKS.slice(2), taken: MARKS.slice(0, 1) })
     t.false(await first.check())
     first.close()
     const second = await NftMarks.open(native, options)
@@ -229,6 +247,10 @@ kernelTest('rules that somebody flushed come back, other tables stay', async (t,
   await marks.apply([...MARKS, { mark: 9, packets: { type: 'port', protocol: 'udp', port: 53 } }])
   t.regex(run('nft list table inet skein_test_lb'), /udp . 53 : 0x00000009/)
   t.regex(run('nft list tables'), /table ip other/)
+  run('nft flush ruleset')
+  await marks.change({ given: [], taken: MARKS.slice(0, 1) })
+  t.regex(run('nft list table inet skein_test_lb'), /udp . 53 : 0x00000009/)
+  t.notRegex(run('nft list table inet skein_test_lb'), /10\.96\.0\.2/)
   await marks.remove()
   marks.close()
 })

@@ -15,6 +15,7 @@ import {
   deleteService,
   dumpDestinations,
   dumpServices,
+  getService,
   newDestination,
   newService,
   serviceText,
@@ -24,10 +25,11 @@ import {
 import type { ServiceKey } from '../netlink/ipvs.ts'
 import { decodeDestination, decodeService } from '../netlink/ipvs-reply.ts'
 import type { KernelDestination, KernelService } from '../netlink/ipvs-reply.ts'
+import { isNetlinkError } from '../netlink/netlink-error.ts'
 import type { NetlinkError } from '../netlink/netlink-error.ts'
 import { tableService } from './table.ts'
 import type { TableDestination, TableOperation, TableService } from './table.ts'
-import type { TimeSlices } from './time-slices.ts'
+import type { TimeSlices } from '../time-slices.ts'
 
 /** Operations prepared and sent at a stretch, in about a millisecond each. */
 const OPERATIONS_PER_BATCH = 96
@@ -92,8 +94,7 @@ export class KernelTable implements AsyncDisposable {
    */
   async *list(isListed: (key: ServiceKey) => boolean): AsyncGenerator<ListedService> {
     for (const message of await this.#socket.dump(dumpServices(this.#family))) {
-      const pause = this.#slices.maybeYield()
-      if (pause !== undefined) await pause
+      await this.#slices.maybeYield()
       const service = decodeService(message)
       if (!isListed(service.key)) continue
       const found = await this.#socket.dump(dumpDestinations(this.#family, service.key))
@@ -109,6 +110,21 @@ export class KernelTable implements AsyncDisposable {
       table.set(serviceText(key), tableService(key, options, destinations.map(tableDestination)))
     }
     return table
+  }
+
+  /** One service with its destinations; undefined when there is none. @throws NetlinkError */
+  async readService(key: ServiceKey): Promise<TableService | undefined> {
+    try {
+      const [message] = await this.#socket.request(getService(this.#family, key))
+      if (message === undefined) return undefined
+      const { options } = decodeService(message)
+      const found = await this.#socket.dump(dumpDestinations(this.#family, key))
+      const destinations = found.map((each) => tableDestination(decodeDestination(each)))
+      return tableService(key, options, destinations)
+    } catch (error) {
+      if (isNetlinkError(error, 'ESRCH')) return undefined
+      throw error
+    }
   }
 
   /**

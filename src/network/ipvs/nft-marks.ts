@@ -25,7 +25,7 @@ import { NetlinkSocket } from '../netlink/socket.ts'
 import { MARK_MAPS, markElement, markScript } from './mark-rules.ts'
 import type { MarkMap } from './mark-rules.ts'
 import { runNft } from './nft-script.ts'
-import type { PacketMarks } from './packet-marks.ts'
+import type { MarkChange, PacketMarks } from './packet-marks.ts'
 import type { PacketMark } from './placement.ts'
 
 /** Where the table is. */
@@ -38,6 +38,9 @@ export interface NftMarksOptions {
 
 /** Elements of a map by their key's bytes in hex. */
 type Elements = Map<string, NftElement>
+type Maps = Readonly<Record<MarkMap, Elements>>
+/** Keys that may differ. */
+type Touched = ReadonlyMap<MarkMap, ReadonlySet<string>>
 
 /** Marks packets with nftables. */
 export class NftMarks implements PacketMarks {
@@ -45,10 +48,10 @@ export class NftMarks implements PacketMarks {
   readonly #table: NftTable
   readonly #netns: string | undefined
   /** What the maps hold; undefined = to be read. */
-  #known: ReadonlyMap<MarkMap, Elements> | undefined
+  #known: Maps | undefined
   /** The ruleset's generation when `#known` was read or written last. */
   #generation = 0
-  #wanted: ReadonlyMap<MarkMap, Elements> = emptyMaps()
+  #wanted: Maps = emptyMaps()
 
   private constructor(socket: NetlinkSocket, options: NftMarksOptions) {
     this.#socket = socket
@@ -73,23 +76,26 @@ export class NftMarks implements PacketMarks {
 
   async apply(wanted: readonly PacketMark[]): Promise<void> {
     this.#wanted = mapsOf(wanted)
-    const wasKnown = this.#known !== undefined
-    try {
-      await this.#write(this.#known ?? (await this.#adopt()))
-    } catch (error) {
-      this.#known = undefined
-      if (!wasKnown || !isNetlinkError(error)) throw error
-      // What was believed was wrong: look, and try once more.
-      await this.#write(await this.#adopt())
+    await this.#bring()
+  }
+
+  async change({ given, taken }: MarkChange): Promise<void> {
+    const [come, gone] = [mapsOf(given), mapsOf(taken)]
+    const touched = new Map<MarkMap, Set<string>>()
+    for (const map of MARK_MAPS) {
+      const [fresh, old, wanted] = [come[map], gone[map], this.#wanted[map]]
+      for (const key of old.keys()) wanted.delete(key)
+      for (const [key, element] of fresh) wanted.set(key, element)
+      touched.set(map, new Set([...old.keys(), ...fresh.keys()]))
     }
+    await this.#bring(touched)
   }
 
   async check(): Promise<boolean> {
     if (this.#known !== undefined && (await this.#readGeneration()) === this.#generation) {
       return false
     }
-    const changes = await this.#write(await this.#adopt())
-    return changes > 0
+    return (await this.#write(await this.#adopt())) > 0
   }
 
   async remove(): Promise<void> {
@@ -105,38 +111,62 @@ export class NftMarks implements PacketMarks {
     this.#socket.close()
   }
 
+  /** Writes what differs, once more after a look when what was believed was wrong. */
+  async #bring(touched?: Touched): Promise<void> {
+    const known = this.#known
+    try {
+      await this.#write(known ?? (await this.#adopt()), known && touched)
+    } catch (error) {
+      if (known === undefined || !isNetlinkError(error)) throw error
+      await this.#write(await this.#adopt())
+    }
+  }
+
   /** Loads the rules and reads the elements. */
-  async #adopt(): Promise<ReadonlyMap<MarkMap, Elements>> {
+  async #adopt(): Promise<Maps> {
     await runNft(markScript(this.#table), this.#netns)
-    const generation = await this.#readGeneration()
+    this.#generation = await this.#readGeneration()
     const known = emptyMaps()
     for (const map of MARK_MAPS) {
       const messages = await this.#socket.dump(dumpElements({ table: this.#table, set: map }))
       for (const { key, data } of messages.flatMap(decodeElements)) {
-        known.get(map)?.set(hex(key), { key: [key], data: [data ?? new Uint8Array()] })
+        known[map].set(hex(key), { key: [key], data: [data ?? new Uint8Array()] })
       }
     }
-    this.#generation = generation
-    this.#known = known
     return known
   }
 
-  /** Makes the elements those wanted; how many differed. */
-  async #write(known: ReadonlyMap<MarkMap, Elements>): Promise<number> {
+  /** Makes the elements those wanted, all or those of `touched`; how many differed. */
+  async #write(known: Maps, touched?: Touched): Promise<number> {
+    this.#known = undefined
     const requests: NetlinkRequest[] = []
     let changes = 0
     for (const map of MARK_MAPS) {
       const set = { table: this.#table, set: map }
-      const { gone, come } = difference(known.get(map), this.#wanted.get(map))
+      const { gone, come } = difference(known[map], this.#wanted[map], touched?.get(map))
       changes += gone.length + come.length
-      if (gone.length > 0) requests.push(...deleteElements(set, gone))
-      if (come.length > 0) requests.push(...addElements(set, come))
+      if (gone.length > 0)
+        requests.push(
+          ...deleteElements(
+            set,
+            gone.map(([, one]) => one),
+          ),
+        )
+      if (come.length > 0)
+        requests.push(
+          ...addElements(
+            set,
+            come.map(([, one]) => one),
+          ),
+        )
+      for (const [key] of gone) known[map].delete(key)
+      for (const [key, element] of come) known[map].set(key, element)
     }
     if (requests.length > 0) {
       await this.#socket.transaction(NFNL_SUBSYS_NFTABLES, requests)
       this.#generation = await this.#readGeneration()
     }
-    this.#known = this.#wanted
+    this.#known = known
     return changes
   }
 
@@ -146,28 +176,32 @@ export class NftMarks implements PacketMarks {
   }
 }
 
-function emptyMaps(): Map<MarkMap, Elements> {
-  return new Map(MARK_MAPS.map((map) => [map, new Map()]))
+function emptyMaps(): Maps {
+  return { vips: new Map(), vips6: new Map(), ports: new Map() }
 }
 
-function mapsOf(marks: readonly PacketMark[]): Map<MarkMap, Elements> {
+function mapsOf(marks: readonly PacketMark[]): Maps {
   const maps = emptyMaps()
   for (const mark of marks) {
     const { map, element } = markElement(mark)
-    maps.get(map)?.set(hex(fieldsBytes(element.key)), element)
+    maps[map].set(hex(fieldsBytes(element.key)), element)
   }
   return maps
 }
 
-/** Elements to delete and to add; one whose mark differs is both. */
+/** Elements to delete and to add, of some keys or all; one whose mark differs is both. */
 function difference(
-  known: Elements = new Map(),
-  wanted: Elements = new Map(),
-): { readonly gone: NftElement[]; readonly come: NftElement[] } {
-  const same = (key: string): boolean => dataText(known.get(key)) === dataText(wanted.get(key))
-  const gone = [...known].filter(([key]) => !same(key)).map(([, element]) => element)
-  const come = [...wanted].filter(([key]) => !same(key)).map(([, element]) => element)
-  return { gone, come }
+  known: Elements,
+  wanted: Elements,
+  touched: ReadonlySet<string> = new Set([...known.keys(), ...wanted.keys()]),
+): Readonly<Record<'gone' | 'come', [string, NftElement][]>> {
+  const keys = [...touched].filter((key) => dataText(known.get(key)) !== dataText(wanted.get(key)))
+  const of = (elements: Elements): [string, NftElement][] =>
+    keys.flatMap((key) => {
+      const element = elements.get(key)
+      return element === undefined ? [] : [[key, element]]
+    })
+  return { gone: of(known), come: of(wanted) }
 }
 
 function dataText(element: NftElement | undefined): string | undefined {

@@ -2,9 +2,10 @@
  * Brings the kernel's table into line with the wanted services, and keeps a model of what the
  * kernel has of ours.
  *
- * Invariants: the model is believed only while every operation since the last reading succeeded.
- * After a refusal or a lost answer it is forgotten, and the next step reads the table and computes
- * what is left to do; nothing is repeated blindly. What others made is not in the model, so no
+ * Invariants: the model of a service is believed only while every operation on it since the last
+ * reading succeeded. After a refusal that service is read again, after a lost answer the table, and
+ * the next step computes what is left to do; nothing is repeated blindly. So a service that the
+ * kernel refuses for good costs the others nothing. What others made is not in the model, so no
  * operation names it.
  */
 import type { ServiceKey } from '../netlink/ipvs.ts'
@@ -13,7 +14,7 @@ import { isNetlinkError } from '../netlink/netlink-error.ts'
 import type { KernelTable, ListedService, OperationFailure } from './kernel-table.ts'
 import { serviceDifference } from './table.ts'
 import type { TableOperation, TableService } from './table.ts'
-import type { TimeSlices } from './time-slices.ts'
+import type { TimeSlices } from '../time-slices.ts'
 import type { WantedPlacements } from './wanted-placements.ts'
 
 /** Readings after failures within one call: what fails three times fails for a reason. */
@@ -43,6 +44,8 @@ export class TableKeeper {
   readonly #parts: TableKeeperParts
   /** What the kernel has of ours, by `serviceText`; undefined = to be read. */
   #known: Map<string, TableService> | undefined
+  /** Services of the model that must be read, by `serviceText`. */
+  readonly #doubtful = new Map<string, ServiceKey>()
   /** Services that changed since the kernel was brought into line. */
   readonly #due = new Set<string>()
 
@@ -93,18 +96,25 @@ export class TableKeeper {
   async #difference(): Promise<readonly TableOperation[]> {
     const { wanted, table, slices, isOurs } = this.#parts
     let texts: Iterable<string> = this.#due
-    if (this.#known === undefined) {
-      this.#known = await table.read(isOurs)
-      const all = wanted.services().map(({ key }) => serviceText(key))
-      texts = new Set([...this.#known.keys(), ...all])
-    }
+    const known = this.#known ?? (await table.read(isOurs))
+    if (this.#known === undefined) texts = new Set([...known.keys(), ...wanted.texts()])
+    else await this.#readDoubtful(known)
+    this.#known = known
+    this.#doubtful.clear()
     const operations: TableOperation[] = []
     for (const text of texts) {
-      operations.push(...serviceDifference(this.#known.get(text), wanted.service(text)))
-      const pause = slices.maybeYield()
-      if (pause !== undefined) await pause
+      operations.push(...serviceDifference(known.get(text), wanted.service(text)))
+      await slices.maybeYield()
     }
     return operations
+  }
+
+  async #readDoubtful(known: Map<string, TableService>): Promise<void> {
+    for (const [text, key] of this.#doubtful) {
+      const service = await this.#parts.table.readService(key)
+      if (service === undefined) known.delete(text)
+      else known.set(text, service)
+    }
   }
 
   async #write(operations: readonly TableOperation[]): Promise<readonly OperationFailure[]> {
@@ -112,9 +122,12 @@ export class TableKeeper {
     // Not believed while it is being changed.
     this.#known = undefined
     const failures = await this.#parts.table.write(operations)
-    if (failures.length > 0 || known === undefined) return failures
-    const touched = new Set(operations.map(({ service }) => service))
-    for (const { key } of touched) {
+    if (known === undefined) return failures
+    for (const { operation } of failures) {
+      const { key } = operation.service
+      this.#doubtful.set(serviceText(key), key)
+    }
+    for (const { key } of new Set(operations.map(({ service }) => service))) {
       const text = serviceText(key)
       const now = this.#parts.wanted.service(text)
       if (now === undefined) known.delete(text)
@@ -122,6 +135,7 @@ export class TableKeeper {
     }
     this.#known = known
     this.#due.clear()
+    for (const text of this.#doubtful.keys()) this.#due.add(text)
     return failures
   }
 

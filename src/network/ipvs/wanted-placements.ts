@@ -1,43 +1,67 @@
 /**
- * The placements of all wanted servers, by id. Remembers those of the last time, so that a change
- * of one server among thousands costs a comparison of the others and no more.
+ * The placements of all wanted servers, changed one by one: a change of one server among thousands
+ * costs what that server costs.
  *
- * Invariant: no two servers have the same mark; the second one is a fault.
+ * Invariant: no two servers have the same mark. Of those that ask for one the server with the least
+ * id has it, whatever came first; the others have a fault, and take its place when it goes.
  */
 import { errorText, isSwarmError } from '../../base/errors.ts'
 import { serviceText } from '../netlink/ipvs.ts'
-import type { BalancerFault, VirtualServer } from '../ports.ts'
+import type { BalancerFault, ServerChange, VirtualServer } from '../ports.ts'
+import { takeOver } from '../server-change.ts'
+import type { TimeSlices } from '../time-slices.ts'
 import { placementOf, samePlacement } from './placement.ts'
 import type { Placement, PlacementOptions } from './placement.ts'
 import type { TableService } from './table.ts'
-import type { TimeSlices } from './time-slices.ts'
 
-/** What `update` found. */
+/** What a change came to. */
 export interface PlacementChange {
   /** Services by `serviceText` to bring into line, those that are wanted no more included. */
   readonly services: ReadonlySet<string>
-  readonly haveMarksChanged: boolean
-  /** Servers that cannot be placed. */
-  readonly faults: readonly BalancerFault[]
+  /** Marks that came or went. */
+  readonly marks: ReadonlySet<number>
 }
 
 /** The wanted state of the kernel's table. */
 export class WantedPlacements {
   readonly #options: PlacementOptions
   readonly #slices: TimeSlices
-  /** By server id. */
-  #placements: ReadonlyMap<string, Placement> = new Map()
-  /** All services of the placements by `serviceText`, with the server's id. */
+  readonly #servers = new Map<string, VirtualServer>()
+  /** What each server asks for, by id; none of those that cannot be placed. */
+  readonly #asked = new Map<string, Placement>()
+  /** Ids of the servers that ask for a mark; two only while there is a fault. */
+  readonly #claims = new Map<number, Set<string>>()
+  /** Who has a mark. */
+  readonly #owners = new Map<number, Placement>()
+  /** All services of the owners by `serviceText`, with the server's id. */
   readonly #services = new Map<string, { readonly id: string; readonly service: TableService }>()
+  /** Why servers cannot be placed, by id. */
+  readonly #faults = new Map<string, string>()
 
   constructor(slices: TimeSlices, options: PlacementOptions) {
     this.#slices = slices
     this.#options = options
   }
 
-  /** By server id. */
-  get placements(): ReadonlyMap<string, Placement> {
-    return this.#placements
+  /** By id, as told last. */
+  get servers(): ReadonlyMap<string, VirtualServer> {
+    return this.#servers
+  }
+
+  /** The placement that has a mark. */
+  owner(mark: number): Placement | undefined {
+    return this.#owners.get(mark)
+  }
+
+  /** All marks that are wanted. */
+  marks(): IterableIterator<number> {
+    return this.#owners.keys()
+  }
+
+  /** The mark that a server has. */
+  markOf(id: string): number | undefined {
+    const mark = this.#asked.get(id)?.mark
+    return mark !== undefined && this.#owners.get(mark)?.server.id === id ? mark : undefined
   }
 
   /** A wanted service by `serviceText`. */
@@ -50,68 +74,92 @@ export class WantedPlacements {
     return this.#services.get(text)?.id
   }
 
-  /** All wanted services. */
-  services(): TableService[] {
-    return [...this.#services.values()].map(({ service }) => service)
+  /** Texts of all wanted services. */
+  texts(): IterableIterator<string> {
+    return this.#services.keys()
   }
 
-  /** Makes these the wanted servers. */
-  async update(wanted: readonly VirtualServer[]): Promise<PlacementChange> {
-    const next = new Map<string, Placement>()
-    const faults: BalancerFault[] = []
-    const takenBy = new Map<number, string>()
-    for (const server of wanted) {
-      try {
-        const placement = this.#placementOf(server)
-        const owner = takenBy.get(placement.mark)
-        if (owner === undefined) next.set(server.id, placement)
-        else
-          faults.push({ id: server.id, message: `${server.id}: ${owner} has its port or address` })
-        if (owner === undefined) takenBy.set(placement.mark, server.id)
-      } catch (error) {
-        if (!isSwarmError(error)) throw error
-        faults.push({ id: server.id, message: errorText(error) })
-      }
-      const pause = this.#slices.maybeYield()
-      if (pause !== undefined) await pause
-    }
-    return { ...(await this.#replace(next)), faults }
+  /** Servers that cannot be placed. */
+  faults(): BalancerFault[] {
+    return [...this.#faults].map(([id, message]) => ({ id, message }))
   }
 
-  /** The known placement where nothing differs. */
-  #placementOf(server: VirtualServer): Placement {
-    const known = this.#placements.get(server.id)
-    if (known !== undefined && samePlacement(known.server, server)) return known
-    return placementOf(server, this.#options)
-  }
-
-  async #replace(next: ReadonlyMap<string, Placement>): Promise<Omit<PlacementChange, 'faults'>> {
+  /** Takes a change over. */
+  async change(change: ServerChange): Promise<PlacementChange> {
     const services = new Set<string>()
-    let haveMarksChanged = false
-    for (const [id, placement] of this.#placements) {
-      if (next.get(id) === placement) continue
-      haveMarksChanged ||= next.get(id)?.mark !== placement.mark
-      for (const { key } of placement.services) {
-        const text = serviceText(key)
-        this.#services.delete(text)
-        services.add(text)
-      }
-      const pause = this.#slices.maybeYield()
-      if (pause !== undefined) await pause
+    const marks = new Set<number>()
+    for (const id of takeOver(this.#servers, change).keys()) {
+      for (const mark of this.#ask(id)) this.#settle(mark, { services, marks })
+      await this.#slices.maybeYield()
     }
-    for (const [id, placement] of next) {
-      const before = this.#placements.get(id)
-      if (before === placement) continue
-      haveMarksChanged ||= before?.mark !== placement.mark
-      for (const service of placement.services) {
-        const text = serviceText(service.key)
-        this.#services.set(text, { id, service })
-        services.add(text)
-      }
-      const pause = this.#slices.maybeYield()
-      if (pause !== undefined) await pause
+    return { services, marks }
+  }
+
+  /** Places a server anew; the marks that it had and has. */
+  #ask(id: string): ReadonlySet<number> {
+    const server = this.#servers.get(id)
+    const before = this.#asked.get(id)
+    if (before !== undefined && server !== undefined && samePlacement(before.server, server)) {
+      return new Set()
     }
-    this.#placements = next
-    return { services, haveMarksChanged }
+    const touched = new Set<number>()
+    this.#asked.delete(id)
+    this.#faults.delete(id)
+    if (before !== undefined) touched.add(this.#withdraw(before.mark, id))
+    const after = server && this.#placementOf(server)
+    if (after !== undefined) touched.add(this.#claim(after, id))
+    return touched
+  }
+
+  #placementOf(server: VirtualServer): Placement | undefined {
+    try {
+      return placementOf(server, this.#options)
+    } catch (error) {
+      if (!isSwarmError(error)) throw error
+      this.#faults.set(server.id, errorText(error))
+      return undefined
+    }
+  }
+
+  #claim(placement: Placement, id: string): number {
+    const { mark } = placement
+    this.#asked.set(id, placement)
+    const ids = this.#claims.get(mark)
+    if (ids === undefined) this.#claims.set(mark, new Set([id]))
+    else ids.add(id)
+    return mark
+  }
+
+  #withdraw(mark: number, id: string): number {
+    const ids = this.#claims.get(mark)
+    ids?.delete(id)
+    if (ids?.size === 0) this.#claims.delete(mark)
+    return mark
+  }
+
+  /** Decides who has a mark. */
+  #settle(
+    mark: number,
+    touched: { readonly services: Set<string>; readonly marks: Set<number> },
+  ): void {
+    const [first = '', ...others] = [...(this.#claims.get(mark) ?? [])].toSorted()
+    this.#faults.delete(first)
+    for (const id of others) this.#faults.set(id, `${id}: ${first} has its port or address`)
+    const before = this.#owners.get(mark)
+    const after = this.#asked.get(first)
+    if (before === after) return
+    for (const { key } of before?.services ?? []) {
+      const text = serviceText(key)
+      this.#services.delete(text)
+      touched.services.add(text)
+    }
+    for (const service of after?.services ?? []) {
+      const text = serviceText(service.key)
+      this.#services.set(text, { id: first, service })
+      touched.services.add(text)
+    }
+    if (after === undefined) this.#owners.delete(mark)
+    else this.#owners.set(mark, after)
+    if (before === undefined || after === undefined) touched.marks.add(mark)
   }
 }

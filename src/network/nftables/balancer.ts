@@ -10,27 +10,32 @@
  * never touched. Connections to a backend that is gone are forgotten after the table leads nowhere
  * near it, and the wish survives errors.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { assert } from '../../base/assert.ts'
 import type { Clock, Timer } from '../../base/clock.ts'
 import { SwarmError, errorText, isSwarmError } from '../../base/errors.ts'
 import type { Logger } from '../../base/log.ts'
 import type { Native } from '../netlink/native.ts'
 import { NetlinkSocket } from '../netlink/socket.ts'
-import type { AddressFamily, BalancerFault, LoadBalancer, VirtualServer } from '../ports.ts'
+import type {
+  AddressFamily,
+  BalancerFault,
+  LoadBalancer,
+  ServerChange,
+  VirtualServer,
+} from '../ports.ts'
+import { changeTo } from '../server-change.ts'
+import { TimeSlices } from '../time-slices.ts'
 import { changeOf } from './difference.ts'
 import type { Change, Dropped } from './difference.ts'
 import { forgetFlows } from './flows.ts'
 import { KernelTable } from './kernel-table.ts'
 import type { Placements, ReadPlacement, TablePlace } from './kernel-table.ts'
-import { DRAINING_SLOTS, compileServer, frontendFamily } from './placement.ts'
-import { frontendText, isSameServer, targetText } from './placement.ts'
-import type { Compiled } from './placement.ts'
+import { DRAINING_SLOTS, frontendText, targetText } from './placement.ts'
+import type { Placement } from './placement.ts'
+import { WantedFrontends } from './wanted-frontends.ts'
 
 /** How often the kernel's table is compared with what it should be, milliseconds. */
 export const VERIFY_INTERVAL_MS = 60_000
-/** Servers that are looked at before other work has its turn. */
-const SLICE = 50
 
 /** What the driver needs. */
 export interface NftablesComponents {
@@ -55,10 +60,12 @@ export class NftablesBalancer implements LoadBalancer {
   readonly #tables: Readonly<Record<AddressFamily, KernelTable>>
   /** Whether there is a table of IPv6. */
   #hasIpv6 = false
-  /** What each server came to, by id. */
-  #compiled = new Map<string, Compiled>()
-  /** What was wanted last; undefined before the first `apply`: nothing is changed then. */
-  #wanted: Placements | undefined
+  readonly #slices: TimeSlices
+  readonly #wanted: WantedFrontends
+  /** Whether anything was wanted yet: before, nothing is changed. */
+  #hasWanted = false
+  /** Texts of frontends that changed since the kernel had what is wanted. */
+  readonly #due = new Set<string>()
   /** What the kernel has, if it is known. */
   #kernel: Placements | undefined
   /** Backends whose connections are still to be forgotten, by text. */
@@ -97,21 +104,24 @@ export class NftablesBalancer implements LoadBalancer {
   ) {
     this.#components = components
     this.#socket = socket
+    this.#slices = new TimeSlices(components.clock)
+    const parts = { socket, slices: this.#slices }
     this.#tables = {
-      ipv4: new KernelTable(socket, options, 'ipv4'),
-      ipv6: new KernelTable(socket, options, 'ipv6'),
+      ipv4: new KernelTable(parts, options, 'ipv4'),
+      ipv6: new KernelTable(parts, options, 'ipv6'),
     }
+    this.#wanted = new WantedFrontends(this.#slices)
     this.reason = options.reason ?? 'this kernel has no IPVS'
   }
 
   /** @throws NetlinkError, and what `open` throws, when the table as a whole cannot be changed */
   apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
-    return this.#inTurn(async () => {
-      const faults = await this.#compile(wanted)
-      faults.push(...(await this.#ensureIpv6()))
-      await this.#makeSo()
-      return faults
-    })
+    return this.#inTurn(() => this.#change(changeTo(this.#wanted.servers, wanted)))
+  }
+
+  /** @throws as `apply` */
+  change(change: ServerChange): Promise<readonly BalancerFault[]> {
+    return this.#inTurn(() => this.#change(change))
   }
 
   /** Reads the kernel's table and repairs it; how many frontends were not as wanted. */
@@ -138,39 +148,17 @@ export class NftablesBalancer implements LoadBalancer {
     await this.close()
   }
 
-  /** Brings `#compiled` and `#wanted` to `servers`; what did not change is taken as it is. */
-  async #compile(servers: readonly VirtualServer[]): Promise<BalancerFault[]> {
-    const compiled = new Map<string, Compiled>()
-    const wanted: Placements = new Map()
-    const owners = new Map<string, string>()
-    const faults: BalancerFault[] = []
-    for (const [index, server] of servers.entries()) {
-      if (index % SLICE === SLICE - 1) await nextTurn()
-      const { id } = server
-      assert(!compiled.has(id), 'a virtual server is listed twice')
-      const before = this.#compiled.get(id)
-      const same = before !== undefined && isSameServer(before.server, server)
-      const one = same ? before : compileServer(server)
-      compiled.set(id, one)
-      if (one.fault !== undefined) faults.push({ id, message: one.fault })
-      if (one.placement === undefined) continue
-      const first = owners.get(one.owner)
-      if (first === undefined) wanted.set(one.owner, one.placement)
-      else faults.push({ id, message: `${one.owner}: is taken by ${first}` })
-      owners.set(one.owner, first ?? id)
-    }
-    this.#compiled = compiled
-    this.#wanted = wanted
-    return faults
+  async #change(change: ServerChange): Promise<readonly BalancerFault[]> {
+    for (const text of await this.#wanted.change(change)) this.#due.add(text)
+    this.#hasWanted = true
+    const faults = await this.#ensureIpv6()
+    await this.#makeSo()
+    return [...this.#wanted.faults(), ...faults]
   }
 
   /** Makes the table of IPv6 when it is wanted; where that cannot be, what is in it is a fault. */
   async #ensureIpv6(): Promise<BalancerFault[]> {
-    if (this.#hasIpv6) return []
-    const servers = [...this.#compiled.values()].filter(
-      ({ placement }) => placement !== undefined && frontendFamily(placement.frontend) === 'ipv6',
-    )
-    if (servers.length === 0) return []
+    if (this.#hasIpv6 || this.#wanted.ipv6.size === 0) return []
     try {
       await this.#tables.ipv6.ensureRules()
       this.#hasIpv6 = true
@@ -180,9 +168,14 @@ export class NftablesBalancer implements LoadBalancer {
     } catch (error) {
       if (!isSwarmError(error)) throw error
       const message = `IPv6: ${errorText(error)}`
-      for (const { owner } of servers) this.#wanted?.delete(owner)
-      return servers.map(({ server }) => ({ id: server.id, message }))
+      return [...this.#wanted.ipv6.values()].map((id) => ({ id, message }))
     }
+  }
+
+  /** What a frontend should have; nothing where the kernel has no table for it. */
+  #placementOf(text: string): Placement | undefined {
+    const isPossible = this.#hasIpv6 || !this.#wanted.ipv6.has(text)
+    return isPossible ? this.#wanted.placements.get(text) : undefined
   }
 
   /** Makes the kernel's table as wanted; how many frontends changed. */
@@ -190,7 +183,7 @@ export class NftablesBalancer implements LoadBalancer {
     const { log } = this.#components
     if (this.#kernel !== undefined) {
       try {
-        return await this.#step(this.#kernel)
+        return await this.#step(this.#kernel, this.#due)
       } catch (error) {
         if (!isSwarmError(error)) throw error
         log.warn({ err: error }, 'nft table is read again after an error')
@@ -207,35 +200,43 @@ export class NftablesBalancer implements LoadBalancer {
     for (const table of tables) {
       if (await table.ensureRules()) this.#components.log.info({}, 'nft table was made')
     }
-    if (this.#wanted === undefined) return 0
+    if (!this.#hasWanted) return 0
     const found = new Map<string, ReadPlacement>()
     for (const table of tables) await table.readInto(found)
-    return this.#step(found)
+    return this.#step(found, new Set([...found.keys(), ...this.#wanted.placements.keys()]))
   }
 
-  /** Goes from `kernel` to what is wanted. What the kernel has is unknown meanwhile. */
-  async #step(kernel: Placements): Promise<number> {
+  /**
+   * Goes from `kernel` to what is wanted of the frontends `texts`. What the kernel has is unknown
+   * meanwhile.
+   */
+  async #step(kernel: Placements, texts: ReadonlySet<string>): Promise<number> {
     this.#kernel = undefined
-    const wanted = this.#wanted ?? new Map()
-    this.#keepReturned(wanted)
-    const changes = await this.#changesOf(kernel, wanted)
+    this.#keepReturned()
+    const changes = await this.#changesOf(kernel, texts)
     for (const [family, ones] of Map.groupBy(changes, (change) => change.family)) {
       await this.#tables[family].change(ones)
     }
     await this.#forget()
-    this.#kernel = wanted
+    for (const text of texts) {
+      const wanted = this.#placementOf(text)
+      if (wanted === undefined) kernel.delete(text)
+      else kernel.set(text, wanted)
+    }
+    this.#due.clear()
+    this.#kernel = kernel
     return changes.length
   }
 
-  /** What leads from `kernel` to `wanted`; whose connections must end is remembered. */
-  async #changesOf(kernel: Placements, wanted: Placements): Promise<Change[]> {
+  /** What leads to what is wanted; whose connections must end is remembered. */
+  async #changesOf(kernel: Placements, texts: ReadonlySet<string>): Promise<Change[]> {
     const changes: Change[] = []
-    const texts = new Set([...kernel.keys(), ...wanted.keys()])
     for (const text of texts) {
-      const change = changeOf(kernel.get(text), wanted.get(text))
+      await this.#slices.maybeYield()
+      const change = changeOf(kernel.get(text), this.#placementOf(text))
       if (change === undefined) continue
       for (const one of change.dropped) this.#dropped.set(droppedText(one), one)
-      if (changes.push(change) % SLICE === 0) await nextTurn()
+      changes.push(change)
     }
     return changes
   }
@@ -248,9 +249,9 @@ export class NftablesBalancer implements LoadBalancer {
   }
 
   /** Backends that an attempt before this one dropped may be wanted again. */
-  #keepReturned(wanted: Placements): void {
+  #keepReturned(): void {
     for (const [text, { frontend, target, onlyDatagrams }] of this.#dropped) {
-      const slots = wanted.get(frontendText(frontend))?.slots ?? []
+      const slots = this.#placementOf(frontendText(frontend))?.slots ?? []
       const isBack = [...slots].some(
         ([slot, other]) =>
           (!onlyDatagrams || slot < DRAINING_SLOTS) && targetText(other) === targetText(target),

@@ -6,7 +6,6 @@
  * the table. A transaction is done as a whole or not at all; large changes are several, none of
  * which holds the event loop for long.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { isNetlinkError } from '../netlink/netlink-error.ts'
 import type { NetlinkRequest } from '../netlink/message-writer.ts'
 import { NLM_F_DUMP } from '../netlink/message.ts'
@@ -27,6 +26,7 @@ import type { NftTable } from '../netlink/nftables.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import { runNft } from '../plane/run-nft.ts'
 import type { AddressFamily } from '../ports.ts'
+import type { TimeSlices } from '../time-slices.ts'
 import type { Change, Element } from './difference.ts'
 import { decodeElement, encodeElement, encodeKey, mapOf } from './element-codec.ts'
 import { frontendText } from './placement.ts'
@@ -41,8 +41,6 @@ const GET_RULE = 7
 const RULE_TABLE = 1
 /** How a kernel says that it has not this family. */
 const NO_SUCH_FAMILY = ['EAFNOSUPPORT', 'EOPNOTSUPP', 'EPROTONOSUPPORT']
-/** Messages of a dump that are read at once. */
-const DECODE_MESSAGES = 8
 
 const MAP_NAMES: readonly MapName[] = FRONTEND_KINDS.flatMap((kind): MapName[] => [
   `${kind}_servers`,
@@ -54,6 +52,12 @@ export interface TablePlace {
   readonly table: string
   /** Path of a network namespace; without one this process's. */
   readonly netns?: string
+}
+
+/** What the table needs. */
+export interface KernelTableComponents {
+  readonly socket: NetlinkSocket
+  readonly slices: TimeSlices
 }
 
 /** What the kernel has, by text of the frontend. */
@@ -71,10 +75,12 @@ export class KernelTable {
   readonly #socket: NetlinkSocket
   readonly #place: TablePlace
   readonly #family: AddressFamily
+  readonly #slices: TimeSlices
   readonly #table: NftTable
 
-  constructor(socket: NetlinkSocket, place: TablePlace, family: AddressFamily) {
-    this.#socket = socket
+  constructor(components: KernelTableComponents, place: TablePlace, family: AddressFamily) {
+    this.#socket = components.socket
+    this.#slices = components.slices
     this.#place = place
     this.#family = family
     this.#table = { family, name: place.table }
@@ -107,11 +113,10 @@ export class KernelTable {
     const family = this.#family
     for (const map of MAP_NAMES) {
       const messages = await this.#socket.dump(dumpElements(this.#set(map)))
-      for (const [index, message] of messages.entries()) {
-        if (index % DECODE_MESSAGES === DECODE_MESSAGES - 1) await nextTurn()
-        for (const element of decodeElements(message)) {
-          addTo(found, decodeElement({ map, family }, element))
-        }
+      for (const message of messages) {
+        const elements = decodeElements(message)
+        for (const element of elements) addTo(found, decodeElement({ map, family }, element))
+        await this.#slices.maybeYield(elements.length)
       }
     }
   }

@@ -31,6 +31,7 @@ import { NetlinkSocket } from '../netlink/socket.ts'
 import { missing } from '../netlink/testing/sandbox.ts'
 import type { Backend, VirtualServer } from '../ports.ts'
 import { NODE_ADDRESS, NODE_ADDRESS_6, makeKernelStage } from '../testing/kernel-stage.ts'
+import { TimeSlices } from '../time-slices.ts'
 import type { KernelStage } from '../testing/kernel-stage.ts'
 import { netnsPlace } from '../testing/netns-sockets.ts'
 import { NftablesBalancer } from './balancer.ts'
@@ -491,8 +492,9 @@ kernelTest('after each of 1,000 random wishes the kernel has what a model has', 
   const balancer = await open(own)
   t.teardown(() => balancer.close())
   await using socket = await NetlinkSocket.open(load.native, { protocol: 'netfilter', netns })
+  const parts = { socket, slices: new TimeSlices(systemClock) }
   const tables = (['ipv4', 'ipv6'] as const).map(
-    (family) => new KernelTable(socket, { table: TABLE, netns }, family),
+    (family) => new KernelTable(parts, { table: TABLE, netns }, family),
   )
   for (let step = 0; step < 1_000; step += 1) {
     const wanted = randomServers(random)

@@ -2,21 +2,28 @@
  * The userspace driver of the load balancer port: works on every kernel and without privileges,
  * hides the client's address and costs two socket copies a byte.
  *
- * Invariants: `apply` changes the backends of every server before its first await, so from the very
- * call a backend that is gone gets no connection and has none. A port that cannot be opened is a
- * fault of that server and tried again at each `apply`; the others work.
+ * Invariants: `apply` and `change` change the backends of every server before their first await, so
+ * from the very call a backend that is gone gets no connection and has none. A port that cannot be
+ * opened is a fault of that server and tried again at each call; the others work.
  */
-import { assert } from '../../base/assert.ts'
 import { SwarmError } from '../../base/errors.ts'
 import type { Clock } from '../../base/clock.ts'
 import type { Logger } from '../../base/log.ts'
 import type { Random } from '../../base/random.ts'
-import type { Backend, BalancerFault, LoadBalancer, RemoteDialer, VirtualServer } from '../ports.ts'
+import type {
+  Backend,
+  BalancerFault,
+  LoadBalancer,
+  RemoteDialer,
+  ServerChange,
+  VirtualServer,
+} from '../ports.ts'
+import { changeTo, takeOver } from '../server-change.ts'
 import type { Scheduling } from './backend-set.ts'
 import type { Frontend, FrontendContext } from './frontend.ts'
 import { ConnectionBudget, USERSPACE_LIMITS, connectionsMaxFor, openFilesMax } from './limits.ts'
 import type { UserspaceLimits } from './limits.ts'
-import { reachesItself } from './self-dial.ts'
+import { SelfDials } from './self-dial.ts'
 import { TcpFrontend } from './tcp-frontend.ts'
 import { UdpFrontend } from './udp-frontend.ts'
 
@@ -47,8 +54,15 @@ export class UserspaceBalancer implements LoadBalancer {
   readonly hasVirtualAddresses = false
   readonly reason: string
   readonly #context: FrontendContext
+  /** By id, as told last. */
+  readonly #wanted = new Map<string, VirtualServer>()
   /** By id of the virtual server. */
   readonly #entries = new Map<string, Entry>()
+  readonly #selfDials = new SelfDials()
+  /** What is wrong with servers, by id; apart from those that could not be bound. */
+  readonly #faults = new Map<string, readonly string[]>()
+  /** Servers whose port could not be opened, by id. */
+  readonly #unbound = new Map<string, readonly string[]>()
   readonly #closing = new Set<Promise<void>>()
   #closed = false
 
@@ -75,55 +89,92 @@ export class UserspaceBalancer implements LoadBalancer {
   }
 
   /** @throws SHUTTING_DOWN after `close` */
-  async apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
+  apply(wanted: readonly VirtualServer[]): Promise<readonly BalancerFault[]> {
+    return this.change(changeTo(this.#wanted, wanted))
+  }
+
+  /** @throws SHUTTING_DOWN after `close` */
+  async change(change: ServerChange): Promise<readonly BalancerFault[]> {
     if (this.#closed) throw new SwarmError('SHUTTING_DOWN', 'load balancer: is closed')
-    const faults: BalancerFault[] = []
-    const servers = wanted.map((server) => withoutSelfDials(server, wanted, faults))
-    this.#retire(servers)
-    const placed = servers.map((server) => this.#place(server, faults))
-    const listening = placed.map(async (entry) => {
-      const message = await entry?.frontend.listen()
-      if (entry !== undefined && message !== undefined) {
-        faults.push({ id: entry.server.id, message })
-      }
-    })
+    const touched = this.#takeOver(change)
+    this.#retire(touched)
+    for (const id of touched) this.#place(id)
+    // Also what could not be opened before.
+    const listening = [...new Set([...touched, ...this.#unbound.keys()])].map((id) =>
+      this.#listen(id),
+    )
     await Promise.all(listening)
-    return faults
+    return [...this.#faults, ...this.#unbound].flatMap(([id, messages]) =>
+      messages.map((message) => ({ id, message })),
+    )
   }
 
   async close(): Promise<void> {
     this.#closed = true
-    this.#retire([])
+    this.#takeOver({ set: [], removed: [...this.#wanted.keys()] })
+    this.#retire([...this.#entries.keys()])
     await Promise.all(this.#closing)
   }
 
+  /** Makes the change what is wanted; ids of the servers to look at. */
+  #takeOver(change: ServerChange): ReadonlySet<string> {
+    const before = takeOver(this.#wanted, change)
+    const others = [...before].flatMap(([id, server]) =>
+      this.#selfDials.replace(server, this.#wanted.get(id)),
+    )
+    return new Set([...before.keys(), ...others])
+  }
+
   /** Closes what is wanted no more, and what must listen elsewhere. */
-  #retire(servers: readonly VirtualServer[]): void {
-    const wanted = new Map(servers.map((server) => [server.id, server]))
-    assert(wanted.size === servers.length, 'a virtual server is listed twice')
-    for (const [id, entry] of this.#entries) {
-      const server = wanted.get(id)
-      if (server !== undefined && listensAlike(server, entry.server)) continue
+  #retire(ids: Iterable<string>): void {
+    for (const id of ids) {
+      const entry = this.#entries.get(id)
+      const server = this.#wanted.get(id)
+      if (entry === undefined || (server !== undefined && listensAlike(server, entry.server))) {
+        continue
+      }
       this.#entries.delete(id)
       const closing = entry.frontend.close().finally(() => this.#closing.delete(closing))
       this.#closing.add(closing)
     }
   }
 
-  /** Makes or updates the frontend of `server`. */
-  #place(server: VirtualServer, faults: BalancerFault[]): Entry | undefined {
-    const known = this.#entries.get(server.id)?.frontend
+  /** Makes or updates the frontend of a server. */
+  #place(id: string): void {
+    this.#faults.delete(id)
+    this.#unbound.delete(id)
+    const wanted = this.#wanted.get(id)
+    if (wanted === undefined) return
+    const server = this.#withoutSelfDials(wanted)
+    const known = this.#entries.get(id)?.frontend
     known?.update(server)
     const frontend = known ?? this.#newFrontend(server)
     if (frontend === undefined) {
       const where = `port ${server.port}/${server.protocol}`
-      const message = `${where}: the userspace balancer speaks only tcp and udp`
-      faults.push({ id: server.id, message })
-      return undefined
+      this.#faults.set(id, [`${where}: the userspace balancer speaks only tcp and udp`])
+      return
     }
-    const entry = { frontend, server }
-    this.#entries.set(server.id, entry)
-    return entry
+    this.#entries.set(id, { frontend, server })
+  }
+
+  async #listen(id: string): Promise<void> {
+    const entry = this.#entries.get(id)
+    const message = await entry?.frontend.listen()
+    // Changed meanwhile: whoever changed it listens.
+    if (this.#entries.get(id)?.frontend !== entry?.frontend) return
+    if (message === undefined) this.#unbound.delete(id)
+    else this.#unbound.set(id, [message])
+  }
+
+  #withoutSelfDials(server: VirtualServer): VirtualServer {
+    const loops = (backend: Backend): boolean => this.#selfDials.reaches(server, backend)
+    const looping = server.backends.filter((backend) => loops(backend))
+    if (looping.length === 0) return server
+    const faults = looping.map(({ taskId, address, port }) => {
+      return `task ${taskId}: its address ${address}:${port} is a published port of this node`
+    })
+    this.#faults.set(server.id, faults)
+    return { ...server, backends: server.backends.filter((backend) => !loops(backend)) }
   }
 
   #newFrontend(server: VirtualServer): Frontend | undefined {
@@ -136,21 +187,4 @@ export class UserspaceBalancer implements LoadBalancer {
 
 function listensAlike(a: VirtualServer, b: VirtualServer): boolean {
   return a.protocol === b.protocol && a.address === b.address && a.port === b.port
-}
-
-function withoutSelfDials(
-  server: VirtualServer,
-  all: readonly VirtualServer[],
-  faults: BalancerFault[],
-): VirtualServer {
-  const alike = all.filter((other) => other.protocol === server.protocol)
-  const loops = (backend: Backend): boolean => reachesItself(backend, alike)
-  const looping = server.backends.filter((backend) => loops(backend))
-  if (looping.length === 0) return server
-  for (const backend of looping) {
-    const where = `${backend.address}:${backend.port}`
-    const message = `task ${backend.taskId}: its address ${where} is a published port of this node`
-    faults.push({ id: server.id, message })
-  }
-  return { ...server, backends: server.backends.filter((backend) => !loops(backend)) }
 }

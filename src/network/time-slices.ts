@@ -3,12 +3,12 @@
  * its turn.
  */
 import { setImmediate } from 'node:timers/promises'
-import type { Clock } from '../../base/clock.ts'
+import type { Clock } from '../base/clock.ts'
 
 /** Milliseconds of work at a stretch: far below what a heartbeat or a request notices. */
 const SLICE_MS = 4
 /** Steps between two looks at the clock, which is not free on every machine. */
-const STEPS_PER_LOOK = 64
+const STEPS_PER_LOOK = 16
 
 /** Tells long work when to pause. */
 export class TimeSlices {
@@ -20,10 +20,11 @@ export class TimeSlices {
     this.#clock = clock
   }
 
-  /** After each step: something to wait for when the slice is over. */
-  maybeYield(): Promise<void> | undefined {
-    this.#steps += 1
-    if (this.#steps % STEPS_PER_LOOK !== 0) return undefined
+  /** After each step: something to wait for when the slice is over. A step may count for more. */
+  maybeYield(steps = 1): Promise<void> | undefined {
+    this.#steps += steps
+    if (this.#steps < STEPS_PER_LOOK) return undefined
+    this.#steps = 0
     if (this.#clock.monotonicMs() - this.#beganMs < SLICE_MS) return undefined
     return this.#yield()
   }
