@@ -34,3 +34,22 @@ export class TimeSlices {
     this.#beganMs = this.#clock.monotonicMs()
   }
 }
+
+/** Pauses after a number of steps, where there is no clock. */
+export class StepSlices {
+  readonly #stepsMax: number
+  #steps = 0
+
+  /** @param stepsMax steps at a stretch: so many that they take a millisecond or two */
+  constructor(stepsMax: number) {
+    this.#stepsMax = stepsMax
+  }
+
+  /** After each step, or several: something to wait for when there were enough. */
+  maybeYield(steps = 1): Promise<void> | undefined {
+    this.#steps += steps
+    if (this.#steps < this.#stepsMax) return undefined
+    this.#steps = 0
+    return setImmediate()
+  }
+}

@@ -4,7 +4,6 @@
  * finds its own rules by their hash and reads the elements; rules of another version are replaced
  * together with all elements, so no packet ever meets half a table.
  */
-import { setImmediate } from 'node:timers/promises'
 import { isNetlinkError } from '../netlink/netlink-error.ts'
 import type { NetlinkRequest } from '../netlink/message-writer.ts'
 import {
@@ -21,31 +20,50 @@ import { deleteTable } from '../netlink/nftables.ts'
 import type { NftTable } from '../netlink/nftables.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { PlaneNames } from './names.ts'
-import { PLANE_SETS, elementText, encodeElement } from './plane-elements.ts'
-import type {
-  PlaneElement,
-  PlaneElements,
-  PlaneFamily,
-  SetName,
-  SetType,
+import { StepSlices } from '../time-slices.ts'
+import type { TouchedMembers } from './plane-derivation.ts'
+import {
+  PLANE_SETS,
+  elementText,
+  encodeElement,
+  memberElements,
+  planeElements,
+  reachText,
+  touchedElements,
 } from './plane-elements.ts'
+import type { PlaneElement, PlaneFamily, SetName, SetType, SmallSet } from './plane-elements.ts'
 import { runNft } from './run-nft.ts'
 import { skeletonOf } from './skeleton.ts'
 import type { Skeleton } from './skeleton.ts'
+import type { WantedPlane } from './wanted-plane.ts'
 
 /** Elements of a set by their text. */
 type SetModel = ReadonlyMap<string, PlaneElement>
 
 /** What the kernel has. */
-type Model = ReadonlyMap<SetName, SetModel>
+interface Model {
+  readonly small: ReadonlyMap<SmallSet, SetModel>
+  readonly members: Map<string, PlaneElement>
+  /** What `members` depended on; see `reachText`. */
+  readonly reach: string
+  /** What it was made from. */
+  readonly wanted: WantedPlane
+}
 
-/** Elements that are compared without a pause: some milliseconds on a small machine. */
-const ELEMENTS_AT_A_STRETCH = 500
+/** What must go from a set, and what must come. */
+interface SetChange<T> {
+  readonly surplus: readonly T[]
+  readonly missing: readonly T[]
+}
+
+/** Elements that are compared or encoded without a pause: a millisecond or two. */
+const ELEMENTS_AT_A_STRETCH = 150
 
 /** How a kernel says that it has no nf_tables, or not this family of it. */
 const NO_SUCH_FAMILY = ['EAFNOSUPPORT', 'EOPNOTSUPP', 'EPROTONOSUPPORT']
 
 const SET_NAMES = Object.keys(PLANE_SETS) as readonly SetName[]
+const SMALL_SETS = SET_NAMES.filter((name): name is SmallSet => name !== 'members')
 
 /** Whose table, in which family and namespace. */
 export interface FirewallOptions {
@@ -60,6 +78,7 @@ export class Firewall {
   readonly #options: FirewallOptions
   readonly #table: NftTable
   readonly #skeleton: Skeleton
+  readonly #slices = new StepSlices(ELEMENTS_AT_A_STRETCH)
   /** What the kernel has; undefined: it must be read. */
   #model: Model | undefined
 
@@ -76,13 +95,21 @@ export class Firewall {
     this.#model = undefined
   }
 
-  /** Makes it so; the number of requests that were needed. @throws NetlinkError, RUNTIME_FAILED */
-  async apply(wanted: PlaneElements): Promise<number> {
-    const target = modelOf(wanted)
+  /**
+   * Makes it so; the number of requests that were needed. With `touched` no other member may differ
+   * from the last time. @throws NetlinkError, RUNTIME_FAILED
+   */
+  async apply(wanted: WantedPlane, touched?: TouchedMembers): Promise<number> {
     const known = this.#model
     this.#model = undefined
-    const requests = known === undefined ? await this.#compare(wanted) : this.#update(known, target)
-    if (requests === undefined) await this.#load(wanted)
+    const reach = reachText(wanted, this.#options.family)
+    if (known !== undefined && touched !== undefined && known.reach === reach) {
+      return this.#change(known, wanted, touched)
+    }
+    const target = await this.#target(wanted, reach)
+    const requests =
+      known === undefined ? await this.#compare(target) : await this.#update(known, target)
+    if (requests === undefined) await this.#load(target)
     else await this.#socket.transaction(NFNL_SUBSYS_NFTABLES, requests)
     this.#model = target
     return requests?.length ?? 1
@@ -100,36 +127,89 @@ export class Firewall {
     }
   }
 
-  /** From what is known: only what changed is encoded. */
-  #update(known: Model, target: Model): NetlinkRequest[] {
-    return SET_NAMES.flatMap((name) => {
-      const have = known.get(name) ?? new Map<string, PlaneElement>()
-      const want = target.get(name) ?? new Map<string, PlaneElement>()
-      const encode = (element: PlaneElement): NftElement[] =>
-        encodeElement(PLANE_SETS[name], element)
-      return this.#requests(name, {
-        surplus: without(have, want).flatMap(encode),
-        missing: without(want, have).flatMap(encode),
-        all: () => [...want.values()].flatMap(encode),
-      })
+  /** Changes the members that were touched, and what else differs. */
+  async #change(known: Model, wanted: WantedPlane, touched: TouchedMembers): Promise<number> {
+    const small = this.#smallOf(wanted, known)
+    const { members } = known
+    const candidates = touchedElements(wanted, this.#options.family, touched).map((one) => {
+      const text = elementText(one.element)
+      return { ...one, text, isThere: members.has(text) }
     })
+    const surplus = candidates.filter(({ isWanted, isThere }) => isThere && !isWanted)
+    const missing = candidates.filter(({ isWanted, isThere }) => isWanted && !isThere)
+    const elementsOf = (list: typeof candidates): PlaneElement[] =>
+      list.map(({ element }) => element)
+    const requests = [
+      ...(await this.#smallRequests(known.small, small)),
+      ...(await this.#encoded('members', {
+        surplus: elementsOf(surplus),
+        missing: elementsOf(missing),
+      })),
+    ]
+    await this.#socket.transaction(NFNL_SUBSYS_NFTABLES, requests)
+    for (const { text } of surplus) members.delete(text)
+    for (const { text, element } of missing) members.set(text, element)
+    this.#model = { ...known, small, wanted }
+    return requests.length
+  }
+
+  async #target(wanted: WantedPlane, reach: string): Promise<Model> {
+    const members = new Map<string, PlaneElement>()
+    for (const element of memberElements(wanted, this.#options.family)) {
+      members.set(elementText(element), element)
+      await this.#slices.maybeYield()
+    }
+    return { small: this.#smallOf(wanted), members, reach, wanted }
+  }
+
+  /** The small sets' elements; those known where nothing changed that they depend on. */
+  #smallOf(wanted: WantedPlane, known?: Model): Model['small'] {
+    if (known !== undefined && isSameBut(known.wanted, wanted)) return known.small
+    const elements = planeElements(wanted, this.#options.family)
+    return new Map(SMALL_SETS.map((name) => [name, setModelOf(elements[name])]))
+  }
+
+  /** From what is known: only what changed is encoded. */
+  async #update(known: Model, target: Model): Promise<NetlinkRequest[]> {
+    const change = {
+      surplus: without(known.members, target.members),
+      missing: without(target.members, known.members),
+    }
+    return [
+      ...(await this.#smallRequests(known.small, target.small)),
+      ...(await this.#encoded('members', change)),
+    ]
+  }
+
+  async #smallRequests(known: Model['small'], target: Model['small']): Promise<NetlinkRequest[]> {
+    if (known === target) return []
+    const requests: NetlinkRequest[] = []
+    for (const name of SMALL_SETS) {
+      const [have, want] = [known.get(name), target.get(name)]
+      if (have === undefined || want === undefined) continue
+      const change = { surplus: without(have, want), missing: without(want, have) }
+      requests.push(...(await this.#encoded(name, change, [...want.values()])))
+    }
+    return requests
   }
 
   /** From what the kernel says; undefined when it has not these rules. */
-  async #compare(wanted: PlaneElements): Promise<NetlinkRequest[] | undefined> {
+  async #compare(target: Model): Promise<NetlinkRequest[] | undefined> {
     const requests: NetlinkRequest[] = []
     try {
       await this.#socket.dump(dumpElements({ table: this.#table, set: this.#skeleton.versionSet }))
       for (const name of SET_NAMES) {
         const type = PLANE_SETS[name]
         const messages = await this.#socket.dump(dumpElements({ table: this.#table, set: name }))
-        const have = await byBytes(messages, (message) =>
+        const have = await this.#byBytes(messages, (message) =>
           kernelElements(type, decodeElements(message)),
         )
-        const want = await byBytes(wanted[name], (element) => encodeElement(type, element))
-        const surplus = without(have, want)
-        const missing = without(want, have)
-        requests.push(...this.#requests(name, { surplus, missing, all: () => [...want.values()] }))
+        const elements = name === 'members' ? target.members : target.small.get(name)
+        const want = await this.#byBytes(elements?.values() ?? [], (element) =>
+          encodeElement(type, element),
+        )
+        const change = { surplus: without(have, want), missing: without(want, have) }
+        requests.push(...this.#requests(name, change, [...want.values()]))
       }
     } catch (error) {
       if (isNetlinkError(error, 'ENOENT')) return undefined
@@ -138,21 +218,40 @@ export class Firewall {
     return requests
   }
 
-  async #load(wanted: PlaneElements): Promise<void> {
+  async #load({ small, members }: Model): Promise<void> {
     const { netns } = this.#options
-    const script = this.#skeleton.script((set) => wanted[set].map(elementText).join(', '))
+    const script = this.#skeleton.script((set) => {
+      const elements = set === 'members' ? members : small.get(set)
+      return [...(elements?.keys() ?? [])].join(', ')
+    })
     await runNft(script, netns === undefined ? {} : { netns })
   }
 
+  async #encoded(
+    name: SetName,
+    { surplus, missing }: SetChange<PlaneElement>,
+    all: readonly PlaneElement[] = [],
+  ): Promise<NetlinkRequest[]> {
+    if (surplus.length + missing.length === 0) return []
+    const encode = async (elements: readonly PlaneElement[]): Promise<NftElement[]> => {
+      const encoded: NftElement[] = []
+      for (const element of elements) {
+        encoded.push(...encodeElement(PLANE_SETS[name], element))
+        await this.#slices.maybeYield()
+      }
+      return encoded
+    }
+    const change = { surplus: await encode(surplus), missing: await encode(missing) }
+    const type: SetType = PLANE_SETS[name]
+    return this.#requests(name, change, type.isInterval === true ? await encode(all) : [])
+  }
+
+  /** @param all the wanted elements, of a set of ranges */
   #requests(
     name: SetName,
-    change: {
-      readonly surplus: readonly NftElement[]
-      readonly missing: readonly NftElement[]
-      readonly all: () => readonly NftElement[]
-    },
+    { surplus, missing }: SetChange<NftElement>,
+    all: readonly NftElement[],
   ): NetlinkRequest[] {
-    const { surplus, missing, all } = change
     const set = { table: this.#table, set: name }
     const type: SetType = PLANE_SETS[name]
     if (type.isInterval !== true) {
@@ -160,16 +259,39 @@ export class Firewall {
     }
     // Both ends of a range must change together; these sets are small.
     if (surplus.length === 0 && missing.length === 0) return []
-    return [flushElements(set), ...addElements(set, all())]
+    return [flushElements(set), ...addElements(set, all)]
+  }
+
+  /** Elements by their bytes. Sets are large, so that everything else gets its turn in between. */
+  async #byBytes<T>(
+    parts: Iterable<T>,
+    elementsOf: (part: T) => readonly NftElement[],
+  ): Promise<Map<string, NftElement>> {
+    const found = new Map<string, NftElement>()
+    for (const part of parts) {
+      for (const element of elementsOf(part)) {
+        found.set(bytesText(element), element)
+        await this.#slices.maybeYield()
+      }
+    }
+    return found
   }
 }
 
-function modelOf(wanted: PlaneElements): Model {
-  return new Map(
-    SET_NAMES.map((name): [SetName, SetModel] => {
-      return [name, new Map(wanted[name].map((element) => [elementText(element), element]))]
-    }),
+/** Whether all but members is the same. */
+function isSameBut(a: WantedPlane, b: WantedPlane): boolean {
+  return (
+    a.tasks === b.tasks &&
+    a.peers === b.peers &&
+    a.virtualRanges === b.virtualRanges &&
+    a.insideRanges === b.insideRanges &&
+    a.subnet === b.subnet &&
+    a.ipv6Prefix === b.ipv6Prefix
   )
+}
+
+function setModelOf(elements: readonly PlaneElement[]): SetModel {
+  return new Map(elements.map((element) => [elementText(element), element]))
 }
 
 /** Values of `left` whose keys `right` has not. */
@@ -188,25 +310,6 @@ function kernelElements(type: SetType, elements: readonly KernelElement[]): NftE
       ...(isIntervalEnd ? { isIntervalEnd } : {}),
       ...(data === undefined ? {} : { data: [data] }),
     }))
-}
-
-/** Elements by their bytes. Sets are large, so that everything else gets its turn in between. */
-async function byBytes<T>(
-  parts: readonly T[],
-  elementsOf: (part: T) => readonly NftElement[],
-): Promise<Map<string, NftElement>> {
-  const found = new Map<string, NftElement>()
-  let untilPause = ELEMENTS_AT_A_STRETCH
-  for (const part of parts) {
-    for (const element of elementsOf(part)) {
-      found.set(bytesText(element), element)
-      untilPause -= 1
-    }
-    if (untilPause > 0) continue
-    untilPause = ELEMENTS_AT_A_STRETCH
-    await setImmediate()
-  }
-  return found
 }
 
 /** Key, value and kind of an element. */

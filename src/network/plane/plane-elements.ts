@@ -7,7 +7,7 @@ import { at } from '../../base/assert.ts'
 import type { NftElement } from '../netlink/nft-element.ts'
 import { addressField, macField, numberField } from '../netlink/nft-field.ts'
 import { ipv4Text, ipv6Of, parseRange } from './names.ts'
-import type { PlaneTask, WantedPlane } from './wanted-plane.ts'
+import type { PlaneNetwork, PlaneTask, WantedPlane } from './wanted-plane.ts'
 
 /** A family that the plane speaks. */
 export type PlaneFamily = 'ipv4' | 'ipv6'
@@ -58,14 +58,16 @@ export interface PlaneElement {
   readonly data?: string
 }
 
-/** All elements that the sets of a family should have. */
-export type PlaneElements = Readonly<Record<SetName, readonly PlaneElement[]>>
+/** Sets as large as this node's tasks or the nodes; `members` grows with everything. */
+export type SmallSet = Exclude<SetName, 'members'>
 
-/** The elements of the wanted plane. */
+/** All elements that the small sets of a family should have. */
+export type PlaneElements = Readonly<Record<SmallSet, readonly PlaneElement[]>>
+
+/** The elements of the wanted plane, but for `members`. */
 export function planeElements(wanted: WantedPlane, family: PlaneFamily): PlaneElements {
-  const { tasks, ipv6Prefix } = wanted
-  const address = (ipv4: string): string =>
-    family === 'ipv4' || ipv6Prefix === undefined ? ipv4 : ipv6Of(ipv6Prefix, ipv4)
+  const { tasks } = wanted
+  const address = addressIn(wanted, family)
   const ranges = (texts: readonly string[]): PlaneElement[] =>
     mergedRanges(texts).map(({ first, last }) => ({
       key: [`${address(ipv4Text(first))}-${address(ipv4Text(last))}`],
@@ -81,7 +83,6 @@ export function planeElements(wanted: WantedPlane, family: PlaneFamily): PlaneEl
       const profile = profiles.get(profileKey(task))
       return profile === undefined ? [] : [{ key: [address(task.address)], data: String(profile) }]
     }),
-    members: membersOf(wanted, { family, profiles, address }),
     insiders: tasks
       .filter((task) => !task.outside)
       .map((task) => ({ key: [address(task.address)] })),
@@ -170,31 +171,70 @@ function profilesOf(tasks: readonly PlaneTask[]): ReadonlyMap<string, number> {
   return numbers
 }
 
-function membersOf(
-  { tasks, networks }: WantedPlane,
-  about: {
-    readonly family: PlaneFamily
-    readonly profiles: ReadonlyMap<string, number>
-    readonly address: (ipv4: string) => string
-  },
-): PlaneElement[] {
+/** Who is reached with a profile. */
+interface Reach {
+  readonly profile: string
+  readonly networks: readonly PlaneNetwork[]
+}
+
+function reachesOf({ tasks, networks }: WantedPlane, family: PlaneFamily): Reach[] {
   const byId = new Map(networks.map((network) => [network.id, network]))
-  const elements: PlaneElement[] = []
-  const done = new Set<string>()
-  for (const task of tasks) {
-    const key = profileKey(task)
-    const profile = about.profiles.get(key)
-    if (profile === undefined || done.has(key)) continue
-    done.add(key)
-    const reached = task.networkIds.flatMap((id) => {
+  const byKey = new Map(tasks.map((task) => [profileKey(task), task.networkIds]))
+  return [...profilesOf(tasks)].map(([key, profile]) => ({
+    profile: String(profile),
+    networks: (byKey.get(key) ?? []).flatMap((id) => {
       const network = byId.get(id)
-      return network === undefined || (about.family === 'ipv6' && !network.hasIpv6)
-        ? []
-        : network.members
-    })
-    for (const member of new Set(reached)) {
-      elements.push({ key: [String(profile), about.address(member)] })
+      return network === undefined || (family === 'ipv6' && !network.hasIpv6) ? [] : [network]
+    }),
+  }))
+}
+
+/** What the set `members` depends on beside who is a member: equal texts, equal dependence. */
+export function reachText(wanted: WantedPlane, family: PlaneFamily): string {
+  const reaches = reachesOf(wanted, family)
+  return reaches
+    .map(({ profile, networks }) => [profile, ...networks.map(({ id }) => id)].join(' '))
+    .join('\n')
+}
+
+/**
+ * The elements of `members`.
+ *
+ * @yields each once
+ */
+export function* memberElements(wanted: WantedPlane, family: PlaneFamily): Generator<PlaneElement> {
+  const address = addressIn(wanted, family)
+  for (const { profile, networks } of reachesOf(wanted, family)) {
+    const [first, ...others] = networks
+    const seen = others.length === 0 ? undefined : new Set<string>()
+    for (const network of first === undefined ? [] : [first, ...others]) {
+      for (const member of network.members) {
+        if (seen?.has(member) === true) continue
+        seen?.add(member)
+        yield { key: [profile, address(member)] }
+      }
     }
   }
-  return elements
+}
+
+/** Elements of `members` that `touched` addresses have, or have no longer. */
+export function touchedElements(
+  wanted: WantedPlane,
+  family: PlaneFamily,
+  touched: ReadonlyMap<string, ReadonlySet<string>>,
+): { readonly element: PlaneElement; readonly isWanted: boolean }[] {
+  const address = addressIn(wanted, family)
+  return reachesOf(wanted, family).flatMap(({ profile, networks }) => {
+    const addresses = new Set(networks.flatMap(({ id }) => [...(touched.get(id) ?? [])]))
+    return [...addresses].map((member) => ({
+      element: { key: [profile, address(member)] },
+      isWanted: networks.some(({ members }) => members.has(member)),
+    }))
+  })
+}
+
+/** How an address of the plane is written in a family. */
+function addressIn({ ipv6Prefix }: WantedPlane, family: PlaneFamily): (ipv4: string) => string {
+  if (family === 'ipv4' || ipv6Prefix === undefined) return (ipv4) => ipv4
+  return (ipv4) => ipv6Of(ipv6Prefix, ipv4)
 }

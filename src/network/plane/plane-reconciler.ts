@@ -1,17 +1,18 @@
 /**
  * Keeps the plane as the store wants it: looks at the store at the start, follows commits and this
- * node's own tasks, applies the whole wanted plane; changes in quick succession are one
- * application. Every minute everything is compared with the kernel: what somebody else deleted
- * comes back. A fault is tried again by timer.
+ * node's own tasks (`plane-derivation.ts`); changes in quick succession are one application. Every
+ * minute everything is compared with the kernel: what somebody else deleted comes back. A fault is
+ * tried again by timer.
  */
 import type { Clock, Timer } from '../../base/clock.ts'
 import { errorText } from '../../base/errors.ts'
 import type { Logger } from '../../base/log.ts'
-import { isTerminal } from '../../store/objects.ts'
-import type { Change, Commit, StoreView } from '../../store/view.ts'
+import type { StoreView } from '../../store/view.ts'
 import type { OwnTasks } from '../network.ts'
+import { TimeSlices } from '../time-slices.ts'
+import { PlaneDerivation } from './plane-derivation.ts'
+import type { TouchedMembers } from './plane-derivation.ts'
 import type { PlaneReport } from './plane.ts'
-import { wantedPlane } from './wanted-plane.ts'
 import type { WantedPlane } from './wanted-plane.ts'
 
 /** Milliseconds in which changes are gathered into one application. */
@@ -25,7 +26,7 @@ export const PLANE_VERIFY_MS = 60_000
 
 /** The part of `Plane` that is kept. */
 export interface AppliedPlane {
-  apply(wanted: WantedPlane): Promise<PlaneReport>
+  apply(wanted: WantedPlane, touched?: TouchedMembers): Promise<PlaneReport>
   forget(): void
 }
 
@@ -52,7 +53,7 @@ export interface PeerRelays {
 /** Keeps a plane as the store wants it. */
 export class PlaneReconciler {
   readonly #parts: PlaneComponents
-  readonly #nodeId: string
+  readonly #derivation: PlaneDerivation
   #undo: readonly (() => void)[] = []
   #timer: Timer | undefined
   #verifyTimer: Timer | undefined
@@ -64,7 +65,14 @@ export class PlaneReconciler {
 
   constructor(components: PlaneComponents, options: { readonly nodeId: string }) {
     this.#parts = components
-    this.#nodeId = options.nodeId
+    const { store, clock, ownTasks, relays } = components
+    this.#derivation = new PlaneDerivation({
+      store,
+      nodeId: options.nodeId,
+      slices: new TimeSlices(clock),
+      ...(ownTasks === undefined ? {} : { ownTasks: () => ownTasks.tasks() }),
+      ...(relays === undefined ? {} : { relayTo: (id: string) => relays.relayTo(id) }),
+    })
   }
 
   /** What is wrong now, for people; also nodes that are no peers. */
@@ -84,9 +92,20 @@ export class PlaneReconciler {
     const { store, ownTasks, relays } = this.#parts
     this.#undo = [
       store.onCommit((commit) => {
-        if (concerns(commit)) this.#markDirty()
+        if (this.#derivation.noteCommit(commit)) this.#markDirty()
       }),
-      ...[ownTasks, relays].flatMap((one) => one?.onChange(() => this.#markDirty()) ?? []),
+      ...undoOf(
+        ownTasks?.onChange(() => {
+          this.#derivation.noteOwnTasks()
+          this.#markDirty()
+        }),
+      ),
+      ...undoOf(
+        relays?.onChange(() => {
+          this.#derivation.noteRelays()
+          this.#markDirty()
+        }),
+      ),
     ]
     this.#isDirty = true
     this.#run()
@@ -141,17 +160,16 @@ export class PlaneReconciler {
 
   async #apply(): Promise<void> {
     this.#isDirty = false
-    const { store, plane, ownTasks, relays } = this.#parts
-    const own = ownTasks === undefined ? {} : { own: ownTasks.tasks() }
-    const relayTo = relays === undefined ? {} : { relayTo: (id: string) => relays.relayTo(id) }
+    const { plane } = this.#parts
     try {
-      const wanted = wantedPlane({ store, nodeId: this.#nodeId, ...own, ...relayTo })
-      this.#wanted = wanted
-      if (wanted === undefined) return
-      const { faults } = await plane.apply(wanted)
+      const derived = await this.#derivation.derive()
+      this.#wanted = derived?.wanted
+      if (derived === undefined) return
+      const { faults } = await plane.apply(derived.wanted, derived.touched)
       this.#tell(faults)
     } catch (error) {
       // A mistake in a record must not end the agent, whose tasks run on.
+      plane.forget()
       this.#tell([errorText(error)])
     }
   }
@@ -173,31 +191,6 @@ export class PlaneReconciler {
   }
 }
 
-/** Whether a commit may change the plane: most only tell how tasks are. */
-function concerns(commit: Commit): boolean {
-  return commit.type === 'restored' || commit.changes.some(isOfPlane)
-}
-
-function isOfPlane(change: Change): boolean {
-  const { table, before, after } = change
-  if (before === undefined || after === undefined) return true
-  switch (table) {
-    case 'tasks':
-      return (
-        before.address !== after.address ||
-        before.nodeId !== after.nodeId ||
-        before.networks !== after.networks ||
-        isTerminal(before.status.state) !== isTerminal(after.status.state)
-      )
-    case 'services':
-      return before.endpoint !== after.endpoint
-    case 'nodes':
-      return before.subnet !== after.subnet || before.advertiseHost !== after.advertiseHost
-    case 'networks':
-      return true
-    case 'cluster':
-      return false
-    default:
-      return change satisfies never
-  }
+function undoOf(undo: (() => void) | undefined): (() => void)[] {
+  return undo === undefined ? [] : [undo]
 }

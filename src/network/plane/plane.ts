@@ -8,7 +8,7 @@
  * Applications run one after another. What was applied and has not changed is not looked at again
  * until {@link Plane.forget}; after a fault everything is.
  */
-import { setImmediate } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { errorText, isSwarmError } from '../../base/errors.ts'
 import { HostSettings } from '../host-settings.ts'
 import type { Native } from '../netlink/native.ts'
@@ -27,11 +27,11 @@ import {
 import type { PlaneDevices } from './devices.ts'
 import { Firewall } from './firewall.ts'
 import { planeNames } from './names.ts'
-import { planeElements } from './plane-elements.ts'
+import type { TouchedMembers } from './plane-derivation.ts'
 import type { PlaneFamily } from './plane-elements.ts'
 import { ensurePeers, ensureTaskNeighbours, ensureVirtualRanges, removeRoutes } from './routes.ts'
 import { ensureSettings } from './settings.ts'
-import type { WantedPlane } from './wanted-plane.ts'
+import type { PlaneTask, WantedPlane } from './wanted-plane.ts'
 
 /** Whose plane, and where. */
 export interface PlaneOptions {
@@ -60,13 +60,13 @@ export class Plane implements AsyncDisposable {
   /** What was applied last of devices, settings and routes; undefined: look again. */
   #applied:
     | {
-        readonly base: string
+        readonly asked: WantedPlane
         readonly devices: PlaneDevices
         readonly conflicts: readonly Conflict[]
       }
     | undefined
   /** Tasks whose MACs the bridge knows; undefined: look again. */
-  #appliedTasks: string | undefined
+  #appliedTasks: readonly PlaneTask[] | undefined
   #mtu: number | undefined
   /** Settles when the work before the next one has ended. Never rejects. */
   #turn: Promise<unknown> = Promise.resolve()
@@ -104,9 +104,12 @@ export class Plane implements AsyncDisposable {
     return this.#mtu
   }
 
-  /** Makes `wanted` so. Never rejects for what the kernel refuses. */
-  apply(wanted: WantedPlane): Promise<PlaneReport> {
-    return this.#inTurn(() => this.#apply(wanted))
+  /**
+   * Makes `wanted` so. Never rejects for what the kernel refuses. With `touched` the caller says
+   * that no other member of a network came or went since the call before.
+   */
+  apply(wanted: WantedPlane, touched?: TouchedMembers): Promise<PlaneReport> {
+    return this.#inTurn(() => this.#apply(wanted, touched))
   }
 
   /** The next `apply` looks at everything again. */
@@ -126,18 +129,17 @@ export class Plane implements AsyncDisposable {
     await Promise.all([this.#route, this.#netfilter].map((one) => one[Symbol.asyncDispose]()))
   }
 
-  async #apply(asked: WantedPlane): Promise<PlaneReport> {
+  async #apply(asked: WantedPlane, touched?: TouchedMembers): Promise<PlaneReport> {
     const work = new Work()
-    // Who calls has just computed the wanted plane: everything else gets its turn first.
-    await setImmediate()
-    const known = this.#applied?.base === baseText(asked) ? this.#applied : undefined
+    const applied = this.#applied
+    const known = applied !== undefined && isSameBase(applied.asked, asked) ? applied : undefined
     this.#applied = undefined
     const conflicts = known?.conflicts ?? (await this.#conflicts(asked, work))
     const ranges = conflicts.map(({ range }) => range)
     const wanted = withoutRanges(asked, ranges)
     const devices = wanted && (known?.devices ?? (await this.#ensureBase(wanted, work)))
     if (wanted !== undefined && devices !== undefined) {
-      const isGuarded = await this.#ensureFirewalls(wanted, work)
+      const isGuarded = await this.#ensureFirewalls(wanted, touched, work)
       await this.#ensureTasks(wanted, devices, work)
       if (known === undefined && isGuarded) {
         await work.do('virtual addresses', async () => {
@@ -146,7 +148,7 @@ export class Plane implements AsyncDisposable {
       }
     }
     if (work.faults.length > 0 || devices === undefined) this.forget()
-    else this.#applied = { base: baseText(asked), devices, conflicts }
+    else this.#applied = { asked, devices, conflicts }
     const faults = [...work.faults, ...conflicts.map(({ fault }) => fault)]
     return { changes: work.changes, faults }
   }
@@ -187,8 +189,8 @@ export class Plane implements AsyncDisposable {
   }
 
   async #ensureTasks(wanted: WantedPlane, devices: PlaneDevices, work: Work): Promise<void> {
-    const tasks = JSON.stringify(wanted.tasks.map((task) => [task.address, task.macAddress]))
-    if (tasks === this.#appliedTasks) return
+    const { tasks } = wanted
+    if (tasks === this.#appliedTasks || isDeepStrictEqual(tasks, this.#appliedTasks)) return
     this.#appliedTasks = undefined
     const isDone = await work.do('tasks', async () => {
       work.add(await ensureTaskNeighbours(this.#route, wanted, devices.bridge))
@@ -197,11 +199,17 @@ export class Plane implements AsyncDisposable {
   }
 
   /** Whether the cluster's addresses are guarded now. */
-  async #ensureFirewalls(wanted: WantedPlane, work: Work): Promise<boolean> {
+  async #ensureFirewalls(
+    wanted: WantedPlane,
+    touched: TouchedMembers | undefined,
+    work: Work,
+  ): Promise<boolean> {
     const families: PlaneFamily[] = wanted.ipv6Prefix === undefined ? ['ipv4'] : ['ipv4', 'ipv6']
+    // It would not hear of what is touched meanwhile.
+    if (wanted.ipv6Prefix === undefined) this.#firewalls.ipv6.forget()
     for (const family of families) {
       const isDone = await work.do(`firewall (${family})`, async () => {
-        work.changes += await this.#firewalls[family].apply(planeElements(wanted, family))
+        work.changes += await this.#firewalls[family].apply(wanted, touched)
       })
       if (!isDone) return false
     }
@@ -258,10 +266,21 @@ class Work {
   }
 }
 
-/** What devices, settings and routes depend on; tasks come and go without them. */
-function baseText(wanted: WantedPlane): string {
-  const { subnet, vxlan, peers, virtualRanges, insideRanges, ipv6Prefix } = wanted
-  return JSON.stringify([subnet, vxlan, peers, virtualRanges, insideRanges, ipv6Prefix])
+/** Whether nothing differs that devices, settings and routes depend on; tasks come and go. */
+function isSameBase(a: WantedPlane, b: WantedPlane): boolean {
+  return (
+    a.subnet === b.subnet &&
+    a.ipv6Prefix === b.ipv6Prefix &&
+    isSame(a.vxlan, b.vxlan) &&
+    isSame(a.peers, b.peers) &&
+    isSame(a.virtualRanges, b.virtualRanges) &&
+    isSame(a.insideRanges, b.insideRanges)
+  )
+}
+
+/** Of large lists that did not change the object is the same. */
+function isSame(a: object, b: object): boolean {
+  return a === b || isDeepStrictEqual(a, b)
 }
 
 function netnsOf(options: PlaneOptions): { readonly netns?: string } {

@@ -10,7 +10,7 @@
  */
 import { isIP } from 'node:net'
 import { isTerminal } from '../../store/objects.ts'
-import type { Network, Node, Task } from '../../store/objects.ts'
+import type { Network, Node, Service, Task } from '../../store/objects.ts'
 import type { StoreView } from '../../store/view.ts'
 import {
   baseOf,
@@ -66,11 +66,16 @@ export interface PlaneTask {
   readonly outside: boolean
 }
 
+/** Addresses; a `Set` is one. */
+export interface Members extends Iterable<string> {
+  has(address: string): boolean
+}
+
 /** A network with a task on this node. */
 export interface PlaneNetwork {
   readonly id: string
   /** Addresses of tasks and services on it. */
-  readonly members: readonly string[]
+  readonly members: Members
   /** Whether members have IPv6 addresses, too. */
   readonly hasIpv6: boolean
 }
@@ -102,18 +107,34 @@ export interface WantedPlane {
   readonly notes: readonly string[]
 }
 
+/** The part of the plane that does not depend on tasks and services. */
+export type PlaneBase = Omit<WantedPlane, 'tasks' | 'networks'>
+
+/** The networks of the store by id. */
+export type Networks = ReadonlyMap<string, Network>
+
 /** The plane that a node should have; undefined while it has no subnet. */
 export function wantedPlane(scene: PlaneScene): WantedPlane | undefined {
+  const base = planeBase(scene)
+  if (base === undefined) return undefined
+  const networks = networksOf(scene.store)
+  const tasks = placedTasks(scene)
+  const own = ownPlaneTasks(
+    tasks.filter((task) => task.nodeId === scene.nodeId),
+    base,
+    networks,
+  )
+  return { ...base, tasks: own, networks: planeNetworks(scene, { tasks, own, networks }) }
+}
+
+/** What nodes and networks say alone; undefined while the node has no subnet. */
+export function planeBase(scene: PlaneScene): PlaneBase | undefined {
   const { store, nodeId } = scene
   const cluster = store.cluster()
   const node = store.get('nodes', nodeId)
   if (cluster === undefined || node?.subnet === undefined) return undefined
   const { subnet } = node
-  const networks = new Map(store.list('networks').map((network) => [network.id, network]))
-  const tasks = placedTasks(scene)
-  const own = tasks
-    .filter((task) => task.nodeId === nodeId)
-    .map((task) => planeTask(task, subnet, networks))
+  const networks = networksOf(store)
   const virtualRanges = virtualRangesOf(networks)
   const { peers, notes } = peersOf(scene, node)
   const underlayAddress = isUnderlay(node.advertiseHost) ? node.advertiseHost : undefined
@@ -134,26 +155,62 @@ export function wantedPlane(scene: PlaneScene): WantedPlane | undefined {
       ...store.list('nodes').flatMap((one) => (one.subnet === undefined ? [] : [one.subnet])),
       ...virtualRanges,
     ],
-    tasks: own.toSorted((a, b) => (a.id < b.id ? -1 : 1)),
-    networks: planeNetworks(scene, { tasks, own, networks }),
     ...(wantsIpv6(networks) ? { ipv6Prefix: ipv6PrefixOf(cluster.id) } : {}),
     notes,
   }
 }
 
-type Networks = ReadonlyMap<string, Network>
+/** The networks of the store by id. */
+export function networksOf(store: StoreView): Networks {
+  return new Map(store.list('networks').map((network) => [network.id, network]))
+}
 
 /** Tasks that hold an address of the overlay. */
 function placedTasks({ store, nodeId, own }: PlaneScene): readonly Task[] {
   const known = store.list('tasks')
   const all =
     own === undefined ? known : [...known.filter((task) => task.nodeId !== nodeId), ...own]
-  return all.filter(
-    (task) =>
-      task.address !== undefined &&
-      !isTerminal(task.status.state) &&
-      !(task.networks ?? []).some(({ networkId }) => networkId === NO_NETWORK),
+  return all.filter(isPlaced)
+}
+
+/** Whether a task holds an address of the overlay. */
+export function isPlaced(task: Task): boolean {
+  return (
+    task.address !== undefined &&
+    !isTerminal(task.status.state) &&
+    !(task.networks ?? []).some(({ networkId }) => networkId === NO_NETWORK)
   )
+}
+
+/** This node's tasks as the plane has them, in order of id. */
+export function ownPlaneTasks(
+  placed: readonly Task[],
+  { subnet }: Pick<PlaneBase, 'subnet'>,
+  networks: Networks,
+): PlaneTask[] {
+  return placed
+    .map((task) => planeTask(task, subnet, networks))
+    .toSorted((a, b) => (a.id < b.id ? -1 : 1))
+}
+
+/** A place of an address: the network's id, the address. */
+export type Membership = readonly [networkId: string, address: string]
+
+/** Where a task that is placed is a member, as `nodeId` sees it. */
+export function taskMemberships(task: Task, nodeId: string, networks: Networks): Membership[] {
+  const { address } = task
+  if (address === undefined) return []
+  return (task.networks ?? []).flatMap(({ networkId }): Membership[] => {
+    const spansNodes = driverOf(networks.get(networkId)) === 'overlay'
+    return spansNodes || task.nodeId === nodeId ? [[networkId, address]] : []
+  })
+}
+
+/** Where a service is a member. */
+export function serviceMemberships(service: Service): Membership[] {
+  return (service.endpoint?.virtualAddresses ?? []).map(({ networkId, address }) => {
+    return [networkId, address]
+  })
 }
 
 function planeTask(task: Task, subnet: string, networks: Networks): PlaneTask {
@@ -180,25 +237,23 @@ function planeNetworks(
 ): PlaneNetwork[] {
   const members = new Map<string, Set<string>>()
   for (const id of new Set(about.own.flatMap((task) => task.networkIds))) members.set(id, new Set())
-  for (const { address, networks, nodeId: placedOn } of about.tasks) {
-    for (const { networkId } of networks ?? []) {
-      const spansNodes = driverOf(about.networks.get(networkId)) === 'overlay'
-      if (address === undefined || !(spansNodes || placedOn === nodeId)) continue
-      members.get(networkId)?.add(address)
-    }
-  }
-  for (const service of store.list('services')) {
-    for (const { networkId, address } of service.endpoint?.virtualAddresses ?? []) {
-      members.get(networkId)?.add(address)
-    }
-  }
+  const memberships = [
+    ...about.tasks.flatMap((task) => taskMemberships(task, nodeId, about.networks)),
+    ...store.list('services').flatMap(serviceMemberships),
+  ]
+  for (const [networkId, address] of memberships) members.get(networkId)?.add(address)
   return [...members]
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(([id, addresses]) => ({
       id,
-      members: [...addresses],
-      hasIpv6: about.networks.get(id)?.spec.EnableIPv6 === true,
+      members: addresses,
+      hasIpv6: hasIpv6(about.networks.get(id)),
     }))
+}
+
+/** Whether members of a network have IPv6 addresses, too. */
+export function hasIpv6(network: Network | undefined): boolean {
+  return network?.spec.EnableIPv6 === true
 }
 
 function peersOf(
@@ -252,7 +307,7 @@ function virtualRangesOf(networks: Networks): string[] {
 
 function wantsIpv6(networks: Networks): boolean {
   return [...networks.values()].some(
-    (network) => driverOf(network) === 'overlay' && network.spec.EnableIPv6 === true,
+    (network) => driverOf(network) === 'overlay' && hasIpv6(network),
   )
 }
 
