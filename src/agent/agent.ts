@@ -20,6 +20,7 @@ import type { Task } from '../store/objects.ts'
 import { successorTaskId } from '../store/restart-policy.ts'
 import type { Proposer } from '../store/transaction.ts'
 import type { Commit, StoreView } from '../store/view.ts'
+import { CHECKS_AT_ONCE_MAX } from './health/attendant.ts'
 import { RestartReporter, restartsLocally, successorRecord } from './local-restarts.ts'
 import { hostNameservers } from './nameservers.ts'
 import type { Executor, TaskPlan } from './ports.ts'
@@ -102,6 +103,7 @@ export class Agent {
       log,
       directories: this.#directories,
       slots: new StartSlots(options.startConcurrency ?? START_CONCURRENCY_DEFAULT),
+      checkSlots: new StartSlots(CHECKS_AT_ONCE_MAX),
       signal: this.#stopping.signal,
       plan: (record, signal) => this.#plan(record, signal),
       predecessorReleased: (task, signal) => this.#predecessorReleased(task, signal),

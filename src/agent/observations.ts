@@ -31,8 +31,9 @@ export function observe(
   }
 }
 
-/** The last status of a task that ended by itself. */
+/** The last status of a task that ended by itself, or was stopped because it was unhealthy. */
 export function observeExit(clock: Clock, exit: TaskExit, last: TaskStatus): TaskStatus {
+  const illness = last.health === 'unhealthy' ? (last.err ?? 'unhealthy') : undefined
   const container =
     last.container === undefined
       ? {}
@@ -42,12 +43,14 @@ export function observeExit(clock: Clock, exit: TaskExit, last: TaskStatus): Tas
             ...(exit.exitCode === undefined ? {} : { exitCode: exit.exitCode }),
           },
         }
-  if (exit.exitCode === 0) return observe(clock, 'complete', container)
-  return observe(clock, 'failed', { ...container, err: exitText(exit) })
+  if (exit.exitCode === 0 && illness === undefined) return observe(clock, 'complete', container)
+  return observe(clock, 'failed', { ...container, err: exitText(exit, illness) })
 }
 
-function exitText(exit: TaskExit): string {
+function exitText(exit: TaskExit, illness: string | undefined): string {
   if (exit.exitCode === undefined) return 'task: ended while nobody watched (exit code unknown)'
-  const cause = exit.outOfMemory ? ': out of memory' : ''
-  return `task: non-zero exit (${exit.exitCode})${cause}`
+  if (exit.exitCode === 0) return `task: ${illness}`
+  const causes = [illness, exit.outOfMemory ? 'out of memory' : undefined]
+  const because = causes.filter((cause) => cause !== undefined).map((cause) => `: ${cause}`)
+  return `task: non-zero exit (${exit.exitCode})${because.join('')}`
 }

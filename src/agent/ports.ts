@@ -5,6 +5,7 @@
  */
 import type { ReadyImage } from '../image/ports.ts'
 import type { Task, TaskStatus } from '../store/objects.ts'
+import type { Readiness } from './health/readiness.ts'
 
 /**
  * Everything an executor needs to run one task; written to the task directory before anything
@@ -19,6 +20,8 @@ export interface TaskPlan {
   readonly hostname: string
   readonly env: readonly string[]
   readonly networking?: TaskNetworking
+  /** How one knows that it is ready; absent: by having started. */
+  readonly readiness?: Readiness
 }
 
 /** The container's place on its node's bridge. */
@@ -64,6 +67,16 @@ export interface TaskExit {
   readonly outOfMemory: boolean
 }
 
+/** What one health check said. */
+export interface CheckResult {
+  /** 0: well. Undefined: it was killed, or could not be run. */
+  readonly exitCode: number | undefined
+  /** What it printed, cut to 4096 bytes, or why it has no exit code. */
+  readonly output: string
+  /** Whether its process is gone by now: always, but for one that cannot be killed. */
+  isGone(): boolean
+}
+
 /** A task's process as found on disk and in the kernel. */
 export type TaskPresence =
   | { readonly state: 'absent' }
@@ -84,6 +97,15 @@ export interface Executor {
   prepare(plan: TaskPlan, options: { readonly signal: AbortSignal }): Promise<void>
   /** Starts the user's process. @throws RUNTIME_FAILED with the runtime's own words */
   start(plan: TaskPlan): Promise<{ readonly pid: number; readonly ports?: TaskStatus['ports'] }>
+  /**
+   * Runs the plan's health check beside the running task: in its namespaces and cgroup, as its user,
+   * in its directory and environment. Never throws: what cannot be run has failed. Not to be called
+   * again before the last one is gone.
+   */
+  check(
+    directory: string,
+    options: { readonly timeoutMs: number; readonly signal: AbortSignal },
+  ): Promise<CheckResult>
   /** What is true now; used to adopt tasks after a restart. */
   inspect(directory: string): Promise<TaskPresence>
   /** Resolves when the task has ended. Many may wait. */

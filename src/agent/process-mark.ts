@@ -49,6 +49,16 @@ export function killOrphans(mark: ProcessMark): void {
   kill(-mark.pid, SIGKILL)
 }
 
+/**
+ * Kills a process that is known to live, and the group that it may lead. The number must be held
+ * by that process: by its being our child, or by its parent that has not ended.
+ */
+export function killGroup(pid: number): void {
+  const SIGKILL = 9
+  kill(-pid, SIGKILL)
+  kill(pid, SIGKILL)
+}
+
 /** Reads a mark that was written as JSON. */
 export function decodeProcessMark(value: unknown): ProcessMark | undefined {
   if (typeof value !== 'object' || value === null) return undefined

@@ -1,4 +1,4 @@
-/** How many tasks are prepared or started at once: more only makes all of them slower. */
+/** How much of a kind of work (starts, health checks) is done at once: more only slows all of it. */
 
 /** A fair counting semaphore. */
 export class StartSlots {

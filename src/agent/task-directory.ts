@@ -10,6 +10,7 @@
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Task, TaskStatus } from '../store/objects.ts'
+import type { Readiness } from './health/readiness.ts'
 import { readJsonFile, writeJsonFile } from './json-file.ts'
 import type { TaskNetworking } from './ports.ts'
 
@@ -32,6 +33,8 @@ export interface TaskRecord {
   readonly delayNs?: number
   /** What the image wants as stop signal; known once the task was planned. */
   readonly imageStopSignal?: string
+  /** How one knows that it is ready; known once the task was planned. */
+  readonly readiness?: Readiness
   /** Kept so that a boot without any peer has it. */
   readonly networking?: TaskNetworking
 }

@@ -1,6 +1,7 @@
 /** From a task and its image to everything that an executor needs. */
 import type { ReadyImage } from '../image/ports.ts'
 import type { Network, Node, Service, Task } from '../store/objects.ts'
+import { readinessOf } from './health/readiness.ts'
 import { bridgeName, gatewayOf } from './networking.ts'
 import type { ExtraInterface, TaskNetworking, TaskPlan } from './ports.ts'
 import { expandTemplate } from './template.ts'
@@ -33,6 +34,7 @@ export function makePlan(inputs: PlanInputs): TaskPlan {
     ContainerSpec: mounts === undefined ? container : { ...container, Mounts: mounts },
   }
   const wanted = container.Hostname ?? ''
+  const readiness = readinessOf(task, image.config)
   return {
     task: { ...task, spec },
     image,
@@ -40,6 +42,7 @@ export function makePlan(inputs: PlanInputs): TaskPlan {
     hostname: wanted === '' ? task.id.slice(0, HOSTNAME_DIGITS) : expand(wanted),
     env: (container.Env ?? []).map(expand),
     ...(networking === undefined ? {} : { networking }),
+    ...(readiness === undefined ? {} : { readiness }),
   }
 }
 

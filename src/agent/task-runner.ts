@@ -8,31 +8,23 @@
  *      │            └► REJECTED | FAILED    └► FAILED   │
  *      └────────────┴───────────┴───── desired beyond RUNNING ──► SHUTDOWN
  * ```
- * Observed states only grow. One loop walks this; `update` and `remove` only change what is wanted
+ * A task with a health check is RUNNING when a check has passed, one that serves ports when it listens
+ * on them (`health/readiness.ts`): what follows from RUNNING, as an update that goes on and balancers
+ * that send connections, may rely on it. Observed states only grow. One loop walks this; `update` and `remove` only change what is wanted
  * and wake it. The loop begins with what is on disk and in the kernel, so it is the same after a
  * crash: a container that runs is adopted untouched.
  * Source: swarmkit `agent/exec/controller.go`, `design/task_model.md`.
  */
 import { delay } from '../base/clock.ts'
-import type { Clock } from '../base/clock.ts'
 import { errorText, isSwarmError } from '../base/errors.ts'
-import type { Logger } from '../base/log.ts'
 import { compareTaskStates, isTerminal } from '../store/objects.ts'
 import type { Task, TaskState, TaskStatus } from '../store/objects.ts'
 import { observe, observeExit } from './observations.ts'
-import type { Executor, TaskExit, TaskPlan } from './ports.ts'
-import { STOP_SIGNAL_DEFAULT } from './signals.ts'
+import type { TaskExit, TaskPlan } from './ports.ts'
 import type { StartSlots } from './start-slots.ts'
 import type { TaskDirectories, TaskRecord } from './task-directory.ts'
-
-/** Milliseconds between the stop signal and SIGKILL when the spec names none: Docker's 10 s. */
-export const STOP_GRACE_MS_DEFAULT = 10_000
-
-/**
- * Milliseconds between the wish that a task others can reach should stop and its stop signal: the
- * other nodes learn of it a round of Raft's messages later and take it out of their balancers.
- */
-const QUIESCE_MS = 250
+import { watchTask } from './task-watch.ts'
+import type { TaskProcess, WatchParts } from './task-watch.ts'
 
 /** Pause before an image that no reachable peer has is asked for again, milliseconds. */
 export const IMAGE_RETRY_MS = 2_000
@@ -46,14 +38,9 @@ export const IMAGE_ATTEMPTS_MAX = 5
 const NANOSECONDS_PER_MS = 1e6
 
 /** What a runner needs of the agent. */
-export interface RunnerParts {
-  readonly executor: Executor
+export interface RunnerParts extends WatchParts {
   readonly directories: TaskDirectories
   readonly slots: StartSlots
-  readonly clock: Clock
-  readonly log: Logger
-  /** Aborts when the agent stops; containers go on. */
-  readonly signal: AbortSignal
   /** Gets the image and fills in the templates. */
   plan(record: TaskRecord, signal: AbortSignal): Promise<TaskPlan>
   /** Resolves when the task before this one has freed its address. */
@@ -168,11 +155,8 @@ export class TaskRunner {
     switch (presence.state) {
       case 'exited':
         return this.#exitStatus(presence.exit)
-      case 'running': {
-        const { pid, ports } = presence
-        await this.#enter('running', running(this.id, pid, ports))
-        return this.#watch()
-      }
+      case 'running':
+        return this.#watch(presence)
       case 'created':
         // It never ran, whatever our record planned; it is prepared anew.
         return this.#stopping.signal.aborted ? this.#observe('shutdown') : this.#prepareAndRun()
@@ -199,18 +183,18 @@ export class TaskRunner {
     const delayMs = (this.#record.delayNs ?? 0) / NANOSECONDS_PER_MS
     if (delayMs > 0) await delay(this.#parts.clock, delayMs, either)
     either.throwIfAborted()
-    await slots.run(either, () => this.#start(plan))
-    return this.#watch()
+    return this.#watch(await slots.run(either, () => this.#start(plan)))
   }
 
   /** What a restarted agent needs although the image or the store may not answer then. */
   #remember(plan: TaskPlan): void {
-    const { networking } = plan
+    const { networking, readiness } = plan
     const { stopSignal } = plan.image.config
     this.#record = {
       ...this.#record,
       ...(networking === undefined ? {} : { networking }),
       ...(stopSignal === undefined ? {} : { imageStopSignal: stopSignal }),
+      ...(readiness === undefined ? {} : { readiness }),
     }
   }
 
@@ -227,46 +211,27 @@ export class TaskRunner {
     }
   }
 
-  async #start(plan: TaskPlan): Promise<void> {
+  async #start(plan: TaskPlan): Promise<TaskProcess> {
     await this.#enter('starting')
-    const { pid, ports } = await this.#parts.executor.start(plan)
+    const process = await this.#parts.executor.start(plan)
     this.#startedMs = this.#parts.clock.monotonicMs()
-    await this.#enter('running', running(this.id, pid, ports))
+    return process
   }
 
-  /** Waits for the end, or brings it about. */
-  async #watch(): Promise<TaskStatus> {
-    const { executor, directories, signal } = this.#parts
-    const directory = directories.path(this.id)
-    const stopping = this.#stopping.signal
-    const either = AbortSignal.any([signal, stopping])
-    try {
-      const exit = await executor.wait(directory, { signal: either })
-      return this.#exitStatus(exit)
-    } catch (error) {
-      signal.throwIfAborted()
-      if (!stopping.aborted) throw error
-    }
-    await this.#quiesce()
-    await executor.stop(directory, this.#stopOptions())
-    const exit = await executor.wait(directory, { signal })
+  async #watch(process: TaskProcess): Promise<TaskStatus> {
+    const { pid, ports } = process
+    // Known from here on, told when there is more to tell.
+    const status = { ...this.status, container: { id: this.id, pid } }
+    this.#record = { ...this.#record, status: ports === undefined ? status : { ...status, ports } }
+    const exit = await watchTask(this.#parts, {
+      directory: this.#parts.directories.path(this.id),
+      process,
+      startedMs: this.#startedMs ?? this.#parts.clock.monotonicMs(),
+      stopping: this.#stopping.signal,
+      record: () => this.#record,
+      enter: (state, details) => this.#enter(state, details),
+    })
     return this.#exitStatus(exit)
-  }
-
-  /** Lets all nodes hear that no new connection is to come here, before the program is told. */
-  async #quiesce(): Promise<void> {
-    const { ports, networks = [] } = this.task
-    if (ports.length === 0 && networks.length === 0) return
-    await delay(this.#parts.clock, QUIESCE_MS, this.#parts.signal)
-  }
-
-  #stopOptions(): { readonly signalName: string; readonly graceMs: number } {
-    const { StopSignal, StopGracePeriod } = this.task.spec.ContainerSpec
-    const graceNs = StopGracePeriod
-    return {
-      signalName: StopSignal ?? this.#record.imageStopSignal ?? STOP_SIGNAL_DEFAULT,
-      graceMs: graceNs === undefined ? STOP_GRACE_MS_DEFAULT : graceNs / NANOSECONDS_PER_MS,
-    }
   }
 
   /** What an exit means depends on whether it was wanted. */
@@ -321,9 +286,19 @@ export class TaskRunner {
 
   async #enter(state: TaskState, details: Partial<TaskStatus> = {}): Promise<void> {
     this.#record = { ...this.#record, status: this.#observe(state, details) }
-    // Only these two steps change what a restarted agent would do; others save the flash.
+    // Only these steps change what a restarted agent would do; others save the flash.
     if (state === 'accepted' || state === 'starting') await this.#save()
     this.#parts.onStatus(this)
+    if (state === 'running' && this.#record.readiness !== undefined) await this.#saveReadiness()
+  }
+
+  /** A full disk must not end what runs: a restarted agent then finds out again. */
+  async #saveReadiness(): Promise<void> {
+    try {
+      await this.#save()
+    } catch (error) {
+      this.#parts.log.warn({ err: error, task: this.id }, 'a task’s readiness could not be saved')
+    }
   }
 
   #observe(state: TaskState, details: Partial<TaskStatus> = {}): TaskStatus {
@@ -365,8 +340,4 @@ const LOST: TaskExit = { exitCode: undefined, outOfMemory: false }
 
 function isUnwanted(task: Task): boolean {
   return compareTaskStates(task.desiredState, 'running') > 0
-}
-
-function running(id: string, pid: number, ports: TaskStatus['ports']): Partial<TaskStatus> {
-  return { container: { id, pid }, ...(ports === undefined ? {} : { ports }) }
 }

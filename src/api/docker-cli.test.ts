@@ -160,6 +160,65 @@ withDocker('docker service create, ls, ps, inspect, scale, update, rollback and 
   t.regex((await docker(fixture, 'service', 'rm', 'web')).err, /service web not found/)
 })
 
+withDocker(
+  'docker sets, changes and removes a health check, and is told what is wrong',
+  async (t) => {
+    const fixture = await manager()
+    t.teardown(() => fixture.close())
+    const service = (...args: string[]) => docker(fixture, 'service', ...args)
+    const flags =
+      '--health-interval 2s --health-timeout 1s --health-retries 2 --health-start-period 9s ' +
+      '--health-start-interval 300ms'
+    const cmd = ['--health-cmd', 'wget -q localhost']
+    const create = await service(
+      'create',
+      '-d',
+      '--name',
+      'web',
+      ...cmd,
+      ...flags.split(' '),
+      'web:1',
+    )
+    t.is(create.exitCode, 0, create.err)
+    const inspect = async (): Promise<unknown> => {
+      const format = '{{json .Spec.TaskTemplate.ContainerSpec.Healthcheck}}'
+      return JSON.parse((await service('inspect', '--format', format, 'web')).out)
+    }
+    const check = {
+      Test: ['CMD-SHELL', 'wget -q localhost'],
+      Interval: 2e9,
+      Timeout: 1e9,
+      StartPeriod: 9e9,
+      StartInterval: 0.3e9,
+      Retries: 2,
+    }
+    t.deepEqual(await inspect(), check)
+    const update = await service(
+      'update',
+      '-d',
+      '--health-cmd',
+      'true',
+      '--health-retries',
+      '9',
+      'web',
+    )
+    t.is(update.exitCode, 0, update.err)
+    t.deepEqual(await inspect(), { ...check, Test: ['CMD-SHELL', 'true'], Retries: 9 })
+    t.is((await service('update', '-d', '--no-healthcheck', 'web')).exitCode, 0)
+    t.deepEqual(await inspect(), { Test: ['NONE'] })
+    const bad = await service(
+      'create',
+      '-d',
+      '--health-cmd',
+      'x',
+      '--health-timeout',
+      '1us',
+      'web:1',
+    )
+    t.regex(bad.err, /Timeout in HealthConfig cannot be less than 1ms/)
+  },
+)
+
 withDocker('docker service create waits until the service has converged', async (t) => {
   const fixture = await manager()
   t.teardown(() => fixture.close())

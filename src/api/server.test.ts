@@ -167,6 +167,10 @@ test('a repeated create with the same request id makes one service', async (t) =
   t.is(fixture.swarm.store.list('services').length, 1)
 })
 
+function healthcheck(Healthcheck: object): object {
+  return { Name: 's', TaskTemplate: { ContainerSpec: { Image: 'a', Healthcheck } } }
+}
+
 test('a spec of the wrong shape is refused with the member’s name', async (t) => {
   const fixture = await manager()
   t.teardown(() => fixture.close())
@@ -182,6 +186,14 @@ test('a spec of the wrong shape is refused with the member’s name', async (t) 
       },
       /Condition: /,
     ],
+    [healthcheck({ Interval: '5s' }), /Healthcheck.Interval: /],
+    [healthcheck({ Test: 'true' }), /Healthcheck.Test: /],
+    [healthcheck({ Timeout: 999_999 }), /Timeout in HealthConfig cannot be less than 1ms/],
+    [healthcheck({ StartPeriod: -1 }), /StartPeriod in HealthConfig cannot be less than 1ms/],
+    [healthcheck({ StartInterval: 2e15 }), /StartInterval in HealthConfig cannot be more than/],
+    [healthcheck({ Retries: -1 }), /Retries in HealthConfig cannot be negative/],
+    [healthcheck({ Test: ['curl', 'x'] }), /must be \[NONE\], \[CMD, …\] or \[CMD-SHELL, line\]/],
+    [healthcheck({ Test: ['CMD'] }), /CMD names no command/],
     [{ Name: 's'.repeat(64) }, /name must be 63 characters or fewer/],
   ]
   for (const [spec, message] of bad) {

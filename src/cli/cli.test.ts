@@ -306,6 +306,36 @@ test('service create sends what its flags say', async (t) => {
   t.deepEqual(template?.Placement?.Constraints, ['node.role==manager'])
 })
 
+test('service create turns the flags of health checks into a spec, and refuses bad ones', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const create = (name: string, ...flags: string[]) =>
+    skein(fixture, 'service', 'create', '-d', '--name', name, ...flags, 'web:1')
+  const check = (name: string) =>
+    fixture.swarm.store.find('services', 'name', name)[0]?.spec.TaskTemplate.ContainerSpec
+      .Healthcheck
+  const durations =
+    '--health-interval 5s --health-timeout=1s500ms --health-retries 2 ' +
+    '--health-start-period 1m --health-start-interval 500ms'
+  await create('a', '--health-cmd', 'curl -f localhost || exit 1', ...durations.split(' '))
+  t.deepEqual(check('a'), {
+    Test: ['CMD-SHELL', 'curl -f localhost || exit 1'],
+    Interval: 5e9,
+    Timeout: 1.5e9,
+    StartPeriod: 60e9,
+    StartInterval: 0.5e9,
+    Retries: 2,
+  })
+  await create('b', '--no-healthcheck')
+  t.deepEqual(check('b'), { Test: ['NONE'] })
+  await create('c')
+  t.is(check('c'), undefined)
+  const both = await create('d', '--no-healthcheck', '--health-retries', '1')
+  t.regex(both.err, /--no-healthcheck conflicts with --health-\* options/)
+  const short = await create('d', '--health-interval', '1us')
+  t.regex(short.err, /ContainerSpec: Interval in HealthConfig cannot be less than 1ms/)
+})
+
 test('service ls, ps, inspect, scale and rm', async (t) => {
   const fixture = await manager()
   t.teardown(() => fixture.close())

@@ -135,6 +135,39 @@ export const SERVICE_FLAGS: readonly Flag[] = [
     kind: 'duration',
     help: 'Time to wait before force killing a container (ns|us|ms|s|m|h) (default 10s)',
   },
+  { name: 'health-cmd', kind: 'string', help: 'Command to run to check health' },
+  {
+    name: 'health-interval',
+    kind: 'duration',
+    help: 'Time between running the check (ns|us|ms|s|m|h) (default 30s)',
+  },
+  {
+    name: 'health-retries',
+    kind: 'uint',
+    help: 'Consecutive failures needed to report unhealthy (default 3)',
+  },
+  {
+    name: 'health-start-interval',
+    kind: 'duration',
+    help: 'Time between running the check during the start period (ns|us|ms|s|m|h) (default 5s)',
+  },
+  {
+    name: 'health-start-period',
+    kind: 'duration',
+    help:
+      'Start period for the container to initialize before counting retries towards unstable ' +
+      '(ns|us|ms|s|m|h) (default 0s)',
+  },
+  {
+    name: 'health-timeout',
+    kind: 'duration',
+    help: 'Maximum time to allow one check to run (ns|us|ms|s|m|h) (default 30s)',
+  },
+  {
+    name: 'no-healthcheck',
+    kind: 'boolean',
+    help: 'Disable any container-specified HEALTHCHECK',
+  },
   {
     name: 'endpoint-mode',
     kind: 'string',

@@ -12,6 +12,7 @@ import type {
 } from '../store/spec.ts'
 import type { Arguments } from './arguments.ts'
 import { CommandError, EXIT_WRONG_FLAG } from './command.ts'
+import { healthcheckMember } from './healthcheck.ts'
 import { parseMount } from './mount.ts'
 import { parseNetworkAttachment } from './network-attachment.ts'
 import { parsePublish } from './publish.ts'
@@ -69,6 +70,7 @@ function containerSpec(given: Arguments, environment: Environment): ContainerSpe
     ...textMember('StopSignal', given.text('stop-signal')),
     ...(given.has('entrypoint') ? { Command: words(given.text('entrypoint') ?? '') } : {}),
     ...(grace === undefined ? {} : { StopGracePeriod: grace }),
+    ...healthcheckMember(given),
     ...(given.flag('init') ? { Init: true } : {}),
     ...(given.flag('read-only') ? { ReadOnly: true } : {}),
     ...(given.flag('tty') ? { TTY: true } : {}),

@@ -11,6 +11,7 @@ import type { NodeSpec, ServiceSpec } from '../store/spec.ts'
 import type { Action, Draft } from '../store/transaction.ts'
 import type { StoreView } from '../store/view.ts'
 import { parseConstraints } from './constraints.ts'
+import { assertHealthcheck } from './healthcheck.ts'
 import { INGRESS_NETWORK } from './network-commands.ts'
 import { attachmentsOf } from './networks.ts'
 import { assertPortsFree } from './published-ports.ts'
@@ -188,6 +189,7 @@ function assertSpec(spec: ServiceSpec): void {
   if (mode === 'replicated-job' || mode === 'global-job') {
     throw new SwarmError('UNIMPLEMENTED', `service "${spec.Name}": jobs are not built yet`)
   }
+  assertHealthcheck(spec.TaskTemplate.ContainerSpec.Healthcheck)
   parseConstraints(spec.TaskTemplate.Placement?.Constraints ?? [])
   const replicas = replicasOf(spec)
   if (!Number.isSafeInteger(replicas) || replicas < 0) {

@@ -80,6 +80,8 @@ test('a docker-archive becomes an image with unpacked layers', async (t) => {
       Labels: { a: 'b' },
       Volumes: { '/data': {} },
       ExposedPorts: { '80/tcp': {} },
+      Healthcheck: { Test: ['CMD', 'well'], Interval: 5_000_000_000, Retries: 2 },
+      Shell: ['/bin/ash', '-c'],
     },
   })
   t.deepEqual(await load(store, tar), ['Loaded image: web:1', 'Loaded image: shop/web:2'])
@@ -94,6 +96,8 @@ test('a docker-archive becomes an image with unpacked layers', async (t) => {
     labels: { a: 'b' },
     volumes: ['/data'],
     exposedPorts: ['80/tcp'],
+    healthcheck: { Test: ['CMD', 'well'], Interval: 5_000_000_000, Retries: 2 },
+    shell: ['/bin/ash', '-c'],
   })
   const [lower = '', upper = ''] = ready.layerDirectories
   t.is(readFileSync(`${lower}/etc/name`, 'utf8'), 'base')

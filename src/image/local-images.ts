@@ -170,5 +170,7 @@ function readyConfig(image: PlatformImage): ReadyImage['config'] {
     labels: config.Labels ?? {},
     volumes: Object.keys(config.Volumes ?? {}),
     exposedPorts: Object.keys(config.ExposedPorts ?? {}),
+    ...(config.Healthcheck && { healthcheck: config.Healthcheck }),
+    ...(config.Shell && config.Shell.length > 0 && { shell: config.Shell }),
   }
 }

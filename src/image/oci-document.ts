@@ -73,6 +73,15 @@ const manifest = z.object({
 })
 const strings = z.array(z.string()).nullish()
 const set = z.record(z.string(), z.unknown()).nullish()
+/** Docker's additions to the OCI config. What cannot be read is as if it were absent. */
+const healthcheck = z.object({
+  Test: z.array(z.string()).exactOptional(),
+  Interval: z.int().exactOptional(),
+  Timeout: z.int().exactOptional(),
+  Retries: z.int().exactOptional(),
+  StartPeriod: z.int().exactOptional(),
+  StartInterval: z.int().exactOptional(),
+})
 const config = z.object({
   created: z.string().nullish(),
   os: z.string(),
@@ -89,6 +98,8 @@ const config = z.object({
       Labels: z.record(z.string(), z.string()).nullish(),
       Volumes: set,
       ExposedPorts: set,
+      Healthcheck: healthcheck.nullish().catch(undefined),
+      Shell: strings.catch(undefined),
     })
     .nullish(),
   rootfs: z.object({ type: z.literal('layers'), diff_ids: z.array(digest).max(MAX_LAYERS) }),

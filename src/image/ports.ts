@@ -4,6 +4,8 @@
  * business.
  */
 
+import type { HealthcheckSpec } from '../store/spec.ts'
+
 /** What the container needs to know of its image. */
 export interface ReadyImage {
   /** Digest of the manifest, `sha256:…`. */
@@ -22,6 +24,10 @@ export interface ReadyImage {
     readonly labels: Readonly<Record<string, string>>
     readonly volumes: readonly string[]
     readonly exposedPorts: readonly string[]
+    /** The image's HEALTHCHECK, unchecked. */
+    readonly healthcheck?: HealthcheckSpec
+    /** The image's SHELL, before the line of a health check; absent: `/bin/sh -c`. */
+    readonly shell?: readonly string[]
   }
 }
 

@@ -176,6 +176,25 @@ test('of its own replicas a node believes itself, of others the store', (t) => {
   t.deepEqual(backends, ['other 4', 'unheard 4', 'stopping 0', 'successor 4'])
 })
 
+test('a replica that waits to be ready is no backend, an unhealthy one gets nothing new', (t) => {
+  const scene = new Scene()
+  scene.node('here')
+  scene.node('there')
+  scene.service([port(8080)])
+  for (const nodeId of ['here', 'there']) {
+    const task = (id: string, status: Partial<Task['status']>): void => {
+      scene.task(`${id}-${nodeId}`, { nodeId, status: { ...running(), ...status } })
+    }
+    task('starting', { state: 'starting', health: 'starting' })
+    task('well', { health: 'healthy' })
+    task('ill', { health: 'unhealthy' })
+  }
+  t.deepEqual(
+    backendsIn(scene).map((text) => [text.split('@')[0], text.split(' ').at(-1)].join(' ')),
+    ['ill-here w0', 'ill-there w0', 'well-here w4', 'well-there w4'],
+  )
+})
+
 test('a port in host mode has only replicas of this node', (t) => {
   const scene = new Scene()
   scene.node('here')

@@ -5,7 +5,8 @@
  *
  * Invariants: a replica is a backend while it is observed running on a node that is not down; it
  * gets new connections only while it is also wanted running, so a replica that is being stopped
- * drains through its grace period. Of its own replicas the node believes itself: they answer
+ * drains through its grace period; so does one that is unhealthy. RUNNING means that it listens and is
+ * healthy as far as can be known (`agent/health/readiness.ts`). Of its own replicas the node believes itself: they answer
  * through it also when no leader has heard of their restart. A replica behind a link that is dead
  * gets no new connection from that moment on, unless there is no other: then a daemon that restarts
  * for an upgrade, whose containers go on, costs nothing. Flows of datagrams have no end to wait
@@ -154,7 +155,8 @@ function backendsOf(
     const local = task.nodeId === options.nodeId
     const link = local ? 'direct' : (scene.linkTo?.(task.nodeId) ?? 'direct')
     const routed = local || scene.routed === true
-    const weight = task.desiredState === 'running' ? weightOf(link) : 0
+    const isOffered = task.desiredState === 'running' && task.status.health !== 'unhealthy'
+    const weight = isOffered ? weightOf(link) : 0
     const backend = { taskId: task.id, nodeId: task.nodeId, local, ...where, routed, weight }
     found.push({ backend, link })
   }

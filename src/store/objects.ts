@@ -192,6 +192,11 @@ export interface TaskStatus {
   readonly err?: string
   readonly container?: { readonly id: string; readonly pid: number; readonly exitCode?: number }
   /**
+   * What its health check says: `starting` until one passed, which makes it RUNNING; `unhealthy`
+   * until it has ended. Absent: it has no check.
+   */
+  readonly health?: 'starting' | 'healthy' | 'unhealthy'
+  /**
    * Where the task's ports answer on its node. Absent: at `Task.address` under the target port.
    * The process executor has no address of its own and reports a loopback port for each.
    */

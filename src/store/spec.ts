@@ -32,6 +32,25 @@ export interface MountSpec {
   readonly TmpfsOptions?: { readonly SizeBytes?: number; readonly Mode?: number }
 }
 
+/**
+ * A command that says by its exit code whether a container is well. What is absent, empty or 0 is as
+ * the image says, else Docker's default. Durations in nanoseconds.
+ */
+export interface HealthcheckSpec {
+  /** `['NONE']`, `['CMD', program, …arguments]` or `['CMD-SHELL', line]`. */
+  readonly Test?: readonly string[]
+  /** Between the end of a check and the next; default 30 s. */
+  readonly Interval?: number
+  /** A check that takes longer is killed and has failed; default 30 s. */
+  readonly Timeout?: number
+  /** So many failures in a row make the container unhealthy; default 3. */
+  readonly Retries?: number
+  /** Failures in this time after the start do not count; default 0. */
+  readonly StartPeriod?: number
+  /** Instead of `Interval` in the start period, until a check passed; default 5 s. */
+  readonly StartInterval?: number
+}
+
 /** What runs in the container. `Command` replaces the image's entry point, `Args` its arguments. */
 export interface ContainerSpec {
   /** Reference, after create normally with a digest: `web:1@sha256:…`. */
@@ -51,6 +70,7 @@ export interface ContainerSpec {
   readonly StopSignal?: string
   /** Nanoseconds between the stop signal and SIGKILL; default 10 s. */
   readonly StopGracePeriod?: number
+  readonly Healthcheck?: HealthcheckSpec
   readonly Mounts?: readonly MountSpec[]
   readonly Hosts?: readonly string[]
   readonly Sysctls?: Readonly<Record<string, string>>

@@ -16,12 +16,20 @@ import type { Clock } from '../../base/clock.ts'
 import { SwarmError } from '../../base/errors.ts'
 import { commandLine, CONTAINER_PATH_DEFAULT, mergeEnvironment } from '../command-line.ts'
 import { readExitOrLoss, waitForExit } from '../exit-watch.ts'
-import type { Executor, TaskExit, TaskNetworks, TaskPlan, TaskPresence } from '../ports.ts'
+import type {
+  CheckResult,
+  Executor,
+  TaskExit,
+  TaskNetworks,
+  TaskPlan,
+  TaskPresence,
+} from '../ports.ts'
 import { isAlive, markProcess, signalProcess } from '../process-mark.ts'
 import type { ProcessMark } from '../process-mark.ts'
 import { stopTask } from '../stop-process.ts'
 import type { Mounter } from '../syscalls.ts'
 import { TaskFiles } from '../task-files.ts'
+import { checkContainer, writeCheckProcess } from './check-container.ts'
 import { writeContainerFiles } from './container-files.ts'
 import type { HostLimits } from './limits-of-host.ts'
 import type { Monitor } from './monitor.ts'
@@ -97,6 +105,9 @@ export class OciExecutor implements Executor {
     const [inputs, networkNamespace] = await both(this.#inputs(plan), this.#attach(plan))
     const spec = ociSpec(networkNamespace === undefined ? inputs : { ...inputs, networkNamespace })
     await writeFile(join(plan.directory, 'config.json'), JSON.stringify(spec), { mode: 0o600 })
+    if (plan.readiness?.type === 'check') {
+      await writeCheckProcess(plan.directory, spec, plan.readiness.check)
+    }
     options.signal.throwIfAborted()
     const pid = await this.#parts.monitor.create(this.#parts.runtime, files)
     if (pid !== undefined) await this.#remember(files, pid)
@@ -108,6 +119,13 @@ export class OciExecutor implements Executor {
     const pid = await this.#parts.monitor.start(this.#parts.runtime, files)
     await this.#remember(files, pid)
     return { pid }
+  }
+
+  check(
+    directory: string,
+    options: { readonly timeoutMs: number; readonly signal: AbortSignal },
+  ): Promise<CheckResult> {
+    return checkContainer(this.#parts, directory, options)
   }
 
   async inspect(directory: string): Promise<TaskPresence> {

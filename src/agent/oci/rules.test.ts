@@ -112,7 +112,7 @@ test('the namespaces fit the cgroup version, and a given network is joined', asy
       host: { capabilities: ALL, hard: new Map() },
       cgroups: { mode, limitsSwap: true },
       seccomp: () => undefined,
-    }) as SpecShape
+    }) as unknown as SpecShape
   const types = (spec: SpecShape): string[] => spec.linux.namespaces.map(({ type }) => type)
   const v2 = make('v2', '/run/netns/n')
   t.deepEqual(types(v2), ['pid', 'ipc', 'uts', 'mount', 'network', 'cgroup'])

@@ -59,8 +59,15 @@ export interface SpecInputs {
   readonly seccomp: (capabilities: readonly string[]) => SeccompFilter | undefined
 }
 
+/** The part of a `config.json` that others than the runtime look at. */
+export interface OciSpec {
+  /** Also what a health check runs as, but for its arguments. */
+  readonly process: { readonly env: readonly string[]; readonly [member: string]: unknown }
+  readonly [section: string]: unknown
+}
+
 /** Makes `config.json`. @throws INVALID_ARGUMENT for a capability that does not exist */
-export function ociSpec(inputs: SpecInputs): object {
+export function ociSpec(inputs: SpecInputs): OciSpec {
   const container = inputs.plan.task.spec.ContainerSpec
   const capabilities = containerCapabilities(
     container.CapabilityAdd ?? [],
@@ -78,7 +85,7 @@ export function ociSpec(inputs: SpecInputs): object {
   }
 }
 
-function processSection(inputs: SpecInputs, capabilities: readonly string[]): object {
+function processSection(inputs: SpecInputs, capabilities: readonly string[]): OciSpec['process'] {
   const { user, plan } = inputs
   const ulimits = plan.task.spec.ContainerSpec.Ulimits ?? []
   // Permitted and effective are for root; the kernel clears them on exec for anyone else.

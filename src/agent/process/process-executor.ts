@@ -20,12 +20,13 @@ import { specMounts } from '../oci/mounts.ts'
 import { readFileInRoot } from '../oci/rootfs-path.ts'
 import { resolveUser } from '../oci/user.ts'
 import type { ContainerUser } from '../oci/user.ts'
-import type { Executor, TaskExit, TaskPlan, TaskPresence } from '../ports.ts'
+import type { CheckResult, Executor, TaskExit, TaskPlan, TaskPresence } from '../ports.ts'
 import { isAlive, killOrphans, markProcess, signalProcess } from '../process-mark.ts'
 import { toolEnvironment } from '../run-command.ts'
 import { spawnShMonitor } from '../sh-monitor.ts'
 import { stopTask } from '../stop-process.ts'
 import { TaskFiles, readPidFile } from '../task-files.ts'
+import { checkProcess, writeProcessCheck } from './check-process.ts'
 import { launchPrefix, launchScript } from './launch-script.ts'
 import type { ProcessMode } from './launch-script.ts'
 import { freeLoopbackPort } from './loopback-ports.ts'
@@ -78,13 +79,17 @@ export class ProcessExecutor implements Executor {
     }
     const ports = await allocatePorts(plan)
     await writeJsonFile(join(directory, 'ports.json'), ports)
+    const identity = await this.#identity(plan, ports)
+    if (plan.readiness?.type === 'check') {
+      await writeProcessCheck(directory, { ...identity, argv: plan.readiness.check.argv })
+    }
     const script = launchScript({
       mode: this.#options.mode,
       directory,
       lower: await linkLayers(plan),
       mounts: await this.#mounts(plan),
       argv: commandLine(plan.image.config, plan.task.spec.ContainerSpec),
-      ...(await this.#identity(plan, ports)),
+      ...identity,
     })
     await writeFile(join(directory, 'launch'), script, { mode: 0o600 })
   }
@@ -98,6 +103,14 @@ export class ProcessExecutor implements Executor {
     const mark = markProcess(pid)
     if (mark !== undefined) await files.writeProcess(mark)
     return { pid, ports: await readPorts(plan.directory) }
+  }
+
+  check(
+    directory: string,
+    options: { readonly timeoutMs: number; readonly signal: AbortSignal },
+  ): Promise<CheckResult> {
+    const components = { clock: this.#clock, mode: this.#options.mode }
+    return checkProcess(components, new TaskFiles(directory), options)
   }
 
   async inspect(directory: string): Promise<TaskPresence> {

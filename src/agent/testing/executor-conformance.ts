@@ -1,7 +1,9 @@
 /** What every executor must do, run by each implementation's tests. */
+import { readFileSync, readdirSync } from 'node:fs'
 import type { ExecutionContext, TestFn } from 'ava'
-import { systemClock } from '../../base/clock.ts'
-import type { Executor, TaskPlan } from '../ports.ts'
+import { delay, systemClock } from '../../base/clock.ts'
+import { systemRandom } from '../../base/random.ts'
+import type { CheckResult, Executor, TaskPlan } from '../ports.ts'
 import { TaskFiles } from '../task-files.ts'
 import { readTaskLog } from '../task-log.ts'
 import type { PlanWishes } from './test-plans.ts'
@@ -64,6 +66,7 @@ export async function untilOutput(directory: string, line: string): Promise<void
 export function executorConformance(test: TestFn, name: string, place: () => ExecutorPlace): void {
   lifeTests(test, name, place)
   stopTests(test, name, place)
+  checkTests(test, name, place)
 }
 
 function lifeTests(test: TestFn, name: string, place: () => ExecutorPlace): void {
@@ -148,5 +151,90 @@ function stopTests(test: TestFn, name: string, place: () => ExecutorPlace): void
     controller.abort(new Error('enough'))
     for (const wait of waits) await t.throwsAsync(wait)
     t.is((await place().executor.inspect(plan.directory)).state, 'running')
+  })
+}
+
+/** Starts a task that has come up and runs its check once. */
+async function checkOnce(
+  t: ExecutionContext,
+  place: ExecutorPlace,
+  wishes: PlanWishes & { readonly timeoutMs?: number; readonly signal?: AbortSignal },
+): Promise<{ readonly plan: TaskPlan; readonly result: CheckResult }> {
+  const { timeoutMs = 10_000, signal = SIGNAL, ...planned } = wishes
+  const plan = await startTask(t, place, { script: 'echo up; sleep 600', ...planned })
+  await untilOutput(plan.directory, 'up')
+  return { plan, result: await place.executor.check(plan.directory, { timeoutMs, signal }) }
+}
+
+/** Whether no process with this last argument is left: the kernel takes a moment to end one. */
+async function vanish(word: string): Promise<boolean> {
+  const deadline = systemClock.monotonicMs() + 2_000
+  const isThere = (pid: string): boolean => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').endsWith(`${word}\0`)
+    } catch {
+      // Not a process, or gone.
+      return false
+    }
+  }
+  while (readdirSync('/proc').some(isThere)) {
+    if (systemClock.monotonicMs() > deadline) return false
+    await delay(systemClock, 20)
+  }
+  return true
+}
+
+function checkTests(test: TestFn, name: string, place: () => ExecutorPlace): void {
+  test(`${name}: a check sees the task’s environment, directory and user`, async (t) => {
+    const script = 'echo "$(pwd) $(id -u) $FROM_SPEC"; echo up; sleep 600'
+    const check = 'echo "$(pwd) $(id -u) $FROM_SPEC"; echo $FROM_IMAGE >&2; exit 7'
+    const wishes = { script, check, env: ['FROM_SPEC=it is'] }
+    const { plan, result } = await checkOnce(t, place(), wishes)
+    t.is(result.exitCode, 7)
+    const [words = ''] = await outputOf(plan.directory)
+    t.deepEqual(result.output.split('\n').toSorted(), [words.replace('stdout:', ''), 'yes'])
+    t.true(result.isGone())
+  })
+
+  test(`${name}: a check that takes too long is killed with all that it began`, async (t) => {
+    const seconds = String(1e6 + systemRandom.integer(1e6))
+    const check = `echo begun; sleep ${seconds} & sleep ${seconds}`
+    const { plan, result } = await checkOnce(t, place(), { check, timeoutMs: 400 })
+    t.is(result.exitCode, undefined)
+    t.regex(result.output, /exceeded timeout \(400 ms\): begun/)
+    t.true(result.isGone())
+    t.true(await vanish(seconds))
+    t.is((await place().executor.inspect(plan.directory)).state, 'running')
+  })
+
+  test(`${name}: what a check leaves in the background neither stays nor delays it`, async (t) => {
+    const seconds = String(1e6 + systemRandom.integer(1e6))
+    // runc itself waits until nobody holds the check's output.
+    const quiet = place().executor.name.startsWith('runc') ? '>/dev/null 2>&1' : ''
+    const check = `sleep ${seconds} ${quiet} & echo well`
+    const { result } = await checkOnce(t, place(), { check })
+    t.is(result.exitCode, 0)
+    t.is(result.output, 'well')
+    t.true(await vanish(seconds))
+  })
+
+  test(`${name}: a check that floods is read to its end and kept to a limit`, async (t) => {
+    const { result } = await checkOnce(t, place(), { check: 'yes | head -n 500000; exit 3' })
+    t.is(result.exitCode, 3)
+    t.is(result.output.length, 4095, '4096 bytes without the last newline')
+  })
+
+  test(`${name}: a withdrawn check ends at once, one of an ended task fails`, async (t) => {
+    const seconds = String(1e6 + systemRandom.integer(1e6))
+    const before = systemClock.monotonicMs()
+    const wishes = { check: `sleep ${seconds}`, signal: AbortSignal.timeout(500) }
+    const { plan, result } = await checkOnce(t, place(), wishes)
+    t.is(result.exitCode, undefined)
+    t.true(systemClock.monotonicMs() - before < 8_000)
+    t.true(await vanish(seconds))
+    const { executor } = place()
+    await executor.stop(plan.directory, { signalName: 'KILL', graceMs: 0 })
+    const late = await executor.check(plan.directory, { timeoutMs: 5_000, signal: SIGNAL })
+    t.not(late.exitCode, 0)
   })
 }

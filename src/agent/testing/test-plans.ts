@@ -5,6 +5,7 @@ import { newIdentifier } from '../../base/identifiers.ts'
 import { systemRandom } from '../../base/random.ts'
 import type { TaskSpec } from '../../store/spec.ts'
 import { FIXTURE_TIME, taskDraft } from '../../store/testing/fixtures.ts'
+import type { Readiness } from '../health/readiness.ts'
 import type { TaskNetworking, TaskPlan } from '../ports.ts'
 import { imageOf } from './rootfs.ts'
 
@@ -16,6 +17,8 @@ export interface PlanWishes {
   readonly networking?: TaskNetworking
   readonly env?: readonly string[]
   readonly targetPorts?: readonly number[]
+  /** Lines for `sh -c` that check its health. */
+  readonly check?: string
 }
 
 /** A plan that runs `script` under `sh -c`, with its directory made. */
@@ -50,5 +53,19 @@ export async function testPlan(
     hostname: 'testhost',
     env: wishes.env ?? [],
     ...(wishes.networking === undefined ? {} : { networking: wishes.networking }),
+    ...(wishes.check === undefined ? {} : { readiness: readinessOf(wishes.check) }),
   }
+}
+
+function readinessOf(line: string): Readiness {
+  const argv = ['sh', '-c', line]
+  const check = {
+    argv,
+    intervalMs: 100,
+    timeoutMs: 100,
+    startPeriodMs: 0,
+    startIntervalMs: 0,
+    retries: 1,
+  }
+  return { type: 'check', check }
 }

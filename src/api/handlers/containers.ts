@@ -11,7 +11,7 @@ import type { ApiRequest } from '../request.ts'
 import { route } from '../router.ts'
 import type { Route } from '../router.ts'
 
-const CONTAINER_FILTERS = ['id', 'name', 'label', 'status', 'ancestor'] as const
+const CONTAINER_FILTERS = ['id', 'name', 'label', 'status', 'ancestor', 'health'] as const
 
 /** Routes of containers. */
 export function containerRoutes(components: ApiComponents): readonly Route[] {
@@ -20,6 +20,7 @@ export function containerRoutes(components: ApiComponents): readonly Route[] {
 
 function list(components: ApiComponents, request: ApiRequest): Reply {
   const filters = Filters.parse(request.query, CONTAINER_FILTERS)
+  filters.requireOneOf('health', ['starting', 'healthy', 'unhealthy', 'none'])
   const context = components.context()
   if (context === undefined) return json([])
   const all = flag(request, 'all') || filters.has('status')
@@ -40,6 +41,7 @@ function matches(task: Task, filters: Filters): boolean {
     filters.some('name', (name) => taskName(task).includes(name)) &&
     filters.labels('label', containerLabels(task)) &&
     filters.some('status', (state) => state === containerState(task)) &&
+    filters.some('health', (health) => health === (task.status.health ?? 'none')) &&
     filters.some('ancestor', (image) => task.spec.ContainerSpec.Image.startsWith(image))
   )
 }
@@ -65,12 +67,17 @@ function containerJson(task: Task, nowMs: number): object {
   }
 }
 
-/** `Up 3 minutes`, as clients print it. */
+/** `Up 3 minutes (healthy)`, as clients print it. */
 function statusText(task: Task, nowMs: number): string {
-  if (task.status.state !== 'running') return task.status.message
+  if (containerState(task) !== 'running') return task.status.message
   const seconds = Math.max(0, Math.floor((nowMs - Date.parse(task.status.timestamp)) / 1000))
   const [unit, length] = UNITS.find(([, size]) => seconds >= 2 * size) ?? ['seconds', 1]
-  return `Up ${Math.floor(seconds / length)} ${unit}`
+  return `Up ${Math.floor(seconds / length)} ${unit}${healthText(task)}`
+}
+
+function healthText({ status: { health } }: Task): string {
+  if (health === undefined) return ''
+  return health === 'starting' ? ' (health: starting)' : ` (${health})`
 }
 
 /** Units of time with their length in seconds, longest first. */
@@ -82,7 +89,9 @@ const UNITS = [
 ] as const
 
 function containerState(task: Task): string {
-  if (task.status.state === 'running') return 'running'
+  const { state, container } = task.status
+  // A container runs before its task counts as running: it may have to become healthy first.
+  if (state === 'running' || (state === 'starting' && container !== undefined)) return 'running'
   return isTerminal(task.status.state) ? 'exited' : 'created'
 }
 

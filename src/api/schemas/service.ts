@@ -21,6 +21,15 @@ const mount = z.looseObject({
   ReadOnly: z.boolean().exactOptional(),
 })
 
+const healthcheck = z.looseObject({
+  Test: texts.exactOptional(),
+  Interval: z.int().exactOptional(),
+  Timeout: z.int().exactOptional(),
+  Retries: z.int().exactOptional(),
+  StartPeriod: z.int().exactOptional(),
+  StartInterval: z.int().exactOptional(),
+})
+
 const containerSpec = z.looseObject({
   Image: z.string().default(''),
   Labels: labels.exactOptional(),
@@ -37,6 +46,7 @@ const containerSpec = z.looseObject({
   Init: z.boolean().exactOptional(),
   StopSignal: z.string().exactOptional(),
   StopGracePeriod: whole.exactOptional(),
+  Healthcheck: healthcheck.exactOptional(),
   Mounts: z.array(mount).exactOptional(),
   Hosts: texts.exactOptional(),
   Sysctls: labels.exactOptional(),

@@ -175,6 +175,17 @@ test('a task that stops is found no more, from the next question on', async (t) 
   t.deepEqual(data(await ask(fixture, FRONT, { name: 'web' })), ['10.96.0.3'], 'the service stays')
 })
 
+test('a task that turns unhealthy is found no more', async (t) => {
+  const fixture = await start(t)
+  const { store } = fixture
+  const task = store.get('tasks', 'web-task-0001')
+  if (task === undefined) throw new Error('no task')
+  const status = { ...task.status, health: 'unhealthy' } as const
+  const action = { type: 'observeTask', id: task.id, nodeId: task.nodeId, status } as const
+  store.applyTransaction(transactionOf('r2', [action]), 2)
+  t.deepEqual(data(await ask(fixture, FRONT, { name: 'tasks.web' })), [])
+})
+
 /** A server outside: answers every question with these records, and counts. */
 async function outside(
   t: ExecutionContext,

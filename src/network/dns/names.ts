@@ -182,7 +182,8 @@ function runningTasks(scene: NamesScene, service: Service): Task[] {
     const { state } = store.get('nodes', task.nodeId)?.status ?? { state: 'down' }
     const lost = state === 'down' && task.nodeId !== nodeId
     const wish = store.get('tasks', task.id)?.desiredState ?? task.desiredState
-    return task.status.state === 'running' && wish === 'running' && !lost
+    const isWell = task.status.state === 'running' && task.status.health !== 'unhealthy'
+    return isWell && wish === 'running' && !lost
   })
 }
 

@@ -1,0 +1,74 @@
+/**
+ * Which ports have a program behind them in the network namespace of a process, from the kernel's
+ * own tables. Looking costs no connection, so the program notices nothing.
+ *
+ * A TCP port counts when a socket listens there, a UDP port when one is bound and not connected. A
+ * socket on a loopback address counts only where clients come by loopback.
+ * Source: proc_net(5), Linux `net/ipv4/tcp_ipv4.c` (`get_openreq4`), `net/ipv4/udp.c`.
+ */
+import { readTextFile } from '../json-file.ts'
+import type { ListenWish, ServedPort } from './readiness.ts'
+
+/** Column of the local address, `<hexadecimal address>:<hexadecimal port>`. */
+const LOCAL_COLUMN = 1
+/** Column of the state. */
+const STATE_COLUMN = 3
+
+/** States that accept: TCP_LISTEN, and TCP_CLOSE for UDP, which has no listening. */
+const OPEN_STATES: Readonly<Record<ServedPort['protocol'], string>> = { tcp: '0A', udp: '07' }
+
+/** Where and what to look for. */
+export interface ListenQuery {
+  readonly pid: number
+  readonly wish: ListenWish
+  /** Whether clients come by loopback. */
+  readonly byLoopback: boolean
+}
+
+/** Ports of the wish that nothing listens on yet. All of them when the process is gone. */
+export async function missingPorts(query: ListenQuery): Promise<ServedPort[]> {
+  const { pid, wish, byLoopback } = query
+  const protocols = [...new Set(wish.ports.map(({ protocol }) => protocol))]
+  const open = new Set<string>()
+  for (const protocol of protocols) {
+    for (const table of [protocol, `${protocol}6`]) {
+      const text = (await readTextFile(`/proc/${pid}/net/${table}`)) ?? ''
+      for (const port of openPorts(text, { protocol, byLoopback })) open.add(`${port}/${protocol}`)
+    }
+  }
+  return wish.ports.filter(({ protocol, port }) => !open.has(`${port}/${protocol}`))
+}
+
+/** Whether nothing more of the wish is to be waited for. */
+export function isServed(wish: ListenWish, missing: readonly ServedPort[]): boolean {
+  return missing.length === 0 || (wish.enough === 'any' && missing.length < wish.ports.length)
+}
+
+/** Open ports of one of the kernel's tables. */
+export function openPorts(
+  table: string,
+  about: { readonly protocol: ServedPort['protocol']; readonly byLoopback: boolean },
+): Set<number> {
+  const ports = new Set<number>()
+  for (const line of table.split('\n').slice(1)) {
+    const columns = line.trim().split(/\s+/)
+    if (columns[STATE_COLUMN] !== OPEN_STATES[about.protocol]) continue
+    const [address = '', port = ''] = (columns[LOCAL_COLUMN] ?? '').split(':')
+    if (!about.byLoopback && isLoopback(address)) continue
+    ports.add(Number.parseInt(port, 16))
+  }
+  return ports
+}
+
+/** 127.0.0.0/8, ::1 and ::ffff:127.0.0.0/104, in 32-bit words of the machine's byte order. */
+function isLoopback(address: string): boolean {
+  if (address.length === 8) return firstByte(address) === '7F'
+  if (/^0{24}(?:01000000|00000001)$/.test(address)) return true
+  return /^0{16}(?:FFFF0000|0000FFFF)/.test(address) && firstByte(address.slice(24)) === '7F'
+}
+
+function firstByte(word: string): string {
+  return IS_LITTLE_ENDIAN ? word.slice(6) : word.slice(0, 2)
+}
+
+const IS_LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1

@@ -1,0 +1,37 @@
+/** The health check flags of `service create`, as docker's client turns them into a spec. */
+import type { ContainerSpec, HealthcheckSpec } from '../store/spec.ts'
+import type { Arguments } from './arguments.ts'
+import { CommandError } from './command.ts'
+
+const DURATIONS = [
+  ['health-interval', 'Interval'],
+  ['health-timeout', 'Timeout'],
+  ['health-start-period', 'StartPeriod'],
+  ['health-start-interval', 'StartInterval'],
+] as const
+
+/** What is sent; nothing without any of the flags: then the image's own counts. */
+export function healthcheckMember(given: Arguments): Pick<ContainerSpec, 'Healthcheck'> {
+  const spec = healthcheck(given)
+  if (!given.flag('no-healthcheck')) {
+    return Object.keys(spec).length === 0 ? {} : { Healthcheck: spec }
+  }
+  if (Object.keys(spec).length > 0) {
+    throw new CommandError('--no-healthcheck conflicts with --health-* options')
+  }
+  return { Healthcheck: { Test: ['NONE'] } }
+}
+
+function healthcheck(given: Arguments): HealthcheckSpec {
+  const line = given.text('health-cmd') ?? ''
+  const retries = given.number('health-retries', 'uint')
+  const durations = DURATIONS.flatMap(([flag, member]) => {
+    const ns = given.number(flag, 'duration')
+    return ns === undefined ? [] : [[member, ns]]
+  })
+  return {
+    ...(line === '' ? {} : { Test: ['CMD-SHELL', line] }),
+    ...(Object.fromEntries(durations) as Pick<HealthcheckSpec, (typeof DURATIONS)[number][1]>),
+    ...(retries === undefined ? {} : { Retries: retries }),
+  }
+}
