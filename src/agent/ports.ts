@@ -98,9 +98,9 @@ export interface Executor {
   /** Starts the user's process. @throws RUNTIME_FAILED with the runtime's own words */
   start(plan: TaskPlan): Promise<{ readonly pid: number; readonly ports?: TaskStatus['ports'] }>
   /**
-   * Runs the plan's health check beside the running task: in its namespaces and cgroup, as its user,
-   * in its directory and environment. Never throws: what cannot be run has failed. Not to be called
-   * again before the last one is gone.
+   * Runs the plan's health check beside the running task: in its namespaces and cgroup, as its
+   * user, in its directory and environment. Never throws: what cannot be run has failed. Not to be
+   * called again before the last one is gone.
    */
   check(
     directory: string,

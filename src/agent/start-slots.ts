@@ -1,4 +1,4 @@
-/** How much of a kind of work (starts, health checks) is done at once: more only slows all of it. */
+/** How much of one kind of work (starts, checks) is done at once: more only slows all of it. */
 
 /** A fair counting semaphore. */
 export class StartSlots {

@@ -8,11 +8,12 @@
  *      │            └► REJECTED | FAILED    └► FAILED   │
  *      └────────────┴───────────┴───── desired beyond RUNNING ──► SHUTDOWN
  * ```
- * A task with a health check is RUNNING when a check has passed, one that serves ports when it listens
- * on them (`health/readiness.ts`): what follows from RUNNING, as an update that goes on and balancers
- * that send connections, may rely on it. Observed states only grow. One loop walks this; `update` and `remove` only change what is wanted
- * and wake it. The loop begins with what is on disk and in the kernel, so it is the same after a
- * crash: a container that runs is adopted untouched.
+ * A task with a health check is RUNNING when a check has passed, one that serves ports when it
+ * listens on them (`health/readiness.ts`): what follows from RUNNING, as an update that goes on and
+ * balancers that send connections, may rely on it. Observed states only grow. One loop walks this;
+ * `update` and `remove` only change what is wanted and wake it. The loop begins with what is on
+ * disk and in the kernel, so it is the same after a crash: a container that runs is adopted
+ * untouched.
  * Source: swarmkit `agent/exec/controller.go`, `design/task_model.md`.
  */
 import { delay } from '../base/clock.ts'

@@ -4,7 +4,15 @@
  * business.
  */
 
-import type { HealthcheckSpec } from '../store/spec.ts'
+/** An image's HEALTHCHECK in Docker's shape, as it was written; durations in nanoseconds. */
+export interface ImageHealthcheck {
+  readonly Test?: readonly string[]
+  readonly Interval?: number
+  readonly Timeout?: number
+  readonly Retries?: number
+  readonly StartPeriod?: number
+  readonly StartInterval?: number
+}
 
 /** What the container needs to know of its image. */
 export interface ReadyImage {
@@ -24,8 +32,7 @@ export interface ReadyImage {
     readonly labels: Readonly<Record<string, string>>
     readonly volumes: readonly string[]
     readonly exposedPorts: readonly string[]
-    /** The image's HEALTHCHECK, unchecked. */
-    readonly healthcheck?: HealthcheckSpec
+    readonly healthcheck?: ImageHealthcheck
     /** The image's SHELL, before the line of a health check; absent: `/bin/sh -c`. */
     readonly shell?: readonly string[]
   }

@@ -5,12 +5,13 @@
  *
  * Invariants: a replica is a backend while it is observed running on a node that is not down; it
  * gets new connections only while it is also wanted running, so a replica that is being stopped
- * drains through its grace period; so does one that is unhealthy. RUNNING means that it listens and is
- * healthy as far as can be known (`agent/health/readiness.ts`). Of its own replicas the node believes itself: they answer
- * through it also when no leader has heard of their restart. A replica behind a link that is dead
- * gets no new connection from that moment on, unless there is no other: then a daemon that restarts
- * for an upgrade, whose containers go on, costs nothing. Flows of datagrams have no end to wait
- * for: they leave a replica that drains at once, when there is another.
+ * drains through its grace period; so does one that is unhealthy. RUNNING means that it listens
+ * and is healthy as far as can be known (`agent/health/readiness.ts`). Of its own replicas the node
+ * believes itself: they answer through it also when no leader has heard of their restart. A replica
+ * behind a link that is dead gets no new connection from that moment on, unless there is no other:
+ * then a daemon that restarts for an upgrade, whose containers go on, costs nothing. Flows of
+ * datagrams have no end to wait for: they leave a replica that drains at once, when there is
+ * another.
  */
 import type { AllocatedPort, Node, Service, Task } from '../store/objects.ts'
 import type { StoreView } from '../store/view.ts'

@@ -33,8 +33,8 @@ export interface MountSpec {
 }
 
 /**
- * A command that says by its exit code whether a container is well. What is absent, empty or 0 is as
- * the image says, else Docker's default. Durations in nanoseconds.
+ * A command that says by its exit code whether a container is well. What is absent, empty or 0 is
+ * as the image says, else Docker's default. Durations in nanoseconds.
  */
 export interface HealthcheckSpec {
   /** `['NONE']`, `['CMD', program, …arguments]` or `['CMD-SHELL', line]`. */

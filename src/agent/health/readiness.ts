@@ -1,9 +1,9 @@
 /**
- * How one knows that a task is ready, so that no connection is led to a program that does not answer
- * yet. A health check decides when there is one. Else the task's own words about what it serves: its
- * published ports, or, on a network, the ports that its image exposes (of those one is enough: many
- * images expose ports that they open on request only). A task that says nothing is ready when it has
- * started.
+ * How one knows that a task is ready, so that no connection is led to a program that does not
+ * answer yet. A health check decides when there is one. Else the task's own words about what it
+ * serves: its published ports, or, on a network, the ports that its image exposes (of those one is
+ * enough: many images expose ports that they open on request only). A task that says nothing is
+ * ready when it has started.
  */
 import type { ReadyImage } from '../../image/ports.ts'
 import type { Task } from '../../store/objects.ts'

@@ -3,9 +3,9 @@
  * (user, capabilities, environment, directory, limits) and the check's arguments.
  *
  * Runtimes put what they execute into sessions of their own, whose numbers they do not tell. So a
- * check carries a mark in its environment; what is found with it in the container's cgroup when its
- * check has ended is killed. A file on tmpfs, which the runtime writes, says that a check was begun:
- * one that outlived the daemon that began it is ended before the next.
+ * check carries a mark in its environment; what is found with it in the container's cgroup when
+ * the check has ended is killed. A file on tmpfs, which the runtime writes, says that a check was
+ * begun: one that outlived the daemon that began it is ended before the next.
  */
 import { existsSync } from 'node:fs'
 import { mkdir, rm, writeFile } from 'node:fs/promises'

@@ -1,6 +1,6 @@
 /**
- * Health checks of supervised processes: a process beside the task, with its files as root where it
- * has some, its user, environment and directory. Like the task itself it is in no cgroup of its own.
+ * Health checks of supervised processes: a process beside the task, with its files as root where
+ * it has some, its user, environment and directory. Like the task it is in no cgroup of its own.
  */
 import { isAbsolute, join } from 'node:path'
 import type { Clock } from '../../base/clock.ts'
