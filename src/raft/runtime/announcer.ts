@@ -6,17 +6,20 @@ import type { StoredSnapshot } from '../storage/ports.ts'
 import type { Members } from './members.ts'
 import type { Observation } from './observations.ts'
 import { PeerContacts } from './peer-contacts.ts'
-import type { ServerId } from './ports.ts'
+import type { Server, ServerId } from './ports.ts'
 
 /** Tells of one member. */
 export class Announcer {
   readonly #tell: (observation: Observation) => void
   readonly #members: Members
   readonly #contacts: PeerContacts
+  /** Members, as told last. */
+  #servers: readonly Server[]
 
   constructor(clock: Clock, members: Members, tell: (observation: Observation) => void) {
     this.#tell = tell
     this.#members = members
+    this.#servers = members.membership.configuration.servers
     this.#contacts = new PeerContacts(clock, {
       onLost: (peer, lastContactMs) => tell({ type: 'failedHeartbeat', peer, lastContactMs }),
       onBack: (peer) => tell({ type: 'resumedHeartbeat', peer }),
@@ -54,5 +57,15 @@ export class Announcer {
     this.#contacts.keep(this.#members.others)
     const { configuration } = this.#members.membership
     this.#tell({ type: 'configuration', configuration })
+    const [before, now] = [this.#servers, configuration.servers]
+    this.#servers = now
+    for (const peer of without(now, before)) this.#tell({ type: 'peerAdded', peer })
+    for (const peer of without(before, now)) this.#tell({ type: 'peerRemoved', peer })
   }
+}
+
+/** Those of `servers` whom `others` do not name. */
+function without(servers: readonly Server[], others: readonly Server[]): readonly Server[] {
+  const named = new Set(others.map(({ id }) => id))
+  return servers.filter(({ id }) => !named.has(id))
 }

@@ -56,14 +56,17 @@ export class MemberView<R> {
     options: ResolvedRaftOptions,
     recovered: Recovered,
   ) {
-    const { clock, metrics, logStore } = components
+    const { clock, metrics, logStore, stateMachine } = components
     this.#metrics = metrics && new MetricsReporter(metrics, clock)
     const store = metrics === undefined ? logStore : measured(logStore, metrics, clock)
     this.driver = new Driver<R>({ ...components, logStore: store }, options, {
       recovered,
       hooks: {
         onLeadership: () => this.#onLeadership.tell(this.#leadership()),
-        onConfiguration: () => this.#onConfiguration.tell(this.configuration),
+        onConfiguration: () => {
+          stateMachine.configurationChanged?.(this.configuration)
+          this.#onConfiguration.tell(this.configuration)
+        },
         onApplied: () => this.appliedWaiters.onApplied(this.appliedIndex),
         onTick: () => this.#metrics?.onTick(() => this.driver.figures()),
         onObservation: (observation) => this.tell(observation),
@@ -71,6 +74,7 @@ export class MemberView<R> {
       },
     })
     this.appliedWaiters = new AppliedWaiters(this.driver.calls)
+    if (this.configuration.index > 0) stateMachine.configurationChanged?.(this.configuration)
   }
 
   get id(): ServerId {

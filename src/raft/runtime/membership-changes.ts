@@ -4,9 +4,10 @@
  * itself (Ongaro §4.3; etcd `confchange`).
  */
 import { SwarmError } from '../../base/errors.ts'
-import type { ConfChange, ConfChangeSingle, PeerId } from '../core/entry.ts'
+import type { ConfChange, ConfChangeSingle, Index, PeerId } from '../core/entry.ts'
 import { memberNumber } from './member-numbers.ts'
 import { encodeContext, type Membership, type NamedAddress } from './membership.ts'
+import type { CallOptions } from './pending-calls.ts'
 import type { ServerId } from './ports.ts'
 
 /** One change of one member. */
@@ -17,6 +18,22 @@ export type MembershipChange =
   | { readonly type: 'addLearner'; readonly id: ServerId; readonly address: string }
   | { readonly type: 'demoteVoter'; readonly id: ServerId }
   | { readonly type: 'removeServer'; readonly id: ServerId }
+
+/** Options of calls that change the membership. */
+export interface MembershipOptions extends CallOptions {
+  /**
+   * The change is made only if the configuration is still that of this index
+   * (`configuration.index`): so two operators cannot undo each other's work unseen.
+   */
+  readonly prevIndex?: Index | undefined
+}
+
+/** @throws FAILED_PRECONDITION when the configuration has changed since `prevIndex` */
+export function assertUnchanged(index: Index, { prevIndex }: MembershipOptions): void {
+  if (prevIndex === undefined || prevIndex === index) return
+  const message = `membership: the configuration is that of entry ${index}, not ${prevIndex}`
+  throw new SwarmError('FAILED_PRECONDITION', message)
+}
 
 /**
  * The core's form of `changes`.

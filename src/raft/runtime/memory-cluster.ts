@@ -12,7 +12,7 @@ import type { LogStore, SnapshotStore } from '../storage/ports.ts'
 import { MemoryNetwork } from './memory-transport.ts'
 import type { MetricsSink } from './metrics.ts'
 import type { RaftOptions } from './options.ts'
-import type { CommittedEntry, Server, ServerId, StateMachine } from './ports.ts'
+import type { CommittedEntry, Configuration, Server, ServerId, StateMachine } from './ports.ts'
 import { Raft } from './raft.ts'
 import { SimulatedClock } from './simulated-clock.ts'
 
@@ -22,10 +22,16 @@ const LIMIT_MS = 60_000
 /** Remembers every command in order; answers with how many there are. */
 export class ListMachine implements StateMachine<number> {
   commands: string[] = []
+  /** Who belongs to the group, as it was told last. */
+  members: readonly string[] = []
   restores = 0
 
   apply(entries: readonly CommittedEntry[]): readonly number[] {
     return entries.map(({ data }) => this.commands.push(new TextDecoder().decode(data)))
+  }
+
+  configurationChanged({ servers }: Configuration): void {
+    this.members = servers.map(({ id }) => id).toSorted()
   }
 
   async *snapshot(): AsyncGenerator<Uint8Array> {

@@ -78,10 +78,8 @@ function setGauges(sink: MetricsSink, figures: DriverFigures): void {
 function countObservation(sink: MetricsSink, observation: Observation): void {
   switch (observation.type) {
     case 'role':
-      if (observation.role === 'leader') sink.count('raft_leadership_won_total', 1)
-      break
     case 'leader':
-      if (observation.leader !== undefined) sink.count('raft_leader_changes_total', 1)
+      countLeadership(sink, observation)
       break
     case 'failedHeartbeat':
       sink.count('raft_heartbeats_failed_total', 1)
@@ -101,6 +99,8 @@ function countObservation(sink: MetricsSink, observation: Observation): void {
       countTransfer(sink, observation)
       break
     case 'configuration':
+    case 'peerAdded':
+    case 'peerRemoved':
     case 'staging':
     case 'restored':
     case 'fatal':
@@ -108,6 +108,15 @@ function countObservation(sink: MetricsSink, observation: Observation): void {
     default:
       observation satisfies never
   }
+}
+
+function countLeadership(
+  sink: MetricsSink,
+  observation: Extract<Observation, { readonly type: 'role' | 'leader' }>,
+): void {
+  if (observation.type === 'leader') {
+    if (observation.leader !== undefined) sink.count('raft_leader_changes_total', 1)
+  } else if (observation.role === 'leader') sink.count('raft_leadership_won_total', 1)
 }
 
 function countTransfer(

@@ -6,7 +6,7 @@
 import type { SwarmError } from '../../base/errors.ts'
 import type { Index, Term } from '../core/entry.ts'
 import type { Role } from '../core/ready.ts'
-import type { Configuration, ServerId } from './ports.ts'
+import type { Configuration, Server, ServerId } from './ports.ts'
 
 /** How staging a server goes; `abandoned` leaves it a learner, if it has become one. */
 export type StagingPhase = 'started' | 'caughtUpRound' | 'promoted' | 'abandoned'
@@ -19,6 +19,8 @@ export type Observation =
   | { readonly type: 'leader'; readonly leader: ServerId | undefined; readonly term: Term }
   | { readonly type: 'role'; readonly role: Role; readonly term: Term }
   | { readonly type: 'configuration'; readonly configuration: Configuration }
+  /** A server became a member, or is none any more; after `configuration`. */
+  | { readonly type: 'peerAdded' | 'peerRemoved'; readonly peer: Server }
   /** The leader has not heard `peer` for an election timeout; `lastContactMs` is monotonic. */
   | {
       readonly type: 'failedHeartbeat'

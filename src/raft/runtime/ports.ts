@@ -41,6 +41,12 @@ export interface StateMachine<R> {
   /** A consistent view of now, written out while later entries are applied. */
   snapshot(): AsyncIterable<Uint8Array>
   /**
+   * The membership in force at this place of the log: between the entries before and behind it,
+   * after a snapshot was restored, and at a start. Synchronous; throwing is fatal to the node.
+   * hashicorp/raft `ConfigurationStore`.
+   */
+  configurationChanged?(configuration: Configuration): void
+  /**
    * Replaces the whole state. Reads go on meanwhile: the new state comes into force in one turn, at
    * the end, and only when the whole of it could be read; until then the old one is there.
    */

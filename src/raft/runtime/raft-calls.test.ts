@@ -479,6 +479,11 @@ test('observations tell of leaders, roles, members, silence and snapshots', asyn
   for (const type of ['snapshotTaken', 'configuration', 'role', 'leader'] as const) {
     t.true(types.includes(type), type)
   }
+  const n4 = { id: 'n4', address: 'at-n4', suffrage: 'learner' } as const
+  t.deepEqual(
+    seen.find(({ type }) => type === 'peerAdded'),
+    { type: 'peerAdded', peer: n4 },
+  )
   t.deepEqual(
     seen.findLast(({ type }) => type === 'leader'),
     {
@@ -718,4 +723,67 @@ test('learners can get fewer heartbeats than voters, and still hear their leader
 test('heartbeats to learners rarer than elections are refused', async (t) => {
   const cluster = new MemoryCluster({ raft: { learnerHeartbeatTicks: 10 } })
   t.is(await codeOf(cluster.up('n1')), 'INVALID_ARGUMENT')
+})
+
+test('a change for a configuration that is past is refused, staged ones too', async (t) => {
+  await using cluster = await MemoryCluster.start(3)
+  const leader = await cluster.leader()
+  const [first = '', second = ''] = others(cluster, leader.id)
+  const prevIndex = leader.configuration.index
+  await cluster.settled(leader.demoteVoter(first, { prevIndex }))
+  const later = [
+    leader.removeServer(second, { prevIndex }),
+    leader.addLearner('n4', 'at-n4', { prevIndex }),
+    leader.addVoter(first, `at-${first}`, { prevIndex, force: true }),
+    leader.addVoter(first, `at-${first}`, { prevIndex, staging: true }),
+  ]
+  for (const change of later) t.is(await codeOf(change), 'FAILED_PRECONDITION')
+  const { index } = leader.configuration
+  t.is(await cluster.settled(leader.removeServer(first, { prevIndex: index })), index + 1)
+})
+
+test('observers are told who comes and who goes', async (t) => {
+  await using cluster = await MemoryCluster.start(3)
+  const leader = await cluster.leader()
+  const [gone = ''] = others(cluster, leader.id)
+  const stream = leader.observe(['peerAdded', 'peerRemoved'])
+  await cluster.settled(leader.addLearner('n4', 'at-n4'))
+  await cluster.settled(leader.demoteVoter(gone))
+  await cluster.settled(leader.removeServer(gone))
+  await leader.shutdown()
+  const seen = await collect(stream, [])
+  const told = seen.map((one) => ('peer' in one && typeof one.peer === 'object' ? one.peer.id : ''))
+  t.deepEqual(told, ['n4', gone])
+  t.deepEqual(
+    seen.map(({ type }) => type),
+    ['peerAdded', 'peerRemoved'],
+  )
+  cluster.place(leader.id).raft = undefined
+})
+
+test('a state machine knows the members at its place, by log, snapshot and restart', async (t) => {
+  await using cluster = await MemoryCluster.start(3, { raft: { trailingEntries: 0 } })
+  const leader = await cluster.leader()
+  const told = (id: string): readonly string[] => cluster.place(id).machine.members
+  t.deepEqual(told(leader.id), ['n1', 'n2', 'n3'])
+  await cluster.settled(leader.addLearner('n4', 'at-n4'))
+  await cluster.apply(leader, ['a'])
+  t.deepEqual(told(leader.id), ['n1', 'n2', 'n3', 'n4'])
+  await cluster.settled(leader.snapshot())
+  await cluster.settled(cluster.up('n4'))
+  await cluster.converged()
+  t.deepEqual(told('n4'), ['n1', 'n2', 'n3', 'n4'], 'a snapshot brought it')
+  await cluster.settled(cluster.raft('n4').snapshot())
+  await cluster.down('n4')
+  await cluster.settled(cluster.up('n4'))
+  t.deepEqual(told('n4'), ['n1', 'n2', 'n3', 'n4'], 'its own snapshot did')
+})
+
+test('who waits for a snapshot may give up; the snapshot goes on', async (t) => {
+  await using cluster = await MemoryCluster.start(1)
+  const leader = await cluster.leader()
+  await cluster.apply(leader, ['a'])
+  t.is(await codeOf(leader.snapshot({ signal: AbortSignal.abort() })), 'ABORTED')
+  const stored = await cluster.settled(leader.snapshot({ timeoutMs: 1000 }))
+  t.is(stored.metadata.index, leader.appliedIndex)
 })

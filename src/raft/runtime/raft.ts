@@ -17,7 +17,8 @@ import { boundedRead } from './bounded-read.ts'
 import type { Driver } from './driver.ts'
 import * as handover from './handover.ts'
 import { MemberView } from './member-view.ts'
-import { toConfChange, type MembershipChange } from './membership-changes.ts'
+import { assertUnchanged, toConfChange } from './membership-changes.ts'
+import type { MembershipChange, MembershipOptions } from './membership-changes.ts'
 import { resolveRaftOptions, type RaftComponents, type RaftOptions } from './options.ts'
 import type { ResolvedRaftOptions } from './options.ts'
 import type { CallOptions } from './pending-calls.ts'
@@ -45,7 +46,7 @@ export interface ReadOptions extends CallOptions {
 }
 
 /** How a voter is added. */
-export interface AddVoterOptions extends CallOptions {
+export interface AddVoterOptions extends MembershipOptions {
   /** First a learner, promoted when it has caught up; `observe` tells how it goes. */
   readonly staging?: boolean
   /** Even if it is unreachable or far behind: it will count in every quorum. */
@@ -196,6 +197,7 @@ export class Raft<R> extends MemberView<R> implements AsyncDisposable {
   async addVoter(id: ServerId, address: string, options: AddVoterOptions = {}): Promise<Index> {
     const { staging = false, force = false, ...call } = options
     this.#assertLeader()
+    assertUnchanged(this.configuration.index, call)
     const isVoter = this.#driver.membership.suffrageOf(id) === 'voter'
     if (staging && !isVoter) return this.#staging.run(id, address, call)
     if (!force && !isVoter && !this.#staging.isCaughtUp(id)) throw notCaughtUp(id)
@@ -203,30 +205,30 @@ export class Raft<R> extends MemberView<R> implements AsyncDisposable {
   }
 
   /** Adds a learner, who gets everything and votes on nothing. @throws as `changeMembership` */
-  addLearner(id: ServerId, address: string, options?: CallOptions): Promise<Index> {
+  addLearner(id: ServerId, address: string, options?: MembershipOptions): Promise<Index> {
     return this.changeMembership([{ type: 'addLearner', id, address }], options)
   }
 
   /** Makes a voter a learner. @throws as `changeMembership` */
-  demoteVoter(id: ServerId, options?: CallOptions): Promise<Index> {
+  demoteVoter(id: ServerId, options?: MembershipOptions): Promise<Index> {
     return this.changeMembership([{ type: 'demoteVoter', id }], options)
   }
 
   /** @throws as `changeMembership` */
-  removeServer(id: ServerId, options?: CallOptions): Promise<Index> {
+  removeServer(id: ServerId, options?: MembershipOptions): Promise<Index> {
     return this.changeMembership([{ type: 'removeServer', id }], options)
   }
 
   /**
    * Changes the membership; several changes go through joint consensus (Ongaro §4.3). Resolves when
    * the change is in force here, the joint phase included. Looks at nobody's progress.
-   * @throws NOT_LEADER, FAILED_PRECONDITION (another change is under way, or no voter would be
-   * left), NOT_FOUND, INVALID_ARGUMENT, UNAVAILABLE (a hand-over or a restore runs), TIMED_OUT (it
-   * may still take effect)
+   * @throws NOT_LEADER, FAILED_PRECONDITION (another change is under way, no voter would be left,
+   * or the configuration is not that of `prevIndex`), NOT_FOUND, INVALID_ARGUMENT, UNAVAILABLE (a
+   * hand-over or a restore runs), TIMED_OUT (it may still take effect)
    */
   async changeMembership(
     changes: readonly MembershipChange[],
-    options: CallOptions = {},
+    options: MembershipOptions = {},
   ): Promise<Index> {
     this.#assertLeader()
     // A new leader's log may end in changes of the old one: those must be applied first (raft.md
@@ -235,6 +237,7 @@ export class Raft<R> extends MemberView<R> implements AsyncDisposable {
     this.#assertLeader()
     if (this.#isRestoring) throw restoreRunning('UNAVAILABLE')
     if (this.#isChangePending()) throw changePending()
+    assertUnchanged(this.configuration.index, options)
     const change = toConfChange(this.#driver.membership, changes)
     const proposed = this.#driver.proposals.proposeChange(this.#driver.core, change, options)
     if (proposed.index > 0) this.#change = { index: proposed.index, term: this.term }
@@ -275,9 +278,17 @@ export class Raft<R> extends MemberView<R> implements AsyncDisposable {
     await handover.campaign({ raft: this, driver: this.#driver }, options)
   }
 
-  /** Takes a snapshot now. @throws FAILED_PRECONDITION when nothing is applied, STORAGE_FULL … */
-  snapshot(): Promise<StoredSnapshot> {
-    return this.#driver.snapshots.take()
+  /**
+   * Takes a snapshot now. With `timeoutMs` or `signal` the call may end before; the snapshot goes
+   * on. @throws FAILED_PRECONDITION when nothing is applied, STORAGE_FULL …
+   */
+  async snapshot(options: CallOptions = {}): Promise<StoredSnapshot> {
+    const { signal, timeoutMs = Number.POSITIVE_INFINITY } = options
+    const message = 'raft snapshot: is not finished in time; it goes on'
+    const call = this.#driver.calls.start<StoredSnapshot>({ signal, timeoutMs }, message)
+    const settle = async (): Promise<void> => call.resolve(await this.#driver.snapshots.take())
+    settle().catch((error: Error) => call.reject(error))
+    return call.promise
   }
 
   /**
