@@ -21,7 +21,7 @@ import { ImageStore } from './image/image-store.ts'
 import { NodeAttachment } from './node/attachment.ts'
 import type { AttachmentComponents } from './node/attachment.ts'
 import { lockDataDirectory } from './node/data-lock.ts'
-import { describeNode } from './node/describe.ts'
+import { describeNode, hostAddresses } from './node/describe.ts'
 import { assertFreeSpace } from './node/free-space.ts'
 import { KernelNetwork } from './node/kernel-network.ts'
 import { textLogStream } from './node/log-text.ts'
@@ -130,7 +130,7 @@ function describer({ executor, kernel }: Parts, hostname: string): () => NodeDes
     executor: { name: executor.name, isolation: executor.isolation, reason: executor.reason },
     balancer: { name: driver, reason },
   })
-  return () => description
+  return () => ({ ...description, addresses: hostAddresses() })
 }
 
 function apiComponents(parts: Parts, swarm: NodeSwarm, options: DaemonOptions): ApiComponents {

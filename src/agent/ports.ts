@@ -34,6 +34,8 @@ export interface TaskNetworking {
   readonly nameservers: readonly string[]
   /** Largest packet that its networks want; absent: the node's. */
   readonly mtu?: number
+  /** Whether one of its networks has IPv6. */
+  readonly hasIpv6?: boolean
   /** Devices with an address of their own: eth1, eth2, … */
   readonly extras?: readonly ExtraInterface[]
 }

@@ -74,6 +74,7 @@ export function taskNetworking(
     bridge: bridgeName(node.id),
     nameservers: about.nameservers,
     ...(mtus.length === 0 ? {} : { mtu: Math.min(...mtus) }),
+    ...(networks.some(({ network }) => isIpv6Overlay(network)) ? { hasIpv6: true } : {}),
     ...(extras.length === 0 ? {} : { extras }),
   }
 }
@@ -89,6 +90,11 @@ export function isOnHostNetwork(task: Pick<Task, 'networks'>): boolean {
 const MTU_OPTION = 'com.docker.network.driver.mtu'
 /** Least that IPv4 works with (RFC 791). */
 const MTU_MIN = 68
+
+function isIpv6Overlay({ spec }: Network): boolean {
+  const { Driver: driver = '' } = spec
+  return spec.EnableIPv6 === true && (driver === '' || driver === 'overlay')
+}
 
 function mtuOf({ spec }: Network): number[] {
   const mtu = Number(spec.Options?.[MTU_OPTION])

@@ -37,6 +37,7 @@ test('a task is on its node’s bridge, with a device more for networks that giv
   const mtu = { 'com.docker.network.driver.mtu': '1300' }
   const networks = new Map<string, Network>([
     ['front', network({ Options: mtu }, '10.96.0.0/24')],
+    ['six', network({ EnableIPv6: true }, '10.98.0.0/24')],
     ['odd', network({ Options: { 'com.docker.network.driver.mtu': 'much' } }, '10.97.0.0/24')],
     ['wire', network({ Driver: 'macvlan', Options: { parent: 'eth0' } }, '192.168.7.0/25')],
     [
@@ -69,6 +70,7 @@ test('a task is on its node’s bridge, with a device more for networks that giv
       { kind: 'ipvlan', parent: 'eth1', cidr: '10.9.1.1/16', mode: 'l3' },
     ],
   })
+  t.deepEqual(place([on('six'), on('odd')]), { ...simple, hasIpv6: true })
   t.is(place([on('none')]), undefined)
 })
 

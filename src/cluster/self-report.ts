@@ -1,11 +1,12 @@
 /**
  * Keeps this node's own record true: when its description or addresses differ from the replicated
- * ones (first start, upgrade, new address, other runtime), it proposes the new ones. Writes nothing
+ * ones (first start, upgrade, new address, other runtime), it proposes the new ones. Looks when the
+ * record changes, and now and then, as the host's addresses change by themselves. Writes nothing
  * while they are equal: an idle cluster stays idle.
  */
 import { isDeepStrictEqual } from 'node:util'
 import { delay } from '../base/clock.ts'
-import type { Clock } from '../base/clock.ts'
+import type { Clock, Timer } from '../base/clock.ts'
 import { SwarmError, errorText, isSwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
 import type { NodeDescription } from '../store/objects.ts'
@@ -15,6 +16,9 @@ import { LatestTask } from './latest-task.ts'
 
 /** Pause before a refused or unanswered report is tried again. */
 const RETRY_MS = 1_000
+
+/** Milliseconds between two looks at the host. */
+const LOOK_MS = 60_000
 
 interface Components {
   readonly store: StoreView
@@ -37,6 +41,7 @@ export class SelfReport {
   readonly #undo: () => void
   readonly #stop = new AbortController()
   readonly #task: LatestTask<'report'>
+  #timer: Timer | undefined
 
   constructor(components: Components, identity: Identity) {
     this.#components = components
@@ -54,12 +59,21 @@ export class SelfReport {
       if (own) this.#task.want('report')
     })
     this.#task.want('report')
+    this.#lookLater()
   }
 
   async stop(): Promise<void> {
     this.#undo()
+    this.#timer?.cancel()
     this.#stop.abort(new SwarmError('SHUTTING_DOWN', 'self report: node stops'))
     await this.#task.settled()
+  }
+
+  #lookLater(): void {
+    this.#timer = this.#components.clock.after(LOOK_MS, () => {
+      this.#task.want('report')
+      this.#lookLater()
+    })
   }
 
   async #report(): Promise<void> {

@@ -10,7 +10,7 @@
  * IPv4 addresses, so that programs that know no IPv6 are reached in it all the same.
  */
 import { isIPv6 } from 'node:net'
-import type { Task } from '../store/objects.ts'
+import type { Network, Task } from '../store/objects.ts'
 import type { StoreView } from '../store/view.ts'
 import { ipv6Of, ipv6PrefixOf } from './plane/names.ts'
 import { ANY_ADDRESS, isLoopbackAddress } from './ports.ts'
@@ -20,14 +20,16 @@ import type { Backend, VirtualServer } from './ports.ts'
 const SUFFIX = '/ipv6'
 
 /** Whether members of the network have IPv6 addresses. */
-export function isIpv6Network(store: StoreView, networkId: string): boolean {
-  const { EnableIPv6: enabled, Driver: driver = '' } = store.get('networks', networkId)?.spec ?? {}
+export function isIpv6Network(network: Pick<Network, 'spec'> | undefined): boolean {
+  const { EnableIPv6: enabled, Driver: driver = '' } = network?.spec ?? {}
   return enabled === true && (driver === '' || driver === 'overlay')
 }
 
 /** Whether the task has an IPv6 address: one of its networks has IPv6. */
 export function hasIpv6(store: StoreView, task: Pick<Task, 'networks'>): boolean {
-  return (task.networks ?? []).some(({ networkId }) => isIpv6Network(store, networkId))
+  return (task.networks ?? []).some(({ networkId }) =>
+    isIpv6Network(store.get('networks', networkId)),
+  )
 }
 
 /** Where twins are derived from. */
@@ -57,7 +59,8 @@ export function virtualInIpv6(
   networkId: string,
 ): VirtualServer | undefined {
   const prefix = prefixOf(scene.store)
-  if (prefix === undefined || !isIpv6Network(scene.store, networkId)) return undefined
+  if (prefix === undefined || !isIpv6Network(scene.store.get('networks', networkId)))
+    return undefined
   const address = ipv6Of(prefix, server.address)
   const backends = inIpv6(scene, server.backends)
   return { ...server, id: `${server.id}${SUFFIX}`, address, backends }

@@ -1,8 +1,10 @@
 /**
- * What this node says of itself: read once at start, as it does not change while the daemon runs.
+ * What this node says of itself: read once at start, as it does not change while the daemon runs,
+ * but for its addresses.
  */
 import { readFileSync } from 'node:fs'
-import { arch, availableParallelism, hostname, totalmem } from 'node:os'
+import { arch, availableParallelism, hostname, networkInterfaces, totalmem } from 'node:os'
+import type { NetworkInterfaceInfo } from 'node:os'
 import type { NodeDescription } from '../store/objects.ts'
 
 /** Docker prints the kernel's names of architectures, not Node's. */
@@ -14,6 +16,9 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
 }
 
 const NANO = 1_000_000_000
+
+/** Interfaces of containers and bridges: their addresses stay on this host. */
+const INNER_INTERFACE = /^(docker|br-|veth|sk|sv)/
 
 /** Skein's version, from the package's manifest. */
 export function engineVersion(): string {
@@ -37,4 +42,20 @@ export function describeNode(
     ...parts,
     hostname: parts.hostname === '' ? hostname() : parts.hostname,
   }
+}
+
+/** Addresses by which this host speaks to others. */
+export function hostAddresses(
+  interfaces: Readonly<NodeJS.Dict<NetworkInterfaceInfo[]>> = networkInterfaces(),
+): readonly string[] {
+  const found = Object.entries(interfaces).flatMap(([name, list = []]) =>
+    INNER_INTERFACE.test(name) ? [] : list,
+  )
+  const usable = found.filter(({ internal, address }) => !internal && !isLinkLocal(address))
+  return [...new Set(usable.map(({ address }) => address))].toSorted()
+}
+
+/** Valid on one wire only. */
+function isLinkLocal(address: string): boolean {
+  return address.startsWith('169.254.') || /^fe[89ab]/i.test(address)
 }

@@ -68,7 +68,7 @@ export class KernelNetworks implements TaskNetworks, AsyncDisposable {
 }
 
 function linkOf(networking: TaskNetworking, plane: TaskPlane): TaskLink {
-  const { cidr, gateway, bridge, extras } = networking
+  const { cidr, gateway, bridge, extras, hasIpv6 } = networking
   const [address = ''] = cidr.split('/')
   const mtus = [networking.mtu, plane.mtu].filter((mtu) => mtu !== undefined)
   const { ipv6Prefix } = plane
@@ -78,7 +78,7 @@ function linkOf(networking: TaskNetworking, plane: TaskPlane): TaskLink {
     bridge,
     ...(mtus.length === 0 ? {} : { mtu: Math.min(...mtus) }),
     ...(extras === undefined ? {} : { extras }),
-    ...(ipv6Prefix === undefined
+    ...(ipv6Prefix === undefined || hasIpv6 !== true
       ? {}
       : { ipv6: { address: ipv6Of(ipv6Prefix, address), gateway: ipv6Of(ipv6Prefix, gateway) } }),
   }

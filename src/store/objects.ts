@@ -50,6 +50,11 @@ export interface NodeDescription {
   readonly executor: { readonly name: string; readonly isolation: string; readonly reason: string }
   /** How this node balances: `ipvs`, `nftables`, `userspace`, and why so. */
   readonly balancer: { readonly name: string; readonly reason: string }
+  /**
+   * Addresses by which this host speaks to others, of both families, in order; absent: an older
+   * daemon's. What comes from them through another node's published port is masqueraded there.
+   */
+  readonly addresses?: readonly string[]
 }
 
 /** A member of the swarm. `id` derives from its key and never changes. */

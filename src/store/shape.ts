@@ -64,6 +64,7 @@ const description = fields({
   platform: fields({ os: text, architecture: text }),
   resources: fields({ nanoCpus: natural, memoryBytes: natural }),
   engineLabels: flagless,
+  addresses: maybe(listOf(text)),
 })
 
 const status = fields({

@@ -19,6 +19,8 @@ import type { Action, Draft } from '../../store/transaction.ts'
 import { DnsService, LISTEN_RETRY_MS } from './dns-service.ts'
 import { Names } from './names.ts'
 import { parseServers } from './resolv-conf.ts'
+import { addressBytes } from '../netlink/address.ts'
+import { ipv6Of } from '../plane/names.ts'
 import { Resolver } from './resolver.ts'
 import { frameOf, messagesIn } from './stream-frames.ts'
 import { Upstream } from './upstream.ts'
@@ -28,12 +30,12 @@ const BOTH = '127.0.0.12'
 const BACK = '127.0.0.13'
 const ALONE = '127.0.0.14'
 
-/** Two networks, three services, tasks at addresses of loopback. */
+/** Two networks, the first with IPv6, three services, tasks at addresses of loopback. */
 function scene(): Store {
   const store = new Store()
   const networks = ['front', 'back'].map((id) => ({
     id,
-    spec: { Name: id, Internal: id === 'back' },
+    spec: { Name: id, Internal: id === 'back', EnableIPv6: id === 'front' },
     subnet: '10.96.0.0/24',
   }))
   const service = (id: string, on: readonly string[], mode?: 'dnsrr'): Draft<Service> => ({
@@ -93,7 +95,7 @@ async function start(t: ExecutionContext, options: { virtual?: boolean } = {}): 
     log: silentLogger,
     names: () => new Names({ store, nodeId: 'here', hasVirtualAddresses: virtual, routed: true }),
     upstream: new Upstream({ clock: systemClock, random, servers: () => Promise.resolve(servers) }),
-    ipv6Of: (address: string) => `fd00::${address}`,
+    ipv6Of: (address: string) => ipv6Of('fd00::', address),
   }
   const resolver = await Resolver.listen(components, { address: '127.0.0.1', port: 0 })
   t.teardown(() => resolver.close())
@@ -154,6 +156,11 @@ test('a name that is known has addresses only, and addresses have names', async 
   t.is(rcode(text), 'NOERROR')
   t.deepEqual(data(text), [])
   t.deepEqual(data(await ask(fixture, FRONT, { name: 'web', type: 'AAAA' })), ['fd00::a60:3'])
+  const inBack = await ask(fixture, BACK, { name: 'store', type: 'AAAA' })
+  t.deepEqual([rcode(inBack), data(inBack)], ['NOERROR', []], 'a network without IPv6')
+  const bytes = Buffer.from(addressBytes('fd00::a60:3')).toString('hex')
+  const six = `${[...bytes].toReversed().join('.')}.ip6.arpa`
+  t.deepEqual(data(await ask(fixture, FRONT, { name: six, type: 'PTR' })), ['web.front'])
   const reverse = (address: string): string =>
     `${address.split('.').toReversed().join('.')}.in-addr.arpa`
   const pointer = await ask(fixture, FRONT, { name: reverse(FRONT), type: 'PTR' })

@@ -11,6 +11,7 @@
  */
 import type { Network, Service, Task } from '../../store/objects.ts'
 import type { StoreView } from '../../store/view.ts'
+import { isIpv6Network } from '../ipv6-servers.ts'
 
 /** Digits of a task id that make the default host name; as the agent gives it. */
 const HOSTNAME_DIGITS = 12
@@ -33,6 +34,8 @@ export interface NamedAddresses {
   readonly addresses: readonly string[]
   /** `service`: stable while the service lives; `task`: as the tasks come and go. */
   readonly kind: 'service' | 'task'
+  /** Whether each has its IPv6 address, too: on a network with IPv6. */
+  readonly hasIpv6: boolean
 }
 
 /** Who asks. */
@@ -44,7 +47,12 @@ export interface Caller {
   readonly outside: boolean
 }
 
-type Zone = Map<string, { readonly addresses: string[]; readonly kind: NamedAddresses['kind'] }>
+type Zone = Map<string, ZoneEntry>
+
+interface ZoneEntry {
+  readonly addresses: string[]
+  readonly kind: NamedAddresses['kind']
+}
 
 /** The names of one moment. */
 export class Names {
@@ -72,7 +80,7 @@ export class Names {
     const wanted = name.toLowerCase()
     for (const id of caller.networkIds) {
       const found = this.#zones.get(id)?.get(wanted)
-      if (found !== undefined) return found
+      if (found !== undefined) return this.#told(id, found)
     }
     return this.#qualified(caller, wanted)
   }
@@ -98,9 +106,13 @@ export class Names {
       const suffix = `.${this.#networks.get(id)?.spec.Name.toLowerCase() ?? ''}`
       if (suffix === '.' || !name.endsWith(suffix)) continue
       const found = this.#zones.get(id)?.get(name.slice(0, -suffix.length))
-      if (found !== undefined) return found
+      if (found !== undefined) return this.#told(id, found)
     }
     return undefined
+  }
+
+  #told(networkId: string, entry: ZoneEntry): NamedAddresses {
+    return { ...entry, hasIpv6: isIpv6Network(this.#networks.get(networkId)) }
   }
 
   #addService(scene: NamesScene, service: Service): void {
@@ -136,7 +148,7 @@ export class Names {
   }
 
   /** What several services claim, an alias say, means all of them. */
-  #add(networkId: string, name: string, entry: NamedAddresses): void {
+  #add(networkId: string, name: string, entry: Omit<NamedAddresses, 'hasIpv6'>): void {
     const zone: Zone = this.#zones.get(networkId) ?? new Map()
     this.#zones.set(networkId, zone)
     const key = name.toLowerCase()

@@ -10,6 +10,7 @@ import type { Answer, DecodedPacket, Packet, Question } from 'dns-packet'
 import type { Clock } from '../../base/clock.ts'
 import { isSwarmError } from '../../base/errors.ts'
 import type { Random } from '../../base/random.ts'
+import { AF_INET6, addressText } from '../netlink/address.ts'
 import { AnswerCache } from './answer-cache.ts'
 import type { Caller, NamedAddresses, Names } from './names.ts'
 import type { Upstream } from './upstream.ts'
@@ -24,6 +25,7 @@ export const TASK_TTL_S = 1
 export const UPSTREAM_PENDING_MAX = 1_000
 
 const RCODES = { NOERROR: 0, FORMERR: 1, SERVFAIL: 2, NXDOMAIN: 3, NOTIMP: 4, REFUSED: 5 } as const
+const IPV4_BYTES = 4
 const RECURSION_AVAILABLE = 0x0080
 const RECURSION_DESIRED = 0x0100
 const AUTHORITATIVE = 0x0400
@@ -82,7 +84,7 @@ export class Responder {
   ): Packet | undefined {
     const { name, type } = question
     if (type === 'PTR') {
-      const address = reverseAddress(name)
+      const address = reverseAddress(name) ?? this.#reverseIpv6(name)
       const target = address === undefined ? undefined : names.reverse(caller, address)
       if (target === undefined) return undefined
       return authoritative(query, [{ type, name, ttl: TASK_TTL_S, data: target }])
@@ -102,9 +104,19 @@ export class Responder {
     const { ipv6Of } = this.#components
     const addresses = this.#shuffled(known.addresses)
     if (type === 'A') return addresses.map((data) => ({ type: 'A', name, ttl, data }))
-    if (type !== 'AAAA' || ipv6Of === undefined) return []
+    if (type !== 'AAAA' || ipv6Of === undefined || !known.hasIpv6) return []
     const six = addresses.flatMap((address) => ipv6Of(address) ?? [])
     return six.map((data) => ({ type: 'AAAA', name, ttl, data }))
+  }
+
+  /** The IPv4 address of the swarm behind `….ip6.arpa`. */
+  #reverseIpv6(name: string): string | undefined {
+    const nibbles = /^((?:[0-9a-f]\.){32})ip6\.arpa$/i.exec(name)?.[1]
+    if (nibbles === undefined) return undefined
+    const bytes = Buffer.from(nibbles.split('.').toReversed().join(''), 'hex')
+    const ipv4 = bytes.subarray(-IPV4_BYTES).join('.')
+    const isOurs = this.#components.ipv6Of?.(ipv4) === addressText(AF_INET6, bytes)
+    return isOurs ? ipv4 : undefined
   }
 
   /** Clients take the first: each call begins elsewhere. */

@@ -3,6 +3,7 @@
  * families; and an element as text (for `nft`) and as bytes (for netlink). Pure.
  */
 import { createHash } from 'node:crypto'
+import { isIPv6 } from 'node:net'
 import { at } from '../../base/assert.ts'
 import type { NftElement } from '../netlink/nft-element.ts'
 import { addressField, macField, numberField } from '../netlink/nft-field.ts'
@@ -45,7 +46,7 @@ export const PLANE_SETS = {
   selves: { key: ['address', 'address'] },
   /** MAC of a peer node → its mark. */
   peers: { key: ['ether_addr'], data: 'mark' },
-  /** Underlay addresses of peer nodes: what they ask through this node is masqueraded. */
+  /** Addresses of peer nodes: what they ask through this node is masqueraded. */
   nodes: { key: ['address'] },
 } as const satisfies Readonly<Record<string, SetType>>
 
@@ -88,8 +89,14 @@ export function planeElements(wanted: WantedPlane, family: PlaneFamily): PlaneEl
       .map((task) => ({ key: [address(task.address)] })),
     selves: tasks.map((task) => ({ key: [address(task.address), address(task.address)] })),
     peers: wanted.peers.map((peer) => ({ key: [peer.macAddress], data: String(peer.mark) })),
-    nodes: family === 'ipv4' ? wanted.peers.map((peer) => ({ key: [peer.underlayAddress] })) : [],
+    nodes: peerAddresses(wanted, family).map((one) => ({ key: [one] })),
   }
+}
+
+/** Addresses of other nodes in the family, each once: two hosts may have the same private one. */
+function peerAddresses({ peers }: WantedPlane, family: PlaneFamily): readonly string[] {
+  const all = peers.flatMap(({ addresses }) => addresses)
+  return [...new Set(all)].filter((one) => isIPv6(one) === (family === 'ipv6'))
 }
 
 /** The element as nft writes it. */

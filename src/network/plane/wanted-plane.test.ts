@@ -112,7 +112,8 @@ test('a node without a subnet has no plane', (t) => {
 
 test('peers are the nodes that a tunnel can reach; for the others there is a reason', (t) => {
   const scene = new Scene()
-  scene.node('far', 2)
+  const { description } = nodeDraft('far')
+  scene.node('far', 2, { description: { ...description, addresses: ['192.0.2.2', '2001:db8::2'] } })
   scene.node('twin', 3, { advertiseHost: '192.0.2.1' })
   scene.node('loop', 4, { advertiseHost: '127.0.0.1' })
   scene.node('named', 5, { advertiseHost: 'host.example' })
@@ -126,6 +127,7 @@ test('peers are the nodes that a tunnel can reach; for the others there is a rea
     subnet: '10.32.2.0/24',
     tunnelAddress: '10.32.2.0',
     underlayAddress: '192.0.2.2',
+    addresses: ['192.0.2.2', '2001:db8::2'],
     mark: 0x0a20_0200,
   })
   t.is(peers.length, 1)

@@ -50,6 +50,8 @@ export interface PlanePeer {
   readonly nextHop: string
   /** Its address on the underlay. */
   readonly underlayAddress: string
+  /** All by which it speaks to others, of both families. */
+  readonly addresses: readonly string[]
   readonly macAddress: string
   /** Mark of connections that came through it, and number of the table that leads back. */
   readonly mark: number
@@ -278,6 +280,7 @@ function peersOf(
       tunnelAddress,
       nextHop: isUsable ? baseOf(relay.subnet) : tunnelAddress,
       underlayAddress: node.advertiseHost,
+      addresses: [...new Set([node.advertiseHost, ...(node.description.addresses ?? [])])],
       macAddress: macOfNode(node.id),
       mark: markOfAddress(tunnelAddress),
     })

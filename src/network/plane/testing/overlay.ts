@@ -33,6 +33,7 @@ const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 /** Seconds that a packet may stay unanswered before that counts as lost. */
 const ANSWER_SECONDS = 3
 export const CLIENT_ADDRESS = '192.168.50.100'
+export const CLIENT_ADDRESS_6 = 'fd50::100'
 
 /** A node: its namespace and what the code under test made there. */
 export interface OverlayNode {
@@ -60,15 +61,24 @@ export class Overlay implements AsyncDisposable {
   readonly #directory = mkdtempSync(join(tmpdir(), 'skein-plane-'))
   readonly #processes: ChildProcess[] = []
   readonly #tasks: OverlayTask[] = []
+  readonly #hasIpv6: boolean
   client = ''
 
-  private constructor(sandbox: Sandbox) {
+  private constructor(sandbox: Sandbox, hasIpv6: boolean) {
     this.#sandbox = sandbox
+    this.#hasIpv6 = hasIpv6
   }
 
-  /** Makes switch, client, nodes. The planes are not applied. */
-  static async create(sandbox: Sandbox, nodeCount = 3): Promise<Overlay> {
-    const overlay = new Overlay(sandbox)
+  /**
+   * Makes switch, client, nodes; with IPv6 they have the addresses `fd50::N`, too. The planes are not
+   * applied.
+   */
+  static async create(
+    sandbox: Sandbox,
+    nodeCount = 3,
+    { hasIpv6 = false }: { readonly hasIpv6?: boolean } = {},
+  ): Promise<Overlay> {
+    const overlay = new Overlay(sandbox, hasIpv6)
     sandbox.run('ip link add switch type bridge; ip link set switch up')
     sandbox.run('echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables || true')
     overlay.client = await overlay.#plug(`${CLIENT_ADDRESS}/24`)
@@ -214,7 +224,9 @@ export class Overlay implements AsyncDisposable {
     const address = `192.168.50.${index}`
     const subnet = `10.32.${index}.0/24`
     const netns = await this.#plug(`${address}/24`)
-    const object = nodeDraft(id, { subnet, advertiseHost: address })
+    const plain = nodeDraft(id, { subnet, advertiseHost: address })
+    const addresses = [address, ...(this.#hasIpv6 ? [`fd50::${index}`] : [])]
+    const object = { ...plain, description: { ...plain.description, addresses } }
     this.write({ type: 'create', table: 'nodes', object })
     const { native } = this.#sandbox
     const plane = await Plane.open(native, { nodeId: id, netns })
@@ -228,8 +240,12 @@ export class Overlay implements AsyncDisposable {
     const port = `p${prefix.split('/')[0]?.split('.').at(-1) ?? ''}`
     const peer = `peer name eth0 netns ${netns}`
     this.#sandbox.run(`ip link add ${port} up master switch type veth ${peer}`)
-    this.run(netns, 'echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6; ip link set lo up')
+    const off = this.#hasIpv6 ? 0 : 1
+    this.run(netns, `echo ${off} >/proc/sys/net/ipv6/conf/eth0/disable_ipv6; ip link set lo up`)
     this.run(netns, `ip addr add ${prefix} dev eth0; ip link set eth0 up`)
+    if (!this.#hasIpv6) return netns
+    const host = prefix.split('/')[0]?.split('.').at(-1) ?? ''
+    this.run(netns, `ip addr add fd50::${host}/64 dev eth0 nodad`)
     return netns
   }
 }
