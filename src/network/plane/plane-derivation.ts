@@ -253,7 +253,11 @@ function isOfPlane(change: Change): boolean {
     case 'services':
       return before.endpoint !== after.endpoint
     case 'nodes':
-      return before.subnet !== after.subnet || before.advertiseHost !== after.advertiseHost
+      return (
+        before.subnet !== after.subnet ||
+        before.advertiseHost !== after.advertiseHost ||
+        before.description !== after.description
+      )
     case 'networks':
       return true
     case 'cluster':
