@@ -88,7 +88,7 @@ kernelTest('IPv6 clients reach services through each node, and are seen', async 
   t.false(through.includes('lost') || through.includes('refused'))
 
   const virtual = answers(w1.netns, six(VIP), 80)
-  const seen = `${six(w1.address)}`
+  const seen = six(w1.address)
   t.deepEqual(
     virtual,
     [`w1 ${six('10.32.1.1')}`, `w2 ${seen}`, `w3 ${seen}`].toSorted(),
