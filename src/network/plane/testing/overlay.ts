@@ -70,8 +70,8 @@ export class Overlay implements AsyncDisposable {
   }
 
   /**
-   * Makes switch, client, nodes; with IPv6 they have the addresses `fd50::N`, too. The planes are not
-   * applied.
+   * Makes switch, client, nodes; with IPv6 they have the addresses `fd50::N`, too. The planes are
+   * not applied.
    */
   static async create(
     sandbox: Sandbox,
