@@ -55,6 +55,8 @@ export interface KernelBalancer extends LoadBalancer {
 
 interface Parts {
   readonly choice: DriverChoice
+  /** Whether the kernel can check what tasks send. */
+  readonly guardsPorts: boolean
   readonly settings: HostSettings
   /** Connects tasks where there is no plane. */
   readonly simple: NodeNetwork
@@ -103,8 +105,8 @@ export class KernelNetwork {
         enableForwarding,
       },
     )
-    const choice = await chooseFor(load, options)
-    const parts = { choice, settings, simple }
+    const { choice, guardsPorts } = await chooseFor(load, options)
+    const parts = { choice, guardsPorts, settings, simple }
     if (choice.driver === 'userspace' || load.type === 'absent') {
       return new KernelNetwork(components, parts)
     }
@@ -115,8 +117,9 @@ export class KernelNetwork {
 
   /** Opens the plane of a node; undefined without a kernel. @throws NetlinkError */
   async openPlane(nodeId: string): Promise<Plane | undefined> {
-    const { kernel, settings } = this.#parts
-    return kernel === undefined ? undefined : await Plane.open(kernel.native, { nodeId, settings })
+    const { kernel, settings, guardsPorts } = this.#parts
+    if (kernel === undefined) return undefined
+    return await Plane.open(kernel.native, { nodeId, settings, guardsPorts })
   }
 
   /** Opens the balancer of a node; undefined without a kernel. @throws SwarmError */
@@ -211,14 +214,22 @@ export class KernelNetwork {
   }
 }
 
-/** The driver that this host and these options allow. */
-async function chooseFor(load: NativeLoad, options: KernelOptions): Promise<DriverChoice> {
+/** The driver that this host and these options allow, and what it lacks besides. */
+async function chooseFor(
+  load: NativeLoad,
+  options: KernelOptions,
+): Promise<Pick<Parts, 'choice' | 'guardsPorts'>> {
   if (isLoopback(options.listenAddress)) {
     const reason = 'it listens on a loopback address, so other nodes may share this kernel'
-    return { driver: 'userspace', reason }
+    return { choice: { driver: 'userspace', reason }, guardsPorts: false }
   }
-  const best = chooseDriver(await probeCapabilities(load))
-  return best.driver === 'ipvs' && options.balancer !== 'ipvs' ? CAUTIOUS : best
+  const found = await probeCapabilities(load)
+  const best = chooseDriver(found)
+  const choice = best.driver === 'ipvs' && options.balancer !== 'ipvs' ? CAUTIOUS : best
+  const guardsPorts = found.portGuard.isThere
+  if (guardsPorts || choice.driver === 'userspace') return { choice, guardsPorts }
+  const reason = `${choice.reason}; what tasks send is not checked: ${found.portGuard.text}`
+  return { choice: { ...choice, reason }, guardsPorts }
 }
 
 function isLoopback(listenAddress: string): boolean {

@@ -17,7 +17,8 @@ import { hostOrder } from './byte-order.ts'
 import type { MessageWriter, NetlinkRequest } from './message-writer.ts'
 import { NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, headerView } from './message.ts'
 import type { NetlinkMessage } from './message.ts'
-import { NDA, NTF_PROXY, NTF_SELF, NUD_NOARP, NUD_PERMANENT, RTM } from './route-layout.ts'
+import { NDA, NTF_MASTER, NTF_PROXY, NTF_SELF, NTF_STICKY } from './route-layout.ts'
+import { NUD_NOARP, NUD_PERMANENT, RTM } from './route-layout.ts'
 
 const HEADER_BYTES = 12
 
@@ -136,6 +137,23 @@ export function setForwardingEntry(entry: ForwardingEntry): NetlinkRequest {
     type: RTM.newNeighbour,
     flags: NLM_F_CREATE | NLM_F_REPLACE,
     body: (writer) => writeForwardingEntry(writer, entry, NUD_PERMANENT | NUD_NOARP),
+  }
+}
+
+/**
+ * Adds the entry of a MAC behind a bridge's port, or moves it there. It stays whatever the bridge
+ * sees, and goes with the port.
+ */
+export function setBridgeEntry(port: number, macAddress: string): NetlinkRequest {
+  return {
+    operation: `set port ${port} of ${macAddress}`,
+    type: RTM.newNeighbour,
+    flags: NLM_F_CREATE | NLM_F_REPLACE,
+    body: (writer) => {
+      const flags = NTF_MASTER | NTF_STICKY
+      neighbourHeader(writer, { family: AF_BRIDGE, link: port, state: NUD_NOARP, flags })
+      writer.bytesOf(NDA.macAddress, macBytes(macAddress))
+    },
   }
 }
 

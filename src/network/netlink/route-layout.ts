@@ -157,3 +157,4 @@ export const NUD_PERMANENT = 0x80
 export const NTF_SELF = 0x2
 export const NTF_MASTER = 0x4
 export const NTF_PROXY = 0x8
+export const NTF_STICKY = 0x40

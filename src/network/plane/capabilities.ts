@@ -15,6 +15,7 @@ import { NetlinkSocket } from '../netlink/socket.ts'
 import type { Protocol } from '../netlink/socket.ts'
 import { planeNames } from './names.ts'
 import { PLANE_SETS, elementText } from './plane-elements.ts'
+import { guardSkeleton } from './port-guard.ts'
 import { runNft } from './run-nft.ts'
 import { skeletonOf } from './skeleton.ts'
 
@@ -36,6 +37,8 @@ export interface NetworkCapabilities {
   readonly nftables: Capability
   readonly vxlan: Capability
   readonly ipvs: Capability
+  /** Rules for what each task sends, in nftables' family `bridge`. */
+  readonly portGuard: Capability
 }
 
 /** Which balancer a node can have, and why no better one. */
@@ -51,14 +54,14 @@ export async function probeCapabilities(load: NativeLoad): Promise<NetworkCapabi
   if (load.type === 'absent' || !isRoot) {
     const addon = load.type === 'absent' ? missing(load.reason) : there('loaded')
     const untried = missing('not tried: needs root and the addon')
-    return { root, addon, nftables: untried, vxlan: untried, ipvs: untried }
+    return { root, addon, ...allOf(untried) }
   }
   const addon = there('loaded')
   try {
     return { root, addon, ...(await inScratch(load.native, probeKernel)) }
   } catch (error) {
     const refused = missing(errorText(error))
-    return { root, addon, nftables: refused, vxlan: refused, ipvs: refused }
+    return { root, addon, ...allOf(refused) }
   }
 }
 
@@ -71,7 +74,11 @@ export function chooseDriver(found: NetworkCapabilities): DriverChoice {
   return { driver: 'ipvs', reason: found.ipvs.text }
 }
 
-type KernelFindings = Pick<NetworkCapabilities, 'nftables' | 'vxlan' | 'ipvs'>
+type KernelFindings = Omit<NetworkCapabilities, 'root' | 'addon'>
+
+function allOf(one: Capability): KernelFindings {
+  return { nftables: one, vxlan: one, ipvs: one, portGuard: one }
+}
 
 async function probeKernel(native: Native, netns: string): Promise<KernelFindings> {
   return {
@@ -84,7 +91,16 @@ async function probeKernel(native: Native, netns: string): Promise<KernelFinding
     ipvs: await attempt('IPVS', () =>
       withSocket(native, { protocol: 'generic', netns }, (socket) => resolveFamily(socket, 'IPVS')),
     ),
+    portGuard: await attempt('nftables for bridges', () => probeGuard(netns)),
   }
+}
+
+/** The very rules of the guard. */
+async function probeGuard(netns: string): Promise<void> {
+  await runNft(
+    guardSkeleton(planeNames(PROBE_ID)).script(() => ''),
+    { netns },
+  )
 }
 
 /** The very rules that the plane will load, with an element in each set. */

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import { isIPv6 } from 'node:net'
 import { at } from '../../base/assert.ts'
 import type { NftElement } from '../netlink/nft-element.ts'
-import { addressField, macField, numberField } from '../netlink/nft-field.ts'
+import { addressField, interfaceField, macField, numberField } from '../netlink/nft-field.ts'
 import { ipv4Text, ipv6Of, parseRange } from './names.ts'
 import type { PlaneNetwork, PlaneTask, WantedPlane } from './wanted-plane.ts'
 
@@ -14,7 +14,7 @@ import type { PlaneNetwork, PlaneTask, WantedPlane } from './wanted-plane.ts'
 export type PlaneFamily = 'ipv4' | 'ipv6'
 
 /** Type of a field: `address` is the family's. */
-export type FieldName = 'address' | 'ether_addr' | 'mark'
+export type FieldName = 'address' | 'ether_addr' | 'mark' | 'ifname' | 'ipv4_addr' | 'ipv6_addr'
 
 /** Shape of a set, or with `data` a map. */
 export interface SetType {
@@ -134,7 +134,11 @@ function successor(bytes: Uint8Array): Uint8Array | undefined {
 function encodeField(field: FieldName, text: string): Uint8Array {
   switch (field) {
     case 'address':
+    case 'ipv4_addr':
+    case 'ipv6_addr':
       return addressField(text)
+    case 'ifname':
+      return interfaceField(text)
     case 'ether_addr':
       return macField(text)
     case 'mark':

@@ -29,6 +29,7 @@ import { Firewall } from './firewall.ts'
 import { planeNames } from './names.ts'
 import type { TouchedMembers } from './plane-derivation.ts'
 import type { PlaneFamily } from './plane-elements.ts'
+import { PortGuard } from './port-guard.ts'
 import { ensurePeers, ensureTaskNeighbours, ensureVirtualRanges, removeRoutes } from './routes.ts'
 import { ensureSettings } from './settings.ts'
 import type { PlaneTask, WantedPlane } from './wanted-plane.ts'
@@ -40,6 +41,8 @@ export interface PlaneOptions {
   readonly netns?: string
   /** Settings of the same namespace, and their record; without it they are not put back. */
   readonly settings?: HostSettings
+  /** Whether the kernel can check what tasks send on their ports; default: it can. */
+  readonly guardsPorts?: boolean
 }
 
 /** What an application did. */
@@ -57,6 +60,7 @@ export class Plane implements AsyncDisposable {
   readonly #route: NetlinkSocket
   readonly #netfilter: NetlinkSocket
   readonly #firewalls: Readonly<Record<PlaneFamily, Firewall>>
+  readonly #guard: PortGuard
   /** What was applied last of devices, settings and routes; undefined: look again. */
   #applied:
     | {
@@ -84,6 +88,7 @@ export class Plane implements AsyncDisposable {
     const make = (family: PlaneFamily): Firewall =>
       new Firewall(sockets.netfilter, { names, family, ...netnsOf(options) })
     this.#firewalls = { ipv4: make('ipv4'), ipv6: make('ipv6') }
+    this.#guard = new PortGuard(sockets.netfilter, { names, ...netnsOf(options) })
   }
 
   /** Opens the sockets; changes nothing. @throws NetlinkError */
@@ -116,7 +121,7 @@ export class Plane implements AsyncDisposable {
   forget(): void {
     this.#applied = undefined
     this.#appliedTasks = undefined
-    for (const firewall of Object.values(this.#firewalls)) firewall.forget()
+    for (const firewall of [...Object.values(this.#firewalls), this.#guard]) firewall.forget()
   }
 
   /** Removes all that is this node's, also what an earlier daemon made; gives what stayed. */
@@ -204,6 +209,11 @@ export class Plane implements AsyncDisposable {
     touched: TouchedMembers | undefined,
     work: Work,
   ): Promise<boolean> {
+    if (this.#options.guardsPorts !== false) {
+      await work.do('guard of tasks', async () => {
+        work.changes += await this.#guard.apply(wanted)
+      })
+    }
     const families: PlaneFamily[] = wanted.ipv6Prefix === undefined ? ['ipv4'] : ['ipv4', 'ipv6']
     // It would not hear of what is touched meanwhile.
     if (wanted.ipv6Prefix === undefined) this.#firewalls.ipv6.forget()
@@ -233,6 +243,7 @@ export class Plane implements AsyncDisposable {
     for (const [family, firewall] of Object.entries(this.#firewalls)) {
       await work.do(`firewall (${family})`, () => firewall.remove())
     }
+    await work.do('guard of tasks', () => this.#guard.remove())
     return work.faults
   }
 

@@ -39,6 +39,9 @@ export async function ensureSettings(
       await settings.setOwn(of('send_redirects'), '0'),
     )
   }
+  // Its tasks it knows, and who answers for another address lies.
+  const asks = (family: string): string => `net/${family}/neigh/${options.bridge}/mcast_solicit`
+  written.push(await settings.setOwn(asks('ipv4'), '0'))
   // For tasks that an older daemon connected: they look for their neighbours on the wire.
   written.push(await settings.setOwn(`net/ipv4/conf/${options.bridge}/proxy_arp_pvlan`, '1'))
   if (options.hasIpv6) written.push(...(await ensureIpv6(settings, options)))
@@ -54,6 +57,8 @@ async function ensureIpv6(settings: HostSettings, options: SettingsOptions): Pro
     if (device === undefined) continue
     written.push(await settings.setOwn(`net/ipv6/conf/${device}/disable_ipv6`, '0'))
   }
+  const asks = `net/ipv6/neigh/${options.bridge}/mcast_solicit`
+  written.push(await settings.setOwn(asks, '0'))
   if ((await settings.read('net/ipv6/conf/all/forwarding')) === '1') return written
   for (const device of await settings.devices()) {
     const name = `net/ipv6/conf/${device}/accept_ra`

@@ -21,6 +21,7 @@
  * packets on their way out of the node, would balance that one, too, into the tunnel again.
  */
 import { createHash } from 'node:crypto'
+import type { NftTable } from '../netlink/nftables.ts'
 import type { PlaneNames } from './names.ts'
 import { PLANE_SETS } from './plane-elements.ts'
 import type { PlaneFamily, SetName, SetType } from './plane-elements.ts'
@@ -29,25 +30,45 @@ import type { PlaneFamily, SetName, SetType } from './plane-elements.ts'
 const VERSION_DIGITS = 12
 
 /** Rules that the kernel has or should have. */
-export interface Skeleton {
+export interface Skeleton<Name extends string = SetName> {
+  readonly table: NftTable
+  readonly sets: Readonly<Record<Name, SetType>>
   /** Name of an empty set in the table: there when these very rules are. */
   readonly versionSet: string
   /** Script that replaces the table; `elements` gives the text of a set's elements. */
-  readonly script: (elements: (set: SetName) => string) => string
+  readonly script: (elements: (set: Name) => string) => string
 }
 
 /** The rules of a node's table in a family. */
 export function skeletonOf(names: PlaneNames, family: PlaneFamily): Skeleton {
-  const table = `${family === 'ipv4' ? 'ip' : 'ip6'} ${names.table}`
+  const { addressType } = WORDS[family]
   const chains = chainsOf(names, WORDS[family])
-  const shape = Object.entries(PLANE_SETS).map(([name, type]) => setText(name, type, family))
-  const text = [...shape, chains].join('\n')
+  return skeletonFrom({ family, name: names.table }, { sets: PLANE_SETS, chains, addressType })
+}
+
+/** How nft calls a family. */
+const FAMILY_WORDS: Readonly<Record<string, string>> = { ipv4: 'ip', ipv6: 'ip6', bridge: 'bridge' }
+
+/** A table from its sets and the text of its chains. */
+export function skeletonFrom<Name extends string>(
+  nftTable: NftTable,
+  rules: {
+    readonly sets: Readonly<Record<Name, SetType>>
+    readonly chains: string
+    /** What a field `address` is; default: there is none. */
+    readonly addressType?: string
+  },
+): Skeleton<Name> {
+  const { sets: types, chains, addressType = '' } = rules
+  const table = `${FAMILY_WORDS[nftTable.family] ?? ''} ${nftTable.name}`
+  const names = Object.keys(types) as Name[]
+  const textOf = (name: Name, elements = ''): string =>
+    setText({ name, type: types[name], addressType }, elements)
+  const text = [...names.map((name) => textOf(name)), chains].join('\n')
   const digest = createHash('sha256').update(text).digest('hex')
   const versionSet = `version_${digest.slice(0, VERSION_DIGITS)}`
-  const script = (elements: (set: SetName) => string): string => {
-    const sets = Object.entries(PLANE_SETS).map(([name, type]) =>
-      setText(name, type, family, elements(name as SetName)),
-    )
+  const script = (elements: (set: Name) => string): string => {
+    const sets = names.map((name) => textOf(name, elements(name)))
     return `add table ${table}
 delete table ${table}
 table ${table} {
@@ -57,11 +78,15 @@ ${chains}
 }
 `
   }
-  return { versionSet, script }
+  return { table: nftTable, sets: types, versionSet, script }
 }
 
-function setText(name: string, type: SetType, family: PlaneFamily, elements = ''): string {
-  const field = (one: string): string => (one === 'address' ? WORDS[family].addressType : one)
+function setText(
+  set: { readonly name: string; readonly type: SetType; readonly addressType: string },
+  elements: string,
+): string {
+  const { name, type, addressType } = set
+  const field = (one: string): string => (one === 'address' ? addressType : one)
   const key = type.key.map(field).join(' . ')
   const data = type.data === undefined ? '' : ` : ${type.data}`
   const flags = type.isInterval === true ? ' flags interval;' : ''

@@ -15,6 +15,7 @@ import { deleteLink, newLink, setBridgePort, setLink } from '../netlink/link.ts'
 import type { LinkKind } from '../netlink/link.ts'
 import type { Native } from '../netlink/native.ts'
 import { fromNative, isNetlinkError } from '../netlink/netlink-error.ts'
+import { setBridgeEntry } from '../netlink/neighbour.ts'
 import { newRoute, setAddress } from '../netlink/route.ts'
 import { NetlinkSocket } from '../netlink/socket.ts'
 import { findLink, withoutLinkLocal } from './devices.ts'
@@ -156,7 +157,7 @@ export class TaskLinks implements AsyncDisposable {
       await this.#socket.request(
         newLink({ name, master: bridge.index, up: false, ...mtu }, { kind: 'veth', peer }),
       )
-      await this.#isolate(name)
+      await this.#isolate(name, macAddress)
       for (const [index, extra] of (link.extras ?? []).entries()) {
         await this.#makeExtra(`eth${index + 1}`, extra, netnsFd)
       }
@@ -167,11 +168,12 @@ export class TaskLinks implements AsyncDisposable {
     await configure(inside, link)
   }
 
-  /** Before it is up: no packet passes an open port. */
-  async #isolate(name: string): Promise<void> {
+  /** Before it is up: no packet passes an open port, and nothing is learned from what comes. */
+  async #isolate(name: string, macAddress: string): Promise<void> {
     const port = await findLink(this.#socket, name)
     if (port === undefined) throw new SwarmError('FAILED_PRECONDITION', `device "${name}": is gone`)
-    await this.#socket.request(setBridgePort(port.index, { isolated: true }))
+    await this.#socket.request(setBridgePort(port.index, { isolated: true, learning: false }))
+    await this.#socket.request(setBridgeEntry(port.index, macAddress))
     await withoutLinkLocal(this.#socket, name)
     await this.#socket.request(setLink(port.index, { up: true }))
   }

@@ -35,8 +35,10 @@ async function checkKernel(): Promise<readonly Finding[]> {
     nftables: 'apt install nftables; the kernel needs nf_tables with nat',
     vxlan: 'the kernel needs vxlan: without it containers reach no other node',
     ipvs: 'the kernel needs ip_vs; nftables balances meanwhile',
+    portGuard:
+      'the kernel needs nf_tables_bridge: without, a task with raw sockets can forge a neighbour',
   } as const
-  const parts = (['addon', 'nftables', 'vxlan', 'ipvs'] as const).map((name) => {
+  const parts = (['addon', 'nftables', 'vxlan', 'ipvs', 'portGuard'] as const).map((name) => {
     const { isThere, text } = found[name]
     return isThere ? pass(name, text) : warn(name, text, advice[name])
   })
