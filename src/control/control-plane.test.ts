@@ -162,6 +162,21 @@ test('tasks of a silent node run elsewhere after the grace, not before', async (
   )
 })
 
+test('a node is down after two of the heartbeat periods that the swarm has', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(2)
+  const cluster = swarm.store.cluster()
+  assert(cluster !== undefined, 'begun')
+  const spec = { ...cluster.spec, Dispatcher: { HeartbeatPeriod: 30 * SECOND_NS } }
+  const { version } = cluster.meta
+  swarm.write([{ type: 'update', table: 'cluster', version, object: { ...cluster, spec } }])
+  swarm.silent.add('n1')
+  await swarm.settle(59_000)
+  t.is(swarm.store.get('nodes', 'n1')?.status.state, 'ready')
+  await swarm.settle(2_000)
+  t.is(swarm.store.get('nodes', 'n1')?.status.state, 'down')
+})
+
 test('a new leader gives every node the full grace', async (t) => {
   const swarm = new FakeSwarm()
   await swarm.begin(2)

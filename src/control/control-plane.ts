@@ -16,7 +16,7 @@ import type { Random } from '../base/random.ts'
 import { newIdentifier } from '../base/identifiers.ts'
 import type { Action, Proposer } from '../store/transaction.ts'
 import type { Change, Commit, StoreView } from '../store/view.ts'
-import { NODE_DOWN_GRACE_MS, NodePlanner, type Reachability } from './node-planner.ts'
+import { NodePlanner, type Reachability } from './node-planner.ts'
 import { Plan } from './plan.ts'
 import { planPass } from './planner.ts'
 import { isAllocated } from './endpoints.ts'
@@ -46,8 +46,6 @@ export interface ControlComponents {
 export interface ControlOptions {
   /** This node. */
   readonly nodeId: string
-  /** See NODE_DOWN_GRACE_MS. */
-  readonly nodeDownGraceMs?: number
 }
 
 /** Decides while this node leads; `start` on becoming leader, `stop` on losing leadership. */
@@ -109,7 +107,6 @@ class Reign {
     this.#sightings = new Sightings(components.clock.monotonicMs())
     this.#nodes = new NodePlanner(components.reachability, {
       selfId: options.nodeId,
-      downGraceMs: options.nodeDownGraceMs ?? NODE_DOWN_GRACE_MS,
     })
     this.#unsubscribe = components.store.onCommit((commit) => this.#onCommit(commit))
     this.#markAll()

@@ -20,10 +20,7 @@ class Scene {
   readonly store = new Store()
   readonly #random = seededRandom(1)
   readonly #sightings = new Sightings(0)
-  readonly #nodes = new NodePlanner(
-    { lastReachableMs: () => 0 },
-    { selfId: 'n1', downGraceMs: 10_000 },
-  )
+  readonly #nodes = new NodePlanner({ lastReachableMs: () => 0 }, { selfId: 'n1' })
 
   constructor() {
     this.write(

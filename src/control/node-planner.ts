@@ -8,8 +8,15 @@ import { takenRanges } from './networks.ts'
 import { isUnassigned, type Plan } from './plan.ts'
 import { cidrText, lowestFreeSubnet } from './subnets.ts'
 
-/** How long a node may be unreachable before its tasks are replaced. */
+/**
+ * How long a node may be unreachable before its tasks are replaced, when the swarm says nothing
+ * else: two of its heartbeat periods, 5 s each (`swarm update --dispatcher-heartbeat`).
+ */
 export const NODE_DOWN_GRACE_MS = 10_000
+const HEARTBEATS_MISSED_MAX = 2
+/** A link's end is seen within 2 s: no node is down sooner. */
+const NODE_DOWN_GRACE_MIN_MS = 2_000
+const NS_PER_MS = 1_000_000
 
 /** A sign of life this young makes a node ready again. */
 export const NODE_FRESH_MS = 2_000
@@ -33,19 +40,14 @@ export interface Reachability {
 export class NodePlanner {
   readonly #reachability: Reachability
   readonly #selfId: string
-  readonly #downGraceMs: number
   /** Node id → when this leader began to wait for it. */
   readonly #since = new Map<string, number>()
   /** Node id → since when it has been down, and whether its links were down as well. */
   readonly #down = new Map<string, { readonly sinceMs: number; silent: boolean }>()
 
-  constructor(
-    reachability: Reachability,
-    options: { readonly selfId: string; readonly downGraceMs: number },
-  ) {
+  constructor(reachability: Reachability, options: { readonly selfId: string }) {
     this.#reachability = reachability
     this.#selfId = options.selfId
-    this.#downGraceMs = options.downGraceMs
   }
 
   /** Writes changed states and missing subnets into `plan`. */
@@ -65,7 +67,7 @@ export class NodePlanner {
     const mayReturn = this.#mayReturn(node, fresh, nowMs)
     if (state !== 'ready' && fresh && mayReturn) {
       setState(plan, node, 'ready', '')
-    } else if (state !== 'down' && silentMs > this.#downGraceMs) {
+    } else if (state !== 'down' && silentMs > downGraceMs(plan)) {
       this.#down.set(node.id, { sinceMs: nowMs, silent: true })
       setState(plan, node, 'down', 'heartbeat failure')
     } else if (state === 'down' && silentMs > ORPHAN_AFTER_MS) {
@@ -113,6 +115,12 @@ export class NodePlanner {
 
 function setState(plan: Plan, node: Node, state: 'ready' | 'down', message: string): void {
   if (plan.room()) plan.put('nodes', { ...node, status: { state, message } })
+}
+
+function downGraceMs(plan: Plan): number {
+  const periodNs = plan.store.cluster()?.spec.Dispatcher?.HeartbeatPeriod ?? 0
+  if (periodNs === 0) return NODE_DOWN_GRACE_MS
+  return Math.max((HEARTBEATS_MISSED_MAX * periodNs) / NS_PER_MS, NODE_DOWN_GRACE_MIN_MS)
 }
 
 /** Gives nodes without a subnet the lowest free one, in order of id. */
