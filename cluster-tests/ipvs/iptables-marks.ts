@@ -55,6 +55,7 @@ function ruleOf({ mark, packets }: PacketMark, family: string): string[] {
     return packets.address.includes(':') === isIpv6 ? [`-d ${packets.address} ${set}`] : []
   }
   const { protocol, port } = packets
+  if ((packets.family === 'ipv6') !== isIpv6) return []
   const own = '-m addrtype --dst-type LOCAL -m conntrack ! --ctstate ESTABLISHED,RELATED'
   const notLoopback = isIpv6 ? '' : '! -d 127.0.0.0/8'
   // Marked by address before: the address counts.

@@ -143,7 +143,7 @@ function expectedService(server: VirtualServer, family: '' | ' -6'): string[] {
   const flags = scheduler === 'mh' || scheduler === 'sh' ? ` -b ${scheduler}-fallback` : ''
   const serving = backends.filter((backend) => backend.weight > 0)
   const kept = protocol === 'udp' && serving.length > 0 ? serving : backends
-  const mark = `-f ${expectedMark(server)}${family}`
+  const mark = `-f ${expectedMark(server, family)}${family}`
   const destinations = kept.map(({ address, port, weight }) => {
     const last = Number(address.split('.')[3]).toString(16)
     const where = family === '' ? `${address}:${port}` : `[fd12:3456::a20:${last}]:${port}`
@@ -153,8 +153,10 @@ function expectedService(server: VirtualServer, family: '' | ' -6'): string[] {
 }
 
 /** Signed, as ipvsadm prints it. */
-function expectedMark({ protocol, address, port }: VirtualServer): number {
+function expectedMark({ protocol, address, port }: VirtualServer, family: '' | ' -6'): number {
   const [a = 0, b = 0, c = 0, d = 0] = address.split('.').map(Number)
-  if (protocol === 'any') return (a << 24) | (b << 16) | (c << 8) | d
-  return (0xfe << 24) | ({ tcp: 6, udp: 17, sctp: 132 }[protocol] << 16) | port
+  const first = family === '' ? a : a + 128
+  if (protocol === 'any') return (first << 24) | (b << 16) | (c << 8) | d
+  const base = family === '' ? 0xfe : 0xfc
+  return (base << 24) | ({ tcp: 6, udp: 17, sctp: 132 }[protocol] << 16) | port
 }

@@ -19,12 +19,12 @@ import {
   randomServers,
   randomService,
 } from './random-table.ts'
+import { bothFamilies } from './topology.ts'
 
 /** Both kinds together are 10,000. */
 const SEQUENCES_OF_EACH_KIND = 5_000
 /** ipvsadm is asked after every so many. */
 const SEQUENCES_PER_IPVSADM = 250
-const IPV6_PREFIX = 'fd12:3456::'
 
 const everything = (): boolean => true
 
@@ -110,7 +110,7 @@ async function randomServersThroughDriver({ native, note }: CaseContext): Promis
   const random = seededRandom(seed)
   const netns = freshNamespace()
   await using table = await openTable(native, netns)
-  let balancer = await openBalancer(native, netns, { ipv6Prefix: IPV6_PREFIX })
+  let balancer = await openBalancer(native, netns)
   let faults = 0
   for (let round = 1; round <= SEQUENCES_OF_EACH_KIND; round += 1) {
     const where = `seed ${seed}, sequence ${round}`
@@ -119,9 +119,9 @@ async function randomServersThroughDriver({ native, note }: CaseContext): Promis
     if (isDisturbed) await disturb(table, random.integer(3))
     if (chance(random, 200)) {
       await balancer.close()
-      balancer = await openBalancer(native, netns, { ipv6Prefix: IPV6_PREFIX })
+      balancer = await openBalancer(native, netns)
     }
-    assert.deepEqual(await balancer.apply(servers), [], where)
+    assert.deepEqual(await balancer.apply(servers.flatMap(bothFamilies)), [], where)
     if (isDisturbed) {
       faults += 1
       await balancer.check()

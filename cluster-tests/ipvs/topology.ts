@@ -7,8 +7,8 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { ipv6AddressOf } from '../../src/network/ipvs/placement.ts'
-import type { Backend } from '../../src/network/ports.ts'
+import { ipv6Of } from '../../src/network/plane/names.ts'
+import type { Backend, VirtualServer } from '../../src/network/ports.ts'
 import { freshNamespace, within } from './case.ts'
 import type { PeerRequest } from './peer.ts'
 
@@ -28,7 +28,15 @@ export const CLIENT_ADDRESSES: readonly string[] = Array.from(
 
 /** The IPv6 address that goes with an IPv4 address. */
 export function v6(address: string): string {
-  return ipv6AddressOf(address, IPV6_PREFIX)
+  return ipv6Of(IPV6_PREFIX, address)
+}
+
+/** The server, and the same in IPv6. */
+export function bothFamilies(server: VirtualServer): VirtualServer[] {
+  const { id, protocol, backends } = server
+  const address = protocol === 'any' ? v6(server.address) : '::'
+  const six = backends.map((each) => ({ ...each, address: v6(each.address) }))
+  return [server, { ...server, id: `${id}/ipv6`, address, backends: six }]
 }
 
 /** A namespace with a {@link PeerRequest} program in it. */
@@ -46,6 +54,11 @@ export class Peer {
 
   async ready(): Promise<void> {
     await once(this.#process, 'message')
+  }
+
+  /** Ends the program. */
+  end(): void {
+    this.#process.kill()
   }
 
   /** What the peer answers. */

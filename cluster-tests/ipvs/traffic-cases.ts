@@ -15,7 +15,7 @@ import { within } from './case.ts'
 import type { Case, CaseContext } from './case.ts'
 import { IptablesMarks } from './iptables-marks.ts'
 import type { Peer } from './topology.ts'
-import { CLIENT_ADDRESSES, IPV6_PREFIX, NODE_ADDRESS, Topology, backend, v6 } from './topology.ts'
+import { CLIENT_ADDRESSES, NODE_ADDRESS, Topology, backend, bothFamilies, v6 } from './topology.ts'
 
 const VIP = '10.96.0.2'
 const PUBLISHED_PORT = 9_000
@@ -30,7 +30,7 @@ async function marksIn(native: Native, netns: string): Promise<PacketMarks> {
 async function balancerOn(native: Native, netns: string): Promise<IpvsBalancer> {
   const marks = await marksIn(native, netns)
   const components = { native, clock: systemClock, log: silentLogger, marks }
-  return IpvsBalancer.open(components, { netns, ipv6Prefix: IPV6_PREFIX })
+  return IpvsBalancer.open(components, { netns })
 }
 
 function virtual(backends: readonly Backend[], more: Partial<VirtualServer> = {}): VirtualServer {
@@ -244,7 +244,8 @@ async function affinity({ native, note }: CaseContext): Promise<void> {
 
 async function ipv6(context: CaseContext): Promise<void> {
   await onNode(context, async (node, balancer) => {
-    assert.deepEqual(await balancer.apply([virtual(ALL), published(ALL)]), [])
+    const servers = [virtual(ALL), published(ALL)].flatMap(bothFamilies)
+    assert.deepEqual(await balancer.apply(servers), [])
     const own = times(2, ['a', 'b', 'c'])
     assert.deepEqual(names(await census(node.client, v6(VIP), 8_080, 6)), own)
     assert.deepEqual(names(await census(node.client, v6(NODE_ADDRESS), PUBLISHED_PORT, 6)), own)

@@ -30,8 +30,7 @@ import { GivenMarks } from './given-marks.ts'
 import { KernelTable } from './kernel-table.ts'
 import { setNamespaceSettings } from './namespace-settings.ts'
 import type { PacketMarks } from './packet-marks.ts'
-import { addressNumber, isPublishedMark } from './placement.ts'
-import type { PlacementOptions } from './placement.ts'
+import { addressNumber, isPublishedMark, otherFamily } from './placement.ts'
 import { TableKeeper } from './table-keeper.ts'
 import type { Refusals } from './table-keeper.ts'
 import { serverStatistics } from './statistics.ts'
@@ -59,7 +58,7 @@ export interface IpvsComponents {
 }
 
 /** Options of {@link IpvsBalancer.open}. */
-export interface IpvsOptions extends PlacementOptions {
+export interface IpvsOptions {
   /** Path of the network namespace; without one this process's. */
   readonly netns?: string
   /** Settings of the same namespace, and their record; without it they are not put back. */
@@ -101,7 +100,7 @@ export class IpvsBalancer implements LoadBalancer {
       const { settings = new HostSettings(nativeSettings(native, options.netns)) } = options
       const missing = await setNamespaceSettings(settings, { release: release() })
       if (missing.length > 0) log.warn({ settings: missing }, 'ipvs lacks settings')
-      const wanted = new WantedPlacements(slices, options)
+      const wanted = new WantedPlacements(slices)
       return new IpvsBalancer(components, { table, wanted, slices }, options)
     } catch (error) {
       table.close()
@@ -238,6 +237,7 @@ function markRanges(ranges: readonly string[]): (mark: number) => boolean {
     const first = addressNumber(address)
     return { first, last: first + 2 ** (32 - bits) - 1 }
   })
-  return (mark) =>
-    isPublishedMark(mark) || bounds.some(({ first, last }) => mark >= first && mark <= last)
+  const isInside = (mark: number): boolean =>
+    bounds.some(({ first, last }) => mark >= first && mark <= last)
+  return (mark) => isPublishedMark(mark) || isInside(mark) || isInside(otherFamily(mark))
 }

@@ -5,7 +5,7 @@ import { kernelTest } from '../netlink/testing/sandbox.ts'
 import type { Backend, VirtualServer } from '../ports.ts'
 import { NftMarks } from './nft-marks.ts'
 import type { PacketMark } from './placement.ts'
-import { ipv6AddressOf, markOf, placementOf } from './placement.ts'
+import { markOf, placementOf } from './placement.ts'
 import { serviceDifference, tableDifference, tableOf, tableService } from './table.ts'
 import type { TableOperation, TableService } from './table.ts'
 import { TimeSlices } from '../time-slices.ts'
@@ -102,8 +102,8 @@ test('the operations lead from any table to any other, and nothing is done twice
 })
 
 test('what comes is added before what goes is deleted', (t) => {
-  const [before] = placementOf(server({ backends: [backend(1)] }), {}).services
-  const [after] = placementOf(server({ backends: [backend(2)] }), {}).services
+  const before = placementOf(server({ backends: [backend(1)] })).service
+  const after = placementOf(server({ backends: [backend(2)] })).service
   const types = serviceDifference(before, after).map(({ type }) => type)
   t.deepEqual(types, ['newDestination', 'deleteDestination'])
 })
@@ -115,33 +115,25 @@ test('marks are the address of a virtual server, and protocol and port of a publ
   t.is(markOf(server({ protocol: 'sctp', port: 65_535 })), 0xfe84_ffff)
 })
 
-test('with a prefix each server has a service of the same mark in both families', (t) => {
-  const { services: list, marks } = placementOf(
-    server({ protocol: 'any', address: '10.96.0.2', port: 0, backends: [backend(1, 1, 0)] }),
-    { ipv6Prefix: 'fd12:3456:789a::' },
-  )
-  t.deepEqual(
-    list.map(({ key }) => key),
-    [
-      { type: 'mark', mark: 0x0a60_0002, family: 'ipv4' },
-      { type: 'mark', mark: 0x0a60_0002, family: 'ipv6' },
-    ],
-  )
-  t.deepEqual([...(list[1]?.destinations.keys() ?? [])], ['[fd12:3456:789a::a20:1]:0'])
-  t.deepEqual(
-    marks.map(({ packets }) => packets),
-    [
-      { type: 'address', address: '10.96.0.2' },
-      { type: 'address', address: 'fd12:3456:789a::a60:2' },
-    ],
-  )
-  t.is(ipv6AddressOf('255.1.2.3', 'fd00::'), 'fd00::ff01:203')
+test('a server of IPv6 is a service of that family, and no mark is one of both families', (t) => {
+  const backends = [{ ...backend(1, 1, 0), address: 'fd12:3456:789a::a20:1' }]
+  const six = server({ protocol: 'any', address: 'fd12:3456:789a::a60:2', port: 0, backends })
+  const { mark, service, marks } = placementOf(six)
+  t.is(mark, 0x8a60_0002)
+  t.deepEqual(service.key, { type: 'mark', mark, family: 'ipv6' })
+  t.deepEqual([...service.destinations.keys()], ['[fd12:3456:789a::a20:1]:0'])
+  t.deepEqual(marks, [{ mark, packets: { type: 'address', address: 'fd12:3456:789a::a60:2' } }])
+  const port = server({ address: '::', backends: [] })
+  t.is(markOf(port), 0xfc06_0050)
+  t.deepEqual(placementOf(port).marks, [
+    { mark: 0xfc06_0050, packets: { type: 'port', family: 'ipv6', protocol: 'tcp', port: 80 } },
+  ])
 })
 
 test('a draining backend of a udp port is left out while another serves', (t) => {
   const weights = (more: Partial<VirtualServer>): number[] => {
-    const [service] = placementOf(server(more), {}).services
-    return [...(service?.destinations.values() ?? [])]
+    const { service } = placementOf(server(more))
+    return [...service.destinations.values()]
       .map(({ options }) => options.weight)
       .toSorted((a, b) => a - b)
   }
@@ -151,22 +143,28 @@ test('a draining backend of a udp port is left out while another serves', (t) =>
 })
 
 test('of two tasks with one address the one that serves counts', (t) => {
-  const [service] = placementOf(
-    server({ backends: [backend(1, 4), { ...backend(1, 0), taskId: 'old' }] }),
-    {},
-  ).services
-  t.is(service?.destinations.get('10.32.0.1:8080')?.options.weight, 4)
+  const backends = [backend(1, 4), { ...backend(1, 0), taskId: 'old' }]
+  const { service } = placementOf(server({ backends }))
+  t.is(service.destinations.get('10.32.0.1:8080')?.options.weight, 4)
 })
 
 function noPlacements(): {
   readonly wanted: WantedPlacements
   readonly update: (servers: readonly VirtualServer[]) => Promise<PlacementChange>
 } {
-  const wanted = new WantedPlacements(new TimeSlices({ monotonicMs: () => 0 }), {})
+  const wanted = new WantedPlacements(new TimeSlices({ monotonicMs: () => 0 }))
   return { wanted, update: (servers) => wanted.change(changeTo(wanted.servers, servers)) }
 }
 
-test('a backend that is no IPv4 address is a fault of its server, a taken port of the second', async (t) => {
+test('both families of a published port are placed', async (t) => {
+  const { wanted, update } = noPlacements()
+  const backends = [{ ...backend(1), address: 'fd00::a20:1' }]
+  await update([server(), server({ id: 's/tcp/ipv6', address: '::', backends })])
+  t.deepEqual(wanted.faults(), [])
+  t.deepEqual([...wanted.texts()], ['mark 4261806160 ipv4', 'mark 4228251728 ipv6'])
+})
+
+test('a backend of the other family is a fault of its server, a taken port of the second', async (t) => {
   const { wanted, update } = noPlacements()
   const bad = server({ id: 'bad', port: 81, backends: [{ ...backend(1), address: 'fd00::1' }] })
   const change = await update([server({ id: 'twice' }), bad, server()])
@@ -201,12 +199,12 @@ test('a change names the services that differ and no others', async (t) => {
 
 const MARKS: readonly PacketMark[] = [
   { mark: 0x0a60_0002, packets: { type: 'address', address: '10.96.0.2' } },
-  { mark: 0x0a60_0002, packets: { type: 'address', address: 'fd00::a60:2' } },
-  { mark: 0xfe06_0050, packets: { type: 'port', protocol: 'tcp', port: 80 } },
+  { mark: 0x8a60_0002, packets: { type: 'address', address: 'fd00::a60:2' } },
+  { mark: 0xfe06_0050, packets: { type: 'port', family: 'ipv4', protocol: 'tcp', port: 80 } },
 ]
 
 kernelTest(
-  'marks are elements of three maps, changed one by one, adopted and removed',
+  'marks are elements of four maps, changed one by one, adopted and removed',
   async (t, sandbox) => {
     const { native, netns, run } = sandbox
     const options = { table: 'skein_test_lb', netns }
@@ -214,7 +212,7 @@ kernelTest(
     const first = await NftMarks.open(native, options)
     await first.apply(MARKS)
     t.regex(list(), /10\.96\.0\.2 : 0x0a600002/)
-    t.regex(list(), /fd00::a60:2 : 0x0a600002/)
+    t.regex(list(), /fd00::a60:2 : 0x8a600002/)
     t.regex(list(), /tcp . 80 : 0xfe060050/)
     await first.apply(MARKS.slice(1))
     t.notRegex(list(), /10\.96\.0\.2/)
@@ -244,8 +242,9 @@ kernelTest('rules that somebody flushed come back, other tables stay', async (t,
   t.true(await marks.check())
   t.is(run('nft list table inet skein_test_lb'), before)
   run('nft delete table inet skein_test_lb')
-  await marks.apply([...MARKS, { mark: 9, packets: { type: 'port', protocol: 'udp', port: 53 } }])
-  t.regex(run('nft list table inet skein_test_lb'), /udp . 53 : 0x00000009/)
+  const dns = { type: 'port', family: 'ipv6', protocol: 'udp', port: 53 } as const
+  await marks.apply([...MARKS, { mark: 9, packets: dns }])
+  t.regex(run('nft list map inet skein_test_lb ports6'), /udp . 53 : 0x00000009/)
   t.regex(run('nft list tables'), /table ip other/)
   run('nft flush ruleset')
   await marks.change({ given: [], taken: MARKS.slice(0, 1) })

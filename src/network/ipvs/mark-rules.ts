@@ -1,6 +1,6 @@
 /**
  * The nft rules that give packets their mark: a static skeleton, loaded in one transaction, and
- * three maps whose elements change by netlink. Pure.
+ * four maps whose elements change by netlink. Pure.
  *
  * - The chains run before routing decisions (`mangle`): IPVS takes marked packets where they are
  *   delivered locally, and those of this node's own programs on their way out.
@@ -15,8 +15,8 @@ import type { NftElement } from '../netlink/nft-element.ts'
 import type { NftTable } from '../netlink/nftables.ts'
 import type { PacketMark } from './placement.ts'
 
-/** The maps: IPv4 and IPv6 address to mark, protocol and port to mark. */
-export const MARK_MAPS = ['vips', 'vips6', 'ports'] as const
+/** The maps: address to mark, and protocol and port to mark, of IPv4 and IPv6. */
+export const MARK_MAPS = ['vips', 'vips6', 'ports', 'ports6'] as const
 
 /** One of {@link MARK_MAPS}. */
 export type MarkMap = (typeof MARK_MAPS)[number]
@@ -38,6 +38,7 @@ export function markScript({ family, name }: NftTable): string {
     `add map ${table} vips { type ipv4_addr : mark; }`,
     `add map ${table} vips6 { type ipv6_addr : mark; }`,
     `add map ${table} ports { type inet_proto . inet_service : mark; }`,
+    `add map ${table} ports6 { type inet_proto . inet_service : mark; }`,
     `add chain ${table} prerouting { type filter hook prerouting priority ${PREROUTING}; }`,
     `add chain ${table} output { type route hook output priority mangle; policy accept; }`,
     `flush chain ${table} prerouting`,
@@ -48,14 +49,15 @@ export function markScript({ family, name }: NftTable): string {
 }
 
 function rules(chain: string): string[] {
-  const byPort = 'meta l4proto { tcp, udp, sctp } meta mark set meta l4proto . th dport map @ports'
+  const byPort = 'meta l4proto { tcp, udp, sctp } meta mark set meta l4proto . th dport map'
   return [
     `add rule ${chain} meta mark set ip daddr map @vips return`,
     `add rule ${chain} meta mark set ip6 daddr map @vips6 return`,
     `add rule ${chain} ct state established,related return`,
     `add rule ${chain} ip daddr 127.0.0.0/8 return`,
     `add rule ${chain} ip6 daddr ::1 return`,
-    `add rule ${chain} fib daddr type local ${byPort}`,
+    `add rule ${chain} meta nfproto ipv4 fib daddr type local ${byPort} @ports`,
+    `add rule ${chain} meta nfproto ipv6 fib daddr type local ${byPort} @ports6`,
   ]
 }
 
@@ -64,7 +66,7 @@ export function markElement({ mark, packets }: PacketMark): MarkElement {
   const data = [numberField(mark)]
   if (packets.type === 'port') {
     const key = [protocolField(packets.protocol), portField(packets.port)]
-    return { map: 'ports', element: { key, data } }
+    return { map: packets.family === 'ipv6' ? 'ports6' : 'ports', element: { key, data } }
   }
   const map = familyOf(packets.address) === AF_INET6 ? 'vips6' : 'vips'
   return { map, element: { key: [addressField(packets.address)], data } }

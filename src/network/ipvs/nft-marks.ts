@@ -177,7 +177,7 @@ export class NftMarks implements PacketMarks {
 }
 
 function emptyMaps(): Maps {
-  return { vips: new Map(), vips6: new Map(), ports: new Map() }
+  return { vips: new Map(), vips6: new Map(), ports: new Map(), ports6: new Map() }
 }
 
 function mapsOf(marks: readonly PacketMark[]): Maps {

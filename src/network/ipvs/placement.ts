@@ -1,29 +1,33 @@
 /**
- * What a virtual server is in the kernel: an IPVS service by firewall mark in each address family,
+ * What a virtual server is in the kernel: an IPVS service by firewall mark in its address family,
  * and the packets that get the mark. Pure. See decision 0006.
  *
  * - The mark of a virtual address is the address as a number; that of a published port lies in
- *   254.0.0.0/8, where no address of a network is.
+ *   254.0.0.0/8, where no address of a network is. In IPv6 they are others: that of the IPv4
+ *   address that an address stands for with the first bit turned, and 252.0.0.0/8.
  * - A service by mark answers for every port of an address, and its destinations with port 0 are
  *   given the client's port.
  * - A destination of weight 0 keeps its connections and gets no new one. A flow of datagrams never
  *   ends, so on a published UDP port a draining backend is left out and the flow moves, unless
  *   there is no other.
  */
-import { isIPv4 } from 'node:net'
+import { isIPv4, isIPv6 } from 'node:net'
 import { SwarmError } from '../../base/errors.ts'
-import { AF_INET, AF_INET6, addressBytes, addressText, familyOf } from '../netlink/address.ts'
+import { AF_INET6, addressBytes, familyOf } from '../netlink/address.ts'
 import { WEIGHT_MAX } from '../netlink/ipvs.ts'
-import type { DestinationOptions, ServiceKey, ServiceOptions } from '../netlink/ipvs.ts'
+import type { DestinationOptions, ServiceOptions } from '../netlink/ipvs.ts'
 import { PROTOCOL_NUMBER } from '../netlink/ipvs-layout.ts'
 import type { Backend, Scheduler, VirtualServer } from '../ports.ts'
 import { tableService } from './table.ts'
 import type { TableDestination, TableService } from './table.ts'
 
-/** First mark of published ports. */
-export const PUBLISHED_MARK_BASE = 0xfe00_0000
-const PUBLISHED_MARK_LAST = 0xfeff_ffff
+/** First marks of published ports. */
+export const PUBLISHED_MARK_BASE = { ipv4: 0xfe00_0000, ipv6: 0xfc00_0000 } as const
+const PUBLISHED_MARKS = 0x100_0000
+/** What tells the mark of an IPv6 address from that of the IPv4 address that it stands for. */
+const IPV6_MARK_BIT = 0x8000_0000
 const PORT_MAX = 65_535
+const IPV4_BYTES = 4
 const DEFAULT_SCHEDULER: Scheduler = 'wrr'
 
 /** Packets that get a mark. */
@@ -33,6 +37,7 @@ export interface PacketMark {
     | { readonly type: 'address'; readonly address: string }
     | {
         readonly type: 'port'
+        readonly family: ServerFamily
         readonly protocol: keyof typeof PROTOCOL_NUMBER
         readonly port: number
       }
@@ -42,58 +47,49 @@ export interface PacketMark {
 export interface Placement {
   readonly server: VirtualServer
   readonly mark: number
-  /** Of both families where IPv6 is wanted. */
-  readonly services: readonly TableService[]
+  readonly service: TableService
   readonly marks: readonly PacketMark[]
 }
 
-/** How servers are placed. */
-export interface PlacementOptions {
-  /** First 12 bytes of tasks' and services' IPv6 addresses, as an address; absent = none. */
-  readonly ipv6Prefix?: string
-}
+/** In which family a server is asked; its backends have addresses of that family. */
+export type ServerFamily = 'ipv4' | 'ipv6'
 
 /** The kernel's part of a server. @throws INVALID_ARGUMENT */
-export function placementOf(server: VirtualServer, options: PlacementOptions): Placement {
+export function placementOf(server: VirtualServer): Placement {
   for (const backend of server.backends) checkBackend(server, backend)
   const mark = markOf(server)
+  const key = { type: 'mark', mark, family: familyOfServer(server) } as const
   const balancing = serviceOptions(server.scheduler ?? DEFAULT_SCHEDULER)
-  const backends = kernelBackends(server)
-  const service = (key: ServiceKey, address: (backend: Backend) => string): TableService =>
-    tableService(key, balancing, destinationsOf(backends, address))
-  const services = [service({ type: 'mark', mark, family: 'ipv4' }, (backend) => backend.address)]
-  const { ipv6Prefix } = options
-  if (ipv6Prefix !== undefined) {
-    const key = { type: 'mark', mark, family: 'ipv6' } as const
-    services.push(service(key, (backend) => ipv6AddressOf(backend.address, ipv6Prefix)))
-  }
-  return { server, mark, services, marks: marksOf(server, mark, options) }
+  const service = tableService(key, balancing, destinationsOf(kernelBackends(server)))
+  return { server, mark, service, marks: [{ mark, packets: packetsOf(server) }] }
 }
 
-/** The firewall mark of a server. @throws INVALID_ARGUMENT when it has none */
-export function markOf({ id, protocol, address, port }: VirtualServer): number {
-  if (protocol !== 'any') return PUBLISHED_MARK_BASE + PROTOCOL_NUMBER[protocol] * 0x1_0000 + port
-  if (familyOf(address) !== AF_INET) {
-    throw new SwarmError('INVALID_ARGUMENT', `virtual server ${id}: ${address} is not IPv4`)
+/** The firewall mark of a server. */
+export function markOf(server: VirtualServer): number {
+  const { protocol, address, port } = server
+  const family = familyOfServer(server)
+  if (protocol !== 'any') {
+    return PUBLISHED_MARK_BASE[family] + PROTOCOL_NUMBER[protocol] * 0x1_0000 + port
   }
-  return addressNumber(address)
+  return family === 'ipv4' ? addressNumber(address) : otherFamily(addressNumber(address))
 }
 
 /** Whether a mark is one of published ports. */
 export function isPublishedMark(mark: number): boolean {
-  return mark >= PUBLISHED_MARK_BASE && mark <= PUBLISHED_MARK_LAST
+  return Object.values(PUBLISHED_MARK_BASE).some(
+    (base) => mark >= base && mark < base + PUBLISHED_MARKS,
+  )
 }
 
-/** An IPv4 address as a number. */
+/** An IPv4 address, or the one that an IPv6 address stands for, as a number. */
 export function addressNumber(address: string): number {
-  return addressBytes(address).reduce((number, byte) => number * 256 + byte, 0)
+  const last = addressBytes(address).slice(-IPV4_BYTES)
+  return last.reduce((number, byte) => number * 256 + byte, 0)
 }
 
-/** The IPv6 address that stands for an IPv4 address: the prefix, then its four bytes. */
-export function ipv6AddressOf(address: string, prefix: string): string {
-  const bytes = addressBytes(prefix)
-  bytes.set(addressBytes(address), 12)
-  return addressText(AF_INET6, bytes)
+/** The IPv4 address of a mark that an IPv6 address has, as a number. Its own inverse. */
+export function otherFamily(mark: number): number {
+  return (mark ^ IPV6_MARK_BIT) >>> 0
 }
 
 /** Whether nothing about the kernel's part differs. */
@@ -108,12 +104,15 @@ export function samePlacement(a: VirtualServer, b: VirtualServer): boolean {
   )
 }
 
-function checkBackend({ id, protocol }: VirtualServer, backend: Backend): void {
+function checkBackend(server: VirtualServer, backend: Backend): void {
+  const { id, protocol } = server
   const { taskId, address, port, weight } = backend
   const refuse = (what: string): never => {
     throw new SwarmError('INVALID_ARGUMENT', `virtual server ${id}: task ${taskId}: ${what}`)
   }
-  if (!isIPv4(address)) refuse(`address "${address}" is not IPv4`)
+  const family = familyOfServer(server)
+  const isOfFamily = family === 'ipv6' ? isIPv6(address) : isIPv4(address)
+  if (!isOfFamily) refuse(`address "${address}" is not ${family}`)
   const portMin = protocol === 'any' ? 0 : 1
   if (!Number.isInteger(port) || port < portMin || port > PORT_MAX) refuse(`port ${port}`)
   if (!Number.isInteger(weight) || weight < 0) refuse(`weight ${weight}`)
@@ -138,10 +137,7 @@ function kernelBackends({ protocol, backends }: VirtualServer): readonly Backend
   return backends.filter((backend) => backend.weight > 0)
 }
 
-function destinationsOf(
-  backends: readonly Backend[],
-  addressOf: (backend: Backend) => string,
-): TableDestination[] {
+function destinationsOf(backends: readonly Backend[]): TableDestination[] {
   // Two tasks may have one address when it is used again: the one that serves counts.
   const byWeight = backends.toSorted((a, b) => a.weight - b.weight)
   let options = masquerade(0)
@@ -149,7 +145,7 @@ function destinationsOf(
     // Most weights are equal: a large table shares what it can.
     if (options.weight !== Math.min(backend.weight, WEIGHT_MAX))
       options = masquerade(backend.weight)
-    return { key: { address: addressOf(backend), port: backend.port }, options }
+    return { key: { address: backend.address, port: backend.port }, options }
   })
 }
 
@@ -162,11 +158,12 @@ function masquerade(weight: number): DestinationOptions {
   }
 }
 
-function marksOf(server: VirtualServer, mark: number, options: PlacementOptions): PacketMark[] {
+function packetsOf(server: VirtualServer): PacketMark['packets'] {
   const { protocol, address, port } = server
-  if (protocol !== 'any') return [{ mark, packets: { type: 'port', protocol, port } }]
-  const { ipv6Prefix } = options
-  const addresses =
-    ipv6Prefix === undefined ? [address] : [address, ipv6AddressOf(address, ipv6Prefix)]
-  return addresses.map((each) => ({ mark, packets: { type: 'address', address: each } }))
+  if (protocol === 'any') return { type: 'address', address }
+  return { type: 'port', family: familyOfServer(server), protocol, port }
+}
+
+function familyOfServer({ address }: VirtualServer): ServerFamily {
+  return familyOf(address) === AF_INET6 ? 'ipv6' : 'ipv4'
 }

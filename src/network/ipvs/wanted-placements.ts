@@ -11,7 +11,7 @@ import type { BalancerFault, ServerChange, VirtualServer } from '../ports.ts'
 import { takeOver } from '../server-change.ts'
 import type { TimeSlices } from '../time-slices.ts'
 import { placementOf, samePlacement } from './placement.ts'
-import type { Placement, PlacementOptions } from './placement.ts'
+import type { Placement } from './placement.ts'
 import type { TableService } from './table.ts'
 
 /** What a change came to. */
@@ -24,7 +24,6 @@ export interface PlacementChange {
 
 /** The wanted state of the kernel's table. */
 export class WantedPlacements {
-  readonly #options: PlacementOptions
   readonly #slices: TimeSlices
   readonly #servers = new Map<string, VirtualServer>()
   /** What each server asks for, by id; none of those that cannot be placed. */
@@ -38,9 +37,8 @@ export class WantedPlacements {
   /** Why servers cannot be placed, by id. */
   readonly #faults = new Map<string, string>()
 
-  constructor(slices: TimeSlices, options: PlacementOptions) {
+  constructor(slices: TimeSlices) {
     this.#slices = slices
-    this.#options = options
   }
 
   /** By id, as told last. */
@@ -113,7 +111,7 @@ export class WantedPlacements {
 
   #placementOf(server: VirtualServer): Placement | undefined {
     try {
-      return placementOf(server, this.#options)
+      return placementOf(server)
     } catch (error) {
       if (!isSwarmError(error)) throw error
       this.#faults.set(server.id, errorText(error))
@@ -148,12 +146,13 @@ export class WantedPlacements {
     const before = this.#owners.get(mark)
     const after = this.#asked.get(first)
     if (before === after) return
-    for (const { key } of before?.services ?? []) {
-      const text = serviceText(key)
+    if (before !== undefined) {
+      const text = serviceText(before.service.key)
       this.#services.delete(text)
       touched.services.add(text)
     }
-    for (const service of after?.services ?? []) {
+    if (after !== undefined) {
+      const { service } = after
       const text = serviceText(service.key)
       this.#services.set(text, { id: first, service })
       touched.services.add(text)
