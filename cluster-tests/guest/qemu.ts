@@ -1,10 +1,13 @@
 /**
  * The `qemu` tier: a stock Debian kernel in QEMU, two processors, IPVS and nftables. Both programs
- * are unpacked into a cache folder, nothing is installed. Without a usable /dev/kvm QEMU emulates:
- * a boot takes 10 s, programs run three to ten times slower.
+ * are unpacked into a cache folder, nothing is installed. Where /dev/kvm brings up a guest, which is
+ * tried once and remembered with the packages, it is used; else QEMU emulates: a boot takes 10 s,
+ * programs run three to ten times slower.
  */
 import { execFileSync } from 'node:child_process'
 import {
+  accessSync,
+  constants,
   copyFileSync,
   existsSync,
   mkdirSync,
@@ -28,6 +31,17 @@ const FETCH_TIMEOUT_MS = 240_000
 const BOOT_MODULES = ['virtio_pci', 'virtio_console', '9pnet_virtio', '9p', 'overlay']
 const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
+/** What runs the guest's instructions. */
+interface Processor {
+  readonly accelerator: string
+  readonly model: string
+}
+
+const KVM: Processor = { accelerator: 'kvm', model: 'host' }
+/** Without protection keys, which V8 changes so often that little else is emulated. */
+const EMULATED: Processor = { accelerator: 'tcg,thread=multi', model: 'max,pku=off' }
+const KVM_TRIAL_MS = 30_000
+
 /** Why there is no such guest here; undefined when there is. Fetches the packages if need be. */
 export function missingQemu(): string | undefined {
   if (process.arch !== 'x64') return `the qemu tier has no kernel for ${process.arch}`
@@ -46,13 +60,42 @@ export function missingQemu(): string | undefined {
 
 /** Runs a command in a new QEMU guest. @throws GuestError */
 export async function runInQemu(run: GuestRun): Promise<GuestResult> {
+  return runWith(await processorHere(), run)
+}
+
+async function processorHere(): Promise<Processor> {
+  const { SKEIN_GUEST_ACCEL: accelerator, SKEIN_GUEST_CPU: model } = process.env
+  const known = join(CACHE, 'processor')
+  const isAsked = accelerator !== undefined || model !== undefined
+  if (!isAsked && !existsSync(known)) writeFileSync(known, (await hasKvm()) ? 'kvm' : 'emulated')
+  const usual = !isAsked && readFileSync(known, 'utf8') === 'kvm' ? KVM : EMULATED
+  return { accelerator: accelerator ?? usual.accelerator, model: model ?? usual.model }
+}
+
+/** Whether a guest comes up with KVM. Some machines have the device, and guests die at once. */
+async function hasKvm(): Promise<boolean> {
+  try {
+    accessSync('/dev/kvm', constants.R_OK | constants.W_OK)
+    const trial = { tier: 'qemu', command: ['true'], timeoutMs: KVM_TRIAL_MS } as const
+    return (await runWith(KVM, trial)).status === 0
+  } catch {
+    // No device, or no guest: emulation it is.
+    return false
+  }
+}
+
+async function runWith(processor: Processor, run: GuestRun): Promise<GuestResult> {
   const release = readFileSync(join(CACHE, 'complete'), 'utf8').trim()
   const initrd = initialRamDisk(release)
   using control = new ControlFolder(run, ['session.sh'])
   control.write('module-folder', `${moduleFolder(release)}\n`)
   const { timeoutMs = TIMEOUT_MS } = run
   const { isTimedOut, words } = await runMachine({
-    command: [...program(), ...machine(run, control), ...kernel(release, initrd, control)],
+    command: [
+      ...program(),
+      ...machine(run, control, processor),
+      ...kernel(release, initrd, control),
+    ],
     environment: {
       PATH: SYSTEM_PATH,
       LD_LIBRARY_PATH: `${ROOT}/usr/lib/x86_64-linux-gnu:${ROOT}/lib/x86_64-linux-gnu`,
@@ -73,11 +116,10 @@ function program(): string[] {
   return [`${ROOT}/usr/bin/qemu-system-x86_64`, ...firmware]
 }
 
-function machine(run: GuestRun, control: ControlFolder): string[] {
+function machine(run: GuestRun, control: ControlFolder, processor: Processor): string[] {
   const shared = (run.writable ?? []).flatMap((path, index) => share(`writable${index}`, path))
   return [
-    ...['-accel', process.env['SKEIN_GUEST_ACCEL'] ?? 'tcg,thread=multi'],
-    ...['-cpu', process.env['SKEIN_GUEST_CPU'] ?? 'max', '-smp', '2'],
+    ...['-accel', processor.accelerator, '-cpu', processor.model, '-smp', '2'],
     ...['-m', `${run.memoryMib ?? MEMORY_MIB}`],
     ...['-nodefaults', '-display', 'none', '-no-reboot', '-monitor', 'none'],
     ...['-serial', `file:${control.file('console')}`, '-device', 'virtio-serial-pci'],
