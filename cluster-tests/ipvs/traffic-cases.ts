@@ -7,25 +7,17 @@ import { systemRandom } from '../../src/base/random.ts'
 import { IpvsBalancer } from '../../src/network/ipvs/ipvs-balancer.ts'
 import { LayeredBalancer } from '../../src/network/layered-balancer.ts'
 import { UserspaceBalancer } from '../../src/network/userspace/balancer.ts'
-import { NftMarks } from '../../src/network/ipvs/nft-marks.ts'
-import type { PacketMarks } from '../../src/network/ipvs/packet-marks.ts'
 import type { Native } from '../../src/network/netlink/native.ts'
 import type { Backend, VirtualServer } from '../../src/network/ports.ts'
 import { within } from './case.ts'
 import type { Case, CaseContext } from './case.ts'
-import { IptablesMarks } from './iptables-marks.ts'
+import { marksIn } from './marks.ts'
 import type { Peer } from './topology.ts'
 import { CLIENT_ADDRESSES, NODE_ADDRESS, Topology, backend, bothFamilies, v6 } from './topology.ts'
 
 const VIP = '10.96.0.2'
 const PUBLISHED_PORT = 9_000
 const OWN_NAMESPACE = '/proc/self/ns/net'
-
-/** nftables where the kernel has them, as the guest's tier says. */
-async function marksIn(native: Native, netns: string): Promise<PacketMarks> {
-  if (process.env['SKEIN_GUEST_TIER'] === 'uml') return new IptablesMarks(netns)
-  return NftMarks.open(native, { table: 'skein_test_lb', netns })
-}
 
 async function balancerOn(native: Native, netns: string): Promise<IpvsBalancer> {
   const marks = await marksIn(native, netns)

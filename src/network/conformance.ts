@@ -54,8 +54,7 @@ export function testLoadBalancer(
   make: () => Promise<LoadBalancer>,
   { driver, stage, suffix = '' }: StageSource = ON_LOOPBACK,
 ): void {
-  for (const { title, only, run } of CASES) {
-    if (only !== undefined && only !== driver) continue
+  for (const { title, run } of casesOf(driver)) {
     test.serial(`${title}${suffix}`, async (t) => {
       t.timeout(60_000)
       const balancer = await make()
@@ -63,6 +62,15 @@ export function testLoadBalancer(
       await run(t, { balancer, stage: stage() })
     })
   }
+}
+
+/** The titles that {@link testLoadBalancer} registers, for who runs the suite elsewhere. */
+export function conformanceTitles({ driver, suffix = '' }: Omit<StageSource, 'stage'>): string[] {
+  return casesOf(driver).map(({ title }) => `${title}${suffix}`)
+}
+
+function casesOf(driver: Stage['driver']): readonly Case[] {
+  return CASES.filter(({ only }) => only === undefined || only === driver)
 }
 
 const CASES: readonly Case[] = [

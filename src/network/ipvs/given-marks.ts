@@ -37,8 +37,10 @@ export class GivenMarks {
   async withdraw(): Promise<void> {
     const given = this.#given
     if (given === undefined) return
-    const gone = [...this.#due].filter((mark) => this.#parts.wanted.owner(mark) === undefined)
-    await this.#change(given, gone)
+    await this.#change(
+      given,
+      [...this.#due].filter((mark) => this.#wantedOf(mark).length === 0),
+    )
   }
 
   /** Gives all that are wanted, and takes away what is not. */

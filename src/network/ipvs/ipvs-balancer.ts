@@ -22,6 +22,9 @@ import { HostSettings } from '../host-settings.ts'
 import type { Native } from '../netlink/native.ts'
 import type { ServiceKey } from '../netlink/ipvs.ts'
 import { serviceText } from '../netlink/ipvs.ts'
+import { NetlinkSocket } from '../netlink/socket.ts'
+import type { Dropped } from '../nftables/difference.ts'
+import { forgetFlows } from '../nftables/flows.ts'
 import type { BalancerFault, LoadBalancer, ServerChange, VirtualServer } from '../ports.ts'
 import { changeTo } from '../server-change.ts'
 import { nativeSettings } from '../setting-access.ts'
@@ -87,6 +90,10 @@ export class IpvsBalancer implements LoadBalancer {
   /** Why servers are not as wanted, by server id. */
   #refused: Refusals = new Map()
   readonly #marks: GivenMarks
+  /** Socket to connection tracking. */
+  readonly #tracking: NetlinkSocket
+  /** Flows to forget. */
+  readonly #dropped: Dropped[] = []
   /** Whether `apply` was called: before, what is there is what an earlier run wanted. */
   #hasWanted = false
 
@@ -101,7 +108,8 @@ export class IpvsBalancer implements LoadBalancer {
       const missing = await setNamespaceSettings(settings, { release: release() })
       if (missing.length > 0) log.warn({ settings: missing }, 'ipvs lacks settings')
       const wanted = new WantedPlacements(slices)
-      return new IpvsBalancer(components, { table, wanted, slices }, options)
+      const tracking = await NetlinkSocket.open(native, { protocol: 'netfilter', ...where })
+      return new IpvsBalancer(components, { table, wanted, slices, tracking }, options)
     } catch (error) {
       table.close()
       throw error
@@ -114,12 +122,14 @@ export class IpvsBalancer implements LoadBalancer {
       readonly table: KernelTable
       readonly wanted: WantedPlacements
       readonly slices: TimeSlices
+      readonly tracking: NetlinkSocket
     },
     options: IpvsOptions,
   ) {
     const { reason, checkIntervalMs, virtualRanges = PRIVATE_RANGES } = options
     this.#components = components
     this.#wanted = parts.wanted
+    this.#tracking = parts.tracking
     this.#checkIntervalMs = checkIntervalMs ?? CHECK_INTERVAL_MS
     this.reason = reason ?? 'the kernel has IPVS'
     const isOurRange = markRanges(virtualRanges)
@@ -183,19 +193,34 @@ export class IpvsBalancer implements LoadBalancer {
     this.#timer?.cancel()
     await this.#turn
     this.#components.marks.close()
+    this.#tracking.close()
     await this.#keeper.close()
   }
 
   async #change(change: ServerChange): Promise<readonly BalancerFault[]> {
-    const { services, marks } = await this.#wanted.change(change)
+    const { services, marks, dropped } = await this.#wanted.change(change)
+    this.#dropped.push(...dropped)
     this.#hasWanted = true
     this.#keeper.note(services)
     this.#marks.note(marks)
     await this.#marks.withdraw()
     this.#refuse((await this.#keeper.bring()).refused)
     await this.#marks.give()
+    await this.#forgetFlows()
     const refused = [...this.#refused].map(([id, message]) => ({ id, message }))
     return [...this.#wanted.faults(), ...refused]
+  }
+
+  /** Lets flows of datagrams move away from what is gone; else they do when they expire. */
+  async #forgetFlows(): Promise<void> {
+    const dropped = this.#dropped.splice(0)
+    if (dropped.length === 0) return
+    try {
+      await forgetFlows(this.#tracking, dropped)
+    } catch (error) {
+      if (!isSwarmError(error)) throw error
+      this.#components.log.warn({ err: error }, 'tracked flows cannot be forgotten')
+    }
   }
 
   #refuse(refused: Refusals): void {

@@ -7,6 +7,10 @@
  *   address that an address stands for with the first bit turned, and 252.0.0.0/8.
  * - A service by mark answers for every port of an address, and its destinations with port 0 are
  *   given the client's port.
+ * - A server of which no backend takes new connections gives no mark: its packets go on as if it
+ *   were not there, and are refused by a reset, by the userspace balancer or the plane's last rule.
+ *   IPVS itself says `port unreachable`, which a client on this host misses while it still holds
+ *   its socket, and then asks again for a second. Connections need no mark.
  * - A destination of weight 0 keeps its connections and gets no new one. A flow of datagrams never
  *   ends, so on a published UDP port a draining backend is left out and the flow moves, unless
  *   there is no other.
@@ -60,8 +64,10 @@ export function placementOf(server: VirtualServer): Placement {
   const mark = markOf(server)
   const key = { type: 'mark', mark, family: familyOfServer(server) } as const
   const balancing = serviceOptions(server.scheduler ?? DEFAULT_SCHEDULER)
-  const service = tableService(key, balancing, destinationsOf(kernelBackends(server)))
-  return { server, mark, service, marks: [{ mark, packets: packetsOf(server) }] }
+  const backends = kernelBackends(server)
+  const service = tableService(key, balancing, destinationsOf(backends))
+  const isServing = backends.some(({ weight }) => weight > 0)
+  return { server, mark, service, marks: isServing ? [{ mark, packets: packetsOf(server) }] : [] }
 }
 
 /** The firewall mark of a server. */

@@ -34,7 +34,7 @@ export type Refusals = ReadonlyMap<string, string>
 
 /** What {@link TableKeeper.bring} did. */
 export interface CheckResult {
-  /** Operations that were sent. */
+  /** How many operations were sent. */
   readonly repaired: number
   readonly refused: Refusals
 }

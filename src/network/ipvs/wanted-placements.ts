@@ -5,11 +5,14 @@
  * Invariant: no two servers have the same mark. Of those that ask for one the server with the least
  * id has it, whatever came first; the others have a fault, and take its place when it goes.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { errorText, isSwarmError } from '../../base/errors.ts'
 import { serviceText } from '../netlink/ipvs.ts'
+import type { Dropped } from '../nftables/difference.ts'
 import type { BalancerFault, ServerChange, VirtualServer } from '../ports.ts'
 import { takeOver } from '../server-change.ts'
 import type { TimeSlices } from '../time-slices.ts'
+import { droppedFlows } from './dropped-flows.ts'
 import { placementOf, samePlacement } from './placement.ts'
 import type { Placement } from './placement.ts'
 import type { TableService } from './table.ts'
@@ -18,8 +21,17 @@ import type { TableService } from './table.ts'
 export interface PlacementChange {
   /** Services by `serviceText` to bring into line, those that are wanted no more included. */
   readonly services: ReadonlySet<string>
-  /** Marks that came or went. */
+  /** Marks that came or went, or are given to packets otherwise. */
   readonly marks: ReadonlySet<number>
+  /** Flows that led to backends that are gone. */
+  readonly dropped: readonly Dropped[]
+}
+
+/** A {@link PlacementChange} that is being made. */
+interface Touched extends PlacementChange {
+  readonly services: Set<string>
+  readonly marks: Set<number>
+  readonly dropped: Dropped[]
 }
 
 /** The wanted state of the kernel's table. */
@@ -84,13 +96,12 @@ export class WantedPlacements {
 
   /** Takes a change over. */
   async change(change: ServerChange): Promise<PlacementChange> {
-    const services = new Set<string>()
-    const marks = new Set<number>()
+    const touched: Touched = { services: new Set(), marks: new Set(), dropped: [] }
     for (const id of takeOver(this.#servers, change).keys()) {
-      for (const mark of this.#ask(id)) this.#settle(mark, { services, marks })
+      for (const mark of this.#ask(id)) this.#settle(mark, touched)
       await this.#slices.maybeYield()
     }
-    return { services, marks }
+    return touched
   }
 
   /** Places a server anew; the marks that it had and has. */
@@ -136,29 +147,33 @@ export class WantedPlacements {
   }
 
   /** Decides who has a mark. */
-  #settle(
-    mark: number,
-    touched: { readonly services: Set<string>; readonly marks: Set<number> },
-  ): void {
+  #settle(mark: number, touched: Touched): void {
     const [first = '', ...others] = [...(this.#claims.get(mark) ?? [])].toSorted()
     this.#faults.delete(first)
     for (const id of others) this.#faults.set(id, `${id}: ${first} has its port or address`)
     const before = this.#owners.get(mark)
     const after = this.#asked.get(first)
     if (before === after) return
+    if (after === undefined) this.#owners.delete(mark)
+    else this.#owners.set(mark, after)
+    if (!isDeepStrictEqual(before?.marks ?? [], after?.marks ?? [])) touched.marks.add(mark)
+    if (before !== undefined) touched.dropped.push(...droppedFlows(before, after))
+    this.#replaceService(before, after, touched)
+  }
+
+  #replaceService(
+    before: Placement | undefined,
+    after: Placement | undefined,
+    { services }: Touched,
+  ): void {
     if (before !== undefined) {
       const text = serviceText(before.service.key)
       this.#services.delete(text)
-      touched.services.add(text)
+      services.add(text)
     }
-    if (after !== undefined) {
-      const { service } = after
-      const text = serviceText(service.key)
-      this.#services.set(text, { id: first, service })
-      touched.services.add(text)
-    }
-    if (after === undefined) this.#owners.delete(mark)
-    else this.#owners.set(mark, after)
-    if (before === undefined || after === undefined) touched.marks.add(mark)
+    if (after === undefined) return
+    const text = serviceText(after.service.key)
+    this.#services.set(text, { id: after.server.id, service: after.service })
+    services.add(text)
   }
 }
