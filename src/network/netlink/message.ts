@@ -44,8 +44,17 @@ export interface NetlinkMessage {
 
 /** The messages of a reply. @throws NetlinkError EBADMSG */
 export function readMessages(bytes: Uint8Array): NetlinkMessage[] {
+  return [...eachMessage(bytes)]
+}
+
+/**
+ * The messages of a reply, one by one.
+ *
+ * @yields each in its turn
+ * @throws NetlinkError EBADMSG
+ */
+export function* eachMessage(bytes: Uint8Array): Generator<NetlinkMessage> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const messages: NetlinkMessage[] = []
   let offset = 0
   while (offset < bytes.length) {
     if (offset + HEADER_BYTES > bytes.length) throw malformed(`${bytes.length - offset} bytes left`)
@@ -53,7 +62,7 @@ export function readMessages(bytes: Uint8Array): NetlinkMessage[] {
     if (length < HEADER_BYTES || length > bytes.length - offset) {
       throw malformed(`message of ${length} bytes`)
     }
-    messages.push({
+    yield {
       type: view.getUint16(offset + 4, IS_LITTLE),
       flags: view.getUint16(offset + 6, IS_LITTLE),
       sequence: view.getUint32(offset + 8, IS_LITTLE),
@@ -62,10 +71,9 @@ export function readMessages(bytes: Uint8Array): NetlinkMessage[] {
         bytes.byteOffset + offset + HEADER_BYTES,
         length - HEADER_BYTES,
       ),
-    })
+    }
     offset += (length + 3) & ~3
   }
-  return messages
 }
 
 /** How a request ended: 0, or the positive errno and the kernel's text. */

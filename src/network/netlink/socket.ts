@@ -33,13 +33,14 @@ import {
   NLM_F_ACK,
   NLM_F_DUMP,
   NLM_F_DUMP_INTR,
-  readMessages,
+  eachMessage,
   readOutcome,
 } from './message.ts'
 import type { NetlinkMessage, Outcome } from './message.ts'
 import type { Native, NativeSocket } from './native.ts'
 import { NetlinkError, errnoName, fromNative } from './netlink-error.ts'
 import { beginBatch, endBatch } from './nfnetlink.ts'
+import { StepSlices } from '../time-slices.ts'
 
 /** The kernel's numbers of the protocols that Skein speaks. */
 export const PROTOCOLS = { route: 0, netfilter: 12, generic: 16 } as const
@@ -59,6 +60,9 @@ export const CHUNK_MESSAGES = 256
 export const DUMP_ATTEMPTS_MAX = 8
 /** Exchanges that wait for their turn; more are refused with RESOURCE_EXHAUSTED. */
 export const QUEUED_EXCHANGES_MAX = 4096
+/** Messages that are written or read without a pause, or as many kilobytes written: a millisecond. */
+const STEPS_AT_A_STRETCH = 64
+const BYTES_PER_STEP = 1024
 const SEQUENCE_MAX = 0x7fff_ffff
 
 /** What to open. */
@@ -111,6 +115,7 @@ export class NetlinkSocket implements AsyncDisposable {
   readonly #socket: NativeSocket
   readonly #timeoutMs: number
   readonly #writer = new MessageWriter()
+  readonly #slices = new StepSlices(STEPS_AT_A_STRETCH)
   /** Sequence number of the last message; never 0. */
   #sequence = 0
   /** Settles when the exchange before the next one has ended. Never rejects. */
@@ -199,7 +204,7 @@ export class NetlinkSocket implements AsyncDisposable {
       this.#writer.message(beginBatch(subsystem, options.generation), head)
       for (const [index, request] of requests.entries()) {
         const sequence = head + 1 + index
-        this.#writer.message(request, sequence, sequence === last ? NLM_F_ACK : 0)
+        await this.#write(request, sequence, sequence === last ? NLM_F_ACK : 0)
       }
       this.#writer.message(endBatch(subsystem), last + 1)
       const { operation } = at(requests, 0)
@@ -228,7 +233,7 @@ export class NetlinkSocket implements AsyncDisposable {
     this.#writer.clear()
     for (const [index, request] of chunk.entries()) {
       const sequence = first + index
-      this.#writer.message(request, sequence, sequence === last ? NLM_F_ACK : 0)
+      await this.#write(request, sequence, sequence === last ? NLM_F_ACK : 0)
     }
     const { operation } = at(chunk, 0)
     const answers = await this.#exchange({ operation, first, last, head: 0 })
@@ -238,6 +243,14 @@ export class NetlinkSocket implements AsyncDisposable {
         const index = sequence - first
         return { index, error: refusal(at(chunk, index).operation, outcome) }
       })
+  }
+
+  /** Writes one of many messages; the loop has its turn in between. */
+  async #write(request: NetlinkRequest, sequence: number, flags: number): Promise<void> {
+    const before = this.#writer.bytes.length
+    this.#writer.message(request, sequence, flags)
+    const bytes = this.#writer.bytes.length - before
+    await this.#slices.maybeYield(Math.ceil(bytes / BYTES_PER_STEP))
   }
 
   /** Writes one message. */
@@ -267,7 +280,7 @@ export class NetlinkSocket implements AsyncDisposable {
         head,
         this.#timeoutMs,
       )
-      return readAnswers(reply, exchange)
+      return await readAnswers(reply, exchange, this.#slices)
     } catch (error) {
       throw fromNative(error, exchange.operation)
     }
@@ -294,11 +307,16 @@ export class NetlinkSocket implements AsyncDisposable {
 }
 
 /** Sorts a reply; messages of other exchanges, left over from one that timed out, are not ours. */
-function readAnswers(reply: Uint8Array, exchange: Exchange): Answers {
+async function readAnswers(
+  reply: Uint8Array,
+  exchange: Exchange,
+  slices: StepSlices,
+): Promise<Answers> {
   const messages: NetlinkMessage[] = []
   const refused = new Map<number, Outcome>()
   let isInterrupted = false
-  for (const message of readMessages(reply)) {
+  for (const message of eachMessage(reply)) {
+    await slices.maybeYield()
     if (message.sequence < exchange.first || message.sequence > exchange.last) continue
     if ((message.flags & NLM_F_DUMP_INTR) !== 0 && message.type !== NLMSG_ERROR)
       isInterrupted = true

@@ -19,6 +19,7 @@ import type {
   VirtualServer,
 } from '../ports.ts'
 import { changeTo, takeOver } from '../server-change.ts'
+import { StepSlices } from '../time-slices.ts'
 import type { Scheduling } from './backend-set.ts'
 import type { Frontend, FrontendContext } from './frontend.ts'
 import { ConnectionBudget, USERSPACE_LIMITS, connectionsMaxFor, openFilesMax } from './limits.ts'
@@ -43,6 +44,9 @@ export interface UserspaceOptions extends Partial<UserspaceLimits> {
   readonly reason?: string
 }
 
+/** Ports that are opened without a pause: some system calls each. */
+const LISTENS_AT_A_STRETCH = 16
+
 interface Entry {
   readonly frontend: Frontend
   readonly server: VirtualServer
@@ -54,6 +58,7 @@ export class UserspaceBalancer implements LoadBalancer {
   readonly hasVirtualAddresses = false
   readonly reason: string
   readonly #context: FrontendContext
+  readonly #slices = new StepSlices(LISTENS_AT_A_STRETCH)
   /** By id, as told last. */
   readonly #wanted = new Map<string, VirtualServer>()
   /** By id of the virtual server. */
@@ -99,10 +104,12 @@ export class UserspaceBalancer implements LoadBalancer {
     const touched = this.#takeOver(change)
     this.#retire(touched)
     for (const id of touched) this.#place(id)
+    const listening: Promise<void>[] = []
     // Also what could not be opened before.
-    const listening = [...new Set([...touched, ...this.#unbound.keys()])].map((id) =>
-      this.#listen(id),
-    )
+    for (const id of new Set([...touched, ...this.#unbound.keys()])) {
+      listening.push(this.#listen(id))
+      await this.#slices.maybeYield()
+    }
     await Promise.all(listening)
     return [...this.#faults, ...this.#unbound].flatMap(([id, messages]) =>
       messages.map((message) => ({ id, message })),
