@@ -2,7 +2,8 @@
 # Makes sure that the system packages Skein uses are there: crun and conmon run containers, iproute2 and
 # nftables connect them, busybox-static is what the demonstration image is made from; and a C compiler for
 # the netlink addon, which is then built. Says what it installs. Without root it prints the command; the
-# compiler alone is a wish, and everything goes on without it.
+# compiler alone is a wish, and everything goes on without it. With --tests also what the tests use, with
+# --bench what the benchmarks of the load balancers use.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -22,12 +23,17 @@ need mount mount
 need nsenter util-linux
 [ -x /bin/busybox ] || missing="$missing busybox-static"
 [ "${1:-}" != --tests ] || need setcap libcap2-bin
+if [ "${1:-}" = --bench ]; then
+  need wrk wrk
+  need cc 'gcc libc6-dev'
+  need ipvsadm ipvsadm
+fi
 
 # Wishes: what is not there is said, and what needs it is skipped with the reason. The kernel of
 # cluster-tests/guest is a package here; QEMU and its kernel are only unpacked, by that harness itself.
 
 wanted=''
-if [ "${1:-}" = --tests ]; then
+if [ "${1:-}" = --tests ] || [ "${1:-}" = --bench ]; then
   [ -x /usr/bin/linux.uml ] || wanted="$wanted user-mode-linux"
   has ipvsadm || wanted="$wanted ipvsadm"
   has iptables-legacy || wanted="$wanted iptables"
