@@ -15,6 +15,11 @@ const AVA = join(PROJECT, 'node_modules/ava/entrypoints/cli.js')
 const GUEST_TIMEOUT_MS = 900_000
 const TIERS: readonly GuestTier[] = ['uml', 'qemu']
 
+/** As `ipvs/conformance-suite.ts` registers them. */
+const TITLES: readonly string[] = ['', ', in IPv6'].flatMap((suffix) =>
+  conformanceTitles({ driver: 'kernel', suffix }),
+)
+
 /** What ava said of a case: nothing where it passed. */
 type Results = ReadonlyMap<string, string>
 
@@ -46,7 +51,7 @@ function readTap(text: string): Results {
 for (const tier of TIERS) {
   const missing = missingGuest(tier)
   let running: Promise<Results> | undefined
-  for (const title of conformanceTitles({ driver: 'kernel' })) {
+  for (const title of TITLES) {
     if (missing !== undefined) {
       test.serial.skip(`${tier}: ${title} (${missing})`, (t) => t.fail())
       continue

@@ -15,6 +15,7 @@ import type { KernelStage } from '../../src/network/testing/kernel-stage.ts'
 import { sh } from './case.ts'
 import { marksIn } from './marks.ts'
 
+const IN_IPV6 = ', in IPv6'
 const stages: KernelStage[] = []
 const stage = (): KernelStage => at(stages, 0)
 
@@ -37,3 +38,4 @@ test.before(async () => {
   stages.push(await makeKernelStage(native(), 2))
 })
 testLoadBalancer(test, open, { driver: 'kernel', stage })
+testLoadBalancer(test, open, { driver: 'kernel', stage: () => stage().ipv6, suffix: IN_IPV6 })
