@@ -123,11 +123,35 @@ test('a server of IPv6 is a service of that family, and no mark is one of both f
   t.deepEqual(service.key, { type: 'mark', mark, family: 'ipv6' })
   t.deepEqual([...service.destinations.keys()], ['[fd12:3456:789a::a20:1]:0'])
   t.deepEqual(marks, [{ mark, packets: { type: 'address', address: 'fd12:3456:789a::a60:2' } }])
-  const port = server({ address: '::', backends: [] })
+  const port = server({ address: '::', backends })
   t.is(markOf(port), 0xfc06_0050)
   t.deepEqual(placementOf(port).marks, [
     { mark: 0xfc06_0050, packets: { type: 'port', family: 'ipv6', protocol: 'tcp', port: 80 } },
   ])
+})
+
+test('where nobody takes new connections packets get no mark', (t) => {
+  t.deepEqual(placementOf(server({ backends: [] })).marks, [])
+  t.deepEqual(placementOf(server({ backends: [backend(1, 0)] })).marks, [])
+  t.is(placementOf(server({ backends: [backend(1, 0), backend(2)] })).marks.length, 1)
+})
+
+test('flows of datagrams leave what is gone, and connections of TCP are left alone', async (t) => {
+  const { wanted, update } = noPlacements()
+  const set = (...lasts: readonly number[]): VirtualServer[] =>
+    [server(), server({ id: 's/udp', protocol: 'udp' })].map((each) => ({
+      ...each,
+      backends: lasts.map((last) => backend(last)),
+    }))
+  t.deepEqual((await update(set(1, 2))).dropped, [])
+  const frontend = { kind: 'port', family: 'ipv4', protocol: 'udp', port: 80 } as const
+  const target = { address: '10.32.0.1', port: 8_080 }
+  t.deepEqual((await update(set(2))).dropped, [{ frontend, target, onlyDatagrams: true }])
+  const { dropped } = await wanted.change({ set: [], removed: ['s/tcp', 's/udp'] })
+  t.deepEqual(
+    dropped.map((one) => one.target.address),
+    ['10.32.0.2'],
+  )
 })
 
 test('a draining backend of a udp port is left out while another serves', (t) => {

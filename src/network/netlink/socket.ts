@@ -60,7 +60,7 @@ export const CHUNK_MESSAGES = 256
 export const DUMP_ATTEMPTS_MAX = 8
 /** Exchanges that wait for their turn; more are refused with RESOURCE_EXHAUSTED. */
 export const QUEUED_EXCHANGES_MAX = 4096
-/** Messages that are written or read without a pause, or as many kilobytes written: a millisecond. */
+/** Messages that are written or read without a pause, or kilobytes written: about a millisecond. */
 const STEPS_AT_A_STRETCH = 64
 const BYTES_PER_STEP = 1024
 const SEQUENCE_MAX = 0x7fff_ffff
