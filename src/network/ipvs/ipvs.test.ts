@@ -123,7 +123,7 @@ test('a server of IPv6 is a service of that family, and no mark is one of both f
   t.deepEqual(service.key, { type: 'mark', mark, family: 'ipv6' })
   t.deepEqual([...service.destinations.keys()], ['[fd12:3456:789a::a20:1]:0'])
   t.deepEqual(marks, [{ mark, packets: { type: 'address', address: 'fd12:3456:789a::a60:2' } }])
-  const port = server({ address: '::', backends })
+  const port = server({ address: '::', backends: backends.map((each) => ({ ...each, port: 80 })) })
   t.is(markOf(port), 0xfc06_0050)
   t.deepEqual(placementOf(port).marks, [
     { mark: 0xfc06_0050, packets: { type: 'port', family: 'ipv6', protocol: 'tcp', port: 80 } },
