@@ -193,7 +193,7 @@ export function answerLines(socket: Socket, name: string): void {
 export function virtualServer(
   port: number,
   backends: readonly Backend[],
-  protocol: 'tcp' | 'udp' = 'tcp',
+  protocol: 'tcp' | 'udp' | 'sctp' = 'tcp',
   address: string = LOOPBACK,
 ): VirtualServer {
   return { id: `service/${protocol}/${port}`, protocol, address, port, backends }

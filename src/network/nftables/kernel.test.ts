@@ -33,7 +33,8 @@ import type { Backend, VirtualServer } from '../ports.ts'
 import { NODE_ADDRESS, NODE_ADDRESS_6, makeKernelStage } from '../testing/kernel-stage.ts'
 import { TimeSlices } from '../time-slices.ts'
 import type { KernelStage } from '../testing/kernel-stage.ts'
-import { netnsPlace } from '../testing/netns-sockets.ts'
+import { netnsPlace, rawSocket } from '../testing/netns-sockets.ts'
+import { IPPROTO_SCTP, askBySctp, serveSctp } from '../testing/sctp.ts'
 import { NftablesBalancer } from './balancer.ts'
 import { KernelTable } from './kernel-table.ts'
 import type { ReadPlacement } from './kernel-table.ts'
@@ -171,6 +172,37 @@ async function untilTrue(condition: () => Promise<boolean>): Promise<void> {
     await pause(5)
   }
   throw new Error('timed out')
+}
+
+for (const family of ['ipv4', 'ipv6'] as const) {
+  kernelTest(`SCTP is balanced, its ports and checksums with it (${family})`, async (t) => {
+    const balancer = await open()
+    t.teardown(() => balancer.close())
+    const { backends, clients, listenAddress, neighbours } =
+      family === 'ipv4' ? stage() : stage().ipv6
+    const replicas = backends.map((place, index): Backend => {
+      const socket = rawSocket(at(stage().taskNetns, index), place.address, IPPROTO_SCTP)
+      t.teardown(() => socket.close())
+      void serveSctp(socket, `s${index}`, 9_100)
+      const { address } = place
+      return { taskId: `s${index}`, nodeId: 'here', local: true, address, port: 9_100, weight: 1 }
+    })
+    const server = virtualServer(9_000, replicas, 'sctp', listenAddress)
+    t.deepEqual(await balancer.apply([server]), [])
+    const client = rawSocket(stage().clientNetns, clients.address, IPPROTO_SCTP)
+    t.teardown(() => client.close())
+    const seen = new Set<string>()
+    for (let port = 20_000; port < 20_000 + neighbours.length; port += 1) {
+      const to = { host: clients.dialAddress, port: 9_000 }
+      const [first = '', second = ''] = await askBySctp(client, port, to)
+      t.is(first, second, 'an association stays with its replica')
+      seen.add(first)
+    }
+    t.deepEqual([...seen].toSorted(), [`s0 ${clients.address}`, `s1 ${clients.address}`])
+    await balancer.apply([{ ...server, backends: replicas.slice(1) }])
+    const [only] = await askBySctp(client, 21_000, { host: clients.dialAddress, port: 9_000 })
+    t.is(only, `s1 ${clients.address}`)
+  })
 }
 
 kernelTest('the kernel gives each client the replica that userspace gives it', async (t) => {

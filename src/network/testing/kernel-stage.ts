@@ -28,6 +28,8 @@ export interface KernelStage extends Stage {
   readonly netns: string
   /** Path of the clients' namespace. */
   readonly clientNetns: string
+  /** Paths of the tasks' namespaces. */
+  readonly taskNetns: readonly string[]
   /** Output of a shell command in the node's namespace. */
   readonly run: (command: string) => string
   /** The same in IPv6. */
@@ -44,11 +46,13 @@ export async function makeKernelStage(native: Native, tasks: number): Promise<Ke
   const client = await spaces.plug(node, { name: 'client', prefix: '10.9.0', prefix6: 'fd09' })
   runIn(node, `ip route replace local ${VIRTUAL_RANGE} dev lo src ${NODE_ADDRESS}`)
   runIn(node, `ip route replace local ${VIRTUAL_RANGE_6} dev lo src ${NODE_ADDRESS_6}`)
+  const taskNetns: string[] = []
   const backends = []
   const backends6 = []
   for (let index = 0; index < tasks; index += 1) {
     const place = { name: `task${index}`, prefix: `10.32.${index}`, prefix6: `fd32:${index}` }
     const netns = await spaces.plug(node, place)
+    taskNetns.push(netns)
     backends.push(netnsPlace(netns, `${place.prefix}.2`))
     backends6.push(netnsPlace(netns, `${place.prefix6}::2`))
   }
@@ -67,6 +71,7 @@ export async function makeKernelStage(native: Native, tasks: number): Promise<Ke
     },
     netns: node,
     clientNetns: client,
+    taskNetns,
     run: (command) => runIn(node, command),
     remove: () => spaces.remove(),
   }
