@@ -9,15 +9,21 @@ import { TestSwarm } from './swarm.ts'
 /** npm puts another program named `nft` first. */
 const TOOL_ENVIRONMENT = { ...process.env, PATH: '/usr/sbin:/sbin:/usr/bin:/bin' }
 
-/** Namespaces `<prefix>0`, `<prefix>1`, … with `<network>.1`, `<network>.2`, … */
+/**
+ * Namespaces `<prefix>0`, `<prefix>1`, … with `<network>.1`, `<network>.2`, …, and in IPv6
+ * `fd00:<network>::1`, `fd00:<network>::2`, …
+ */
 export class TestHosts implements Disposable {
   readonly names: readonly string[]
   readonly addresses: readonly string[]
+  readonly addresses6: readonly string[]
   readonly #bridge: string
 
   constructor(prefix: string, network: string, count: number) {
     this.names = Array.from({ length: count }, (_, index) => `${prefix}${index}`)
     this.addresses = this.names.map((_, index) => `${network}.${index + 1}`)
+    const network6 = `fd00:${network.replaceAll('.', ':')}`
+    this.addresses6 = this.names.map((_, index) => `${network6}::${index + 1}`)
     this.#bridge = `${prefix}br`
     this[Symbol.dispose]()
     ip('link', 'add', this.#bridge, 'type', 'bridge')
@@ -28,6 +34,7 @@ export class TestHosts implements Disposable {
       ip('link', 'add', cable, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name)
       ip('link', 'set', cable, 'master', this.#bridge, 'up')
       ip('-n', name, 'addr', 'add', `${this.addresses[index]}/24`, 'dev', 'eth0')
+      ip('-n', name, 'addr', 'add', `${this.addresses6[index]}/64`, 'dev', 'eth0', 'nodad')
       ip('-n', name, 'link', 'set', 'eth0', 'up')
       ip('-n', name, 'link', 'set', 'lo', 'up')
       ip('-n', name, 'route', 'add', 'default', 'via', `${network}.254`)

@@ -1,6 +1,7 @@
 /** `/services*` but for logs. */
 import type { Service } from '../../store/objects.ts'
 import { wallTimeText } from '../../base/clock.ts'
+import { sctpWarnings } from '../../control/sctp-ports.ts'
 import { removeService, serviceCounts, updateService } from '../../control/commands.ts'
 import { serviceMode } from '../../control/service-mode.ts'
 import { assertSpecTexts, createServiceActions } from '../actions.ts'
@@ -66,7 +67,9 @@ async function create(components: ApiComponents, request: ApiRequest): Promise<R
   const { store, proposer } = requireManager(components)
   const asked = decodeServiceSpec(await jsonBody(request))
   const named = asked.Name === '' ? { ...asked, Name: inventName(store, request.requestId) } : asked
-  const { spec, warnings } = await pinImage(components, named, request.signal)
+  const pinned = await pinImage(components, named, request.signal)
+  const { spec } = pinned
+  const warnings = [...pinned.warnings, ...sctpWarnings(store, spec)]
   const { id, actions } = createServiceActions(store, { spec, requestId: request.requestId })
   await proposer.propose(actions, { requestId: request.requestId, signal: request.signal })
   return json({ ID: id, ...(warnings.length === 0 ? {} : { Warnings: warnings }) }, 201)
@@ -78,9 +81,11 @@ async function update(components: ApiComponents, request: ApiRequest): Promise<R
   const version = versionParameter(request, 'service')
   const asked = decodeServiceSpec(await jsonBody(request))
   const rollback = request.query.get('rollback') === 'previous'
-  const { spec, warnings } = rollback
+  const pinned = rollback
     ? { spec: asked, warnings: [] }
     : await pinChangedImage(components, request, { service, asked })
+  const { spec } = pinned
+  const warnings = [...pinned.warnings, ...sctpWarnings(store, spec)]
   if (!rollback) assertSpecTexts(spec)
   const at = wallTimeText(components.clock.wallMs())
   const actions = updateService(store, { id: service.id, version, spec, rollback, at })

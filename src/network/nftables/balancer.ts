@@ -15,7 +15,9 @@ import type { Clock, Timer } from '../../base/clock.ts'
 import { SwarmError, errorText, isSwarmError } from '../../base/errors.ts'
 import type { Logger } from '../../base/log.ts'
 import type { Native } from '../netlink/native.ts'
+import { isNetlinkError } from '../netlink/netlink-error.ts'
 import { NetlinkSocket } from '../netlink/socket.ts'
+import { readSysctl } from '../netlink/sysctl.ts'
 import type {
   AddressFamily,
   BalancerFault,
@@ -36,6 +38,9 @@ import { WantedFrontends } from './wanted-frontends.ts'
 
 /** How often the kernel's table is compared with what it should be, milliseconds. */
 export const VERIFY_INTERVAL_MS = 60_000
+
+/** Is there where the kernel tracks SCTP. */
+const SCTP_SETTING = 'net/netfilter/nf_conntrack_sctp_timeout_established'
 
 /** What the driver needs. */
 export interface NftablesComponents {
@@ -60,6 +65,8 @@ export class NftablesBalancer implements LoadBalancer {
   readonly #tables: Readonly<Record<AddressFamily, KernelTable>>
   /** Whether there is a table of IPv6. */
   #hasIpv6 = false
+  /** Whether the kernel tracks SCTP: without, its ports cannot be changed. */
+  #hasSctp = false
   readonly #slices: TimeSlices
   readonly #wanted: WantedFrontends
   /** Whether anything was wanted yet: before, nothing is changed. */
@@ -89,6 +96,7 @@ export class NftablesBalancer implements LoadBalancer {
     const balancer = new NftablesBalancer(components, socket, options)
     try {
       await balancer.#tables.ipv4.ensureRules()
+      balancer.#hasSctp = await tracksSctp(components.native, place)
     } catch (error) {
       socket.close()
       throw error
@@ -110,7 +118,7 @@ export class NftablesBalancer implements LoadBalancer {
       ipv4: new KernelTable(parts, options, 'ipv4'),
       ipv6: new KernelTable(parts, options, 'ipv6'),
     }
-    this.#wanted = new WantedFrontends(this.#slices)
+    this.#wanted = new WantedFrontends(this.#slices, { hasSctp: () => this.#hasSctp })
     this.reason = options.reason ?? 'this kernel has no IPVS'
   }
 
@@ -291,4 +299,14 @@ export class NftablesBalancer implements LoadBalancer {
 
 function droppedText({ frontend, target }: Dropped): string {
   return `${frontendText(frontend)} ${targetText(target)}`
+}
+
+async function tracksSctp(native: Native, place: { readonly netns?: string }): Promise<boolean> {
+  try {
+    await readSysctl(native, { name: SCTP_SETTING, ...place })
+    return true
+  } catch (error) {
+    if (isNetlinkError(error, 'ENOENT')) return false
+    throw error
+  }
 }

@@ -14,6 +14,8 @@ import type { Compiled, Placement } from './placement.ts'
 /** The wanted state of the kernel's table. */
 export class WantedFrontends {
   readonly #slices: TimeSlices
+  /** Whether the kernel can change the ports of SCTP. */
+  readonly #hasSctp: () => boolean
   readonly #servers = new Map<string, VirtualServer>()
   /** What each server came to, by id. */
   readonly #compiled = new Map<string, Compiled>()
@@ -25,8 +27,9 @@ export class WantedFrontends {
   /** What is wrong with servers, by id. */
   readonly #faults = new Map<string, readonly string[]>()
 
-  constructor(slices: TimeSlices) {
+  constructor(slices: TimeSlices, { hasSctp }: { readonly hasSctp: () => boolean }) {
     this.#slices = slices
+    this.#hasSctp = hasSctp
   }
 
   /** By id, as told last. */
@@ -75,11 +78,15 @@ export class WantedFrontends {
     this.#faults.delete(id)
     if (before !== undefined) this.#withdraw(before.owner, id)
     if (server === undefined) return ownersOf(before)
-    const compiled = compileServer(server)
+    const compiled = this.#isLackingSctp(server) ? lackingSctp(server) : compileServer(server)
     this.#compiled.set(id, compiled)
     if (compiled.placement === undefined) this.#setFaults(id, compiled)
     else this.#claim(compiled.owner, id)
     return [...new Set([...ownersOf(before), ...ownersOf(compiled)])]
+  }
+
+  #isLackingSctp({ protocol }: VirtualServer): boolean {
+    return protocol === 'sctp' && !this.#hasSctp()
   }
 
   /** Decides who has a frontend. */
@@ -122,4 +129,9 @@ export class WantedFrontends {
 
 function ownersOf(compiled: Compiled | undefined): string[] {
   return compiled?.placement === undefined ? [] : [compiled.owner]
+}
+
+function lackingSctp(server: VirtualServer): Compiled {
+  const fault = `port ${server.port}/sctp: this kernel does not track SCTP (CONFIG_NF_CT_PROTO_SCTP)`
+  return { server, owner: '', placement: undefined, fault }
 }

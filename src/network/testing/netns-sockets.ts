@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT_S = 5
 const SOCKADDR_BYTES = 28
 const PACKET_BYTES = 2_048
 /** Microseconds that a raw socket waits for a packet. */
-const RECEIVE_WAIT_US = 100_000
+const RECEIVE_WAIT_US = 20_000
 const ADDRESS_AT = { 4: 4, 16: 8 } as const
 
 type Call = (...values: readonly (number | Uint8Array)[]) => number
