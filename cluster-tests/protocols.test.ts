@@ -214,11 +214,11 @@ for (const family of ['ipv4', 'ipv6'] as const) {
       const seen = new Set(first.map((answer) => answer?.split(' ')[1]))
       t.deepEqual([...seen], [addresses[CLIENT]])
 
-      const { report } = askAll(flows)
+      const asking = askAll(flows)
       await skeinOk(swarm.node(0), 'service', 'scale', '--detach', 'web=3')
       await until('three', async () => (await tasksOf('web')).length === 3, 60_000)
       await sleep(1_000)
-      const { asked, lost } = await report()
+      const { asked, lost } = await asking.report()
       t.log(`scaled down: ${lost} of ${asked} datagrams without an answer`)
       t.is(lost, 0, 'flows move before their replica stops')
       await assertServed(t, flows, 'web')
@@ -248,6 +248,7 @@ function openFlows(
   return Promise.all(places.map((host) => DatagramAsker.open(from, { host, port })))
 }
 
+/** What clients that never stop asking went through. */
 interface Report {
   readonly asked: number
   readonly lost: number
@@ -406,13 +407,13 @@ kernelTest('nodes that balance in userspace do the same with datagrams and affin
   t.teardown(() => flows.forEach((flow) => flow[Symbol.dispose]()))
   const answers = await Promise.all(flows.map((flow) => flow.ask()))
   t.is(new Set(answers.map((answer) => answer?.split(' ')[0])).size, 4)
-  const { report } = askAll(flows)
+  const asking = askAll(flows)
   await skeinOk(first, 'service', 'scale', '--detach', 'free=2')
   await sleep(6_000)
-  const { asked, lost } = await report()
+  const { asked, lost } = await asking.report()
   t.log(`scaled down: ${lost} of ${asked} datagrams without an answer`)
   t.true(lost <= flows.length, 'at most what was on its way to a node that had not heard')
   const signal = [...create, '--name', 'signal', '-p', `${PORT.sctp}:9100/sctp`]
   const refusal = await t.throwsAsync(skeinOk(first, ...signal, ...speakerCommand('ipv4')))
-  t.regex(refusal?.message ?? '', /port 9000\/sctp: no node balances in its kernel/)
+  t.regex(refusal.message, /port 9000\/sctp: no node balances in its kernel/)
 })

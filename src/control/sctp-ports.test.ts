@@ -24,7 +24,7 @@ test('an SCTP port is refused where no kernel balances, and told of nodes that w
   const error = t.throws(() => sctpWarnings(storeOf('userspace', 'userspace'), SCTP), {
     code: 'FAILED_PRECONDITION',
   })
-  t.regex(error?.message ?? '', /^port 9000\/sctp: no node/)
+  t.regex(error.message, /^port 9000\/sctp: no node/)
   t.deepEqual(sctpWarnings(storeOf('nftables', 'userspace', 'ipvs'), SCTP), [
     'port 9000/sctp: does not answer on host1, which balance in userspace',
   ])

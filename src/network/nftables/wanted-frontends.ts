@@ -132,6 +132,7 @@ function ownersOf(compiled: Compiled | undefined): string[] {
 }
 
 function lackingSctp(server: VirtualServer): Compiled {
-  const fault = `port ${server.port}/sctp: this kernel does not track SCTP (CONFIG_NF_CT_PROTO_SCTP)`
+  const what = 'this kernel does not track SCTP (CONFIG_NF_CT_PROTO_SCTP)'
+  const fault = `port ${server.port}/sctp: ${what}`
   return { server, owner: '', placement: undefined, fault }
 }

@@ -37,10 +37,12 @@ const setOption = library.func(
   'int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t bytes)',
 ) as Call
 const sendTo = library.func(
-  'intptr_t sendto(int fd, const uint8_t *bytes, size_t count, int flags, const uint8_t *address, uint32_t size)',
+  'intptr_t sendto(int fd, const uint8_t *bytes, size_t count, int flags, ' +
+    'const uint8_t *address, uint32_t size)',
 ) as Call
 const receiveFunction = library.func(
-  'intptr_t recvfrom(int fd, _Out_ uint8_t *bytes, size_t count, int flags, _Out_ uint8_t *address, _Inout_ uint8_t *size)',
+  'intptr_t recvfrom(int fd, _Out_ uint8_t *bytes, size_t count, int flags, ' +
+    '_Out_ uint8_t *address, _Inout_ uint8_t *size)',
 )
 const receiveFrom = promisify(receiveFunction.async.bind(receiveFunction)) as (
   ...values: readonly (number | Uint8Array)[]
@@ -104,7 +106,7 @@ export function rawSocket(netns: string, address: string, protocol: number): Raw
     const sender = new Uint8Array(SOCKADDR_BYTES)
     const length = new Uint8Array([SOCKADDR_BYTES, 0, 0, 0])
     const count = await receiveFrom(fd, buffer, buffer.length, 0, sender, length)
-    if (count <= 0) return isOpen ? undefined : 'closed'
+    if (count <= 0) return undefined
     const start = isIpv6 ? 0 : ((buffer[0] ?? 0) & 0xf) * 4
     const at = isIpv6 ? ADDRESS_AT[16] : ADDRESS_AT[4]
     const from = addressText(familyOf(address), sender.subarray(at, at + (isIpv6 ? 16 : 4)))
