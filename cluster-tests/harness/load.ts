@@ -4,7 +4,7 @@ import { fetchText } from './http.ts'
 /** What the clients saw. */
 export interface LoadReport {
   readonly requests: number
-  /** Texts of the errors, in order. */
+  /** Times and texts of the errors, in order. */
   readonly failures: readonly string[]
   readonly slowestMs: number
   /** Different answers. */
@@ -45,7 +45,8 @@ export class Load {
       try {
         this.#seen.add(await fetchText(host, port, 10_000))
       } catch (error) {
-        this.#failures.push(String(error))
+        const tookMs = Math.round(performance.now() - startedAt)
+        this.#failures.push(`${new Date().toISOString()}, after ${tookMs} ms: ${String(error)}`)
       }
       this.#requests += 1
       this.#slowestMs = Math.max(this.#slowestMs, performance.now() - startedAt)

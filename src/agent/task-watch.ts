@@ -25,6 +25,10 @@ export const STOP_GRACE_MS_DEFAULT = 10_000
  */
 const QUIESCE_MS = 250
 
+/** Milliseconds that the cluster may take to hear that a task is unhealthy before it is stopped. */
+const TELL_MS_MAX = 2_000
+const TELL_POLL_MS = 20
+
 const NANOSECONDS_PER_MS = 1e6
 
 /** What watching needs of the agent. */
@@ -76,7 +80,7 @@ export async function watchTask(parts: WatchParts, task: WatchedTask): Promise<T
   }
   // What kept it from being attended, if anything did.
   await attending
-  await quiesce(parts.clock, task.record(), signal)
+  await quiesce(parts.clock, task, signal)
   await executor.stop(task.directory, stopOptions(task.record()))
   return executor.wait(task.directory, { signal })
 }
@@ -123,11 +127,24 @@ function isRunning(status: TaskStatus): boolean {
   return status.state === 'running'
 }
 
-/** Lets all nodes hear that no new connection is to come here, before the program is told. */
-async function quiesce(clock: Clock, { task }: TaskRecord, signal: AbortSignal): Promise<void> {
-  const { ports, networks = [] } = task
+/**
+ * Lets all nodes hear that no new connection is to come here, before the program is told. That it
+ * is to stop they hear as we do; that it is unhealthy they hear from us.
+ */
+async function quiesce(clock: Clock, task: WatchedTask, signal: AbortSignal): Promise<void> {
+  const { ports, networks = [] } = task.record().task
   if (ports.length === 0 && networks.length === 0) return
+  const deadlineMs = clock.monotonicMs() + TELL_MS_MAX
+  while (isUntold(task.record()) && clock.monotonicMs() < deadlineMs) {
+    await delay(clock, TELL_POLL_MS, signal)
+  }
   await delay(clock, QUIESCE_MS, signal)
+}
+
+/** Whether this node's replica does not know yet that the task is unhealthy. */
+function isUntold({ status, task }: TaskRecord): boolean {
+  const isWanted = task.desiredState === 'running'
+  return isWanted && status.health === 'unhealthy' && task.status.health !== 'unhealthy'
 }
 
 function stopOptions(record: TaskRecord): {
