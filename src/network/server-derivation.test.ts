@@ -25,6 +25,7 @@ const NODES = ['n0', 'n1', 'n2', 'n3']
 const SERVICES = ['s0', 's1', 's2', 's3']
 const LINKS: readonly LinkState[] = ['direct', 'relayed', 'none']
 const STATES = ['starting', 'running', 'failed'] as const
+const HEALTH = [{}, { health: 'healthy' }, { health: 'unhealthy' }] as const
 const STARTED = { timestamp: '2026-01-01T00:00:00Z', message: '' }
 
 /** A store that random things happen to, with what the node knows itself. */
@@ -72,7 +73,7 @@ class World {
         this.own = this.store
           .find('tasks', 'nodeId', 'n0')
           .filter(() => this.random.integer(4) > 0)
-          .map((task) => ({ ...task, status: { ...STARTED, state: this.pick(STATES) } }))
+          .map((task) => ({ ...task, status: this.#status() }))
         return derivation.noteOwnTasks()
       default:
         return this.#changeTask()
@@ -127,7 +128,7 @@ class World {
         nodeId: this.pick(NODES),
         address: `10.32.0.${this.#tasks % 250}`,
         networks: this.random.integer(2) === 0 ? [{ networkId: 'net', aliases: [] }] : [],
-        status: { ...STARTED, state: this.pick(STATES) },
+        status: this.#status(),
       })
       this.write({ type: 'create', table: 'tasks', object })
       return
@@ -141,9 +142,13 @@ class World {
     } else this.write({ type: 'update', table: 'tasks', object, version })
   }
 
+  #status(): Task['status'] {
+    return { ...STARTED, state: this.pick(STATES), ...this.pick(HEALTH) }
+  }
+
   #news(): Partial<Draft<Task>> {
     if (this.random.integer(3) === 0) return { desiredState: 'shutdown' }
-    return { status: { ...STARTED, state: this.pick(STATES), message: 'again' } }
+    return { status: { ...this.#status(), message: 'again' } }
   }
 }
 

@@ -105,7 +105,7 @@ export class ServerDerivation {
         }
         return
       case 'nodes':
-        if (isUp(change.before) !== isUp(change.after)) this.#noteTasksOn(change.id)
+        if (this.#isUp(change.before) !== this.#isUp(change.after)) this.#noteTasksOn(change.id)
         return
       case 'networks':
       case 'cluster':
@@ -115,10 +115,18 @@ export class ServerDerivation {
     }
   }
 
+  /** Whether a node counts; see `wantedServers`: a node that reads this is up. */
+  #isUp(node: Node | undefined): boolean {
+    if (node === undefined) return false
+    return node.status.state !== 'down' || node.id === this.#options.nodeId
+  }
+
   #noteTasksOn(nodeId: string): void {
     for (const task of this.#sources.store.find('tasks', 'nodeId', nodeId)) {
       this.#due.add(task.serviceId)
     }
+    // Of its own the node may have tasks that the store has not, or has no longer.
+    if (nodeId === this.#options.nodeId) for (const id of this.#own.keys()) this.#due.add(id)
   }
 
   #refreshOwn(): void {
@@ -179,11 +187,6 @@ export class ServerDerivation {
   }
 }
 
-/** Whether a node counts; see `wantedServers`. */
-function isUp(node: Node | undefined): boolean {
-  return node !== undefined && node.status.state !== 'down'
-}
-
 function areSameTasks(a: readonly Task[], b: readonly Task[]): boolean {
   return a.length === b.length && a.every((task, index) => isSameTask(task, b[index]))
 }
@@ -197,6 +200,7 @@ function isSameTask(a: Task | undefined, b: Task | undefined): boolean {
     a.nodeId === b.nodeId &&
     a.desiredState === b.desiredState &&
     a.status.state === b.status.state &&
+    a.status.health === b.status.health &&
     a.address === b.address &&
     isDeepStrictEqual(a.status.ports, b.status.ports) &&
     isDeepStrictEqual(a.networks, b.networks)
