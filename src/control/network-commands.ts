@@ -97,6 +97,12 @@ function assertMtu(spec: NetworkSpec): void {
 
 function assertRange(store: StoreView, spec: NetworkSpec): void {
   const configs = spec.IPAM?.Config ?? []
+  const ipv6 = configs.find(({ Subnet: subnet }) => subnet?.includes(':'))
+  if (ipv6 !== undefined) {
+    const what = 'IPv6 addresses follow from IPv4 ones; --ipv6 alone gives them'
+    const message = `network ${spec.Name}: invalid subnet ${ipv6.Subnet}: ${what}`
+    throw new SwarmError('INVALID_ARGUMENT', message)
+  }
   if (configs.length > 1) {
     const message = `network ${spec.Name}: more than one subnet is not supported`
     throw new SwarmError('UNIMPLEMENTED', message)

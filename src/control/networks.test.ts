@@ -171,7 +171,7 @@ test('a network in use stays, one that clashes is refused, and so is what nobody
   refused({ Name: 'new', Driver: 'macvlan' }, /option parent/)
   refused({ Name: 'new', Options: { 'com.docker.network.driver.mtu': '12' } }, /MTU/)
   refused(subnet('10.0.200.0/24'), /overlaps/)
-  refused(subnet('fd00::/64'), /invalid subnet/)
+  refused(subnet('fd00::/64'), /invalid subnet fd00::\/64: IPv6 addresses follow/)
   refused(subnet('172.30.0.0/30'), /invalid subnet/)
   t.notThrows(() => createNetwork(store, { id: 'new', spec: subnet('172.30.0.0/24') }))
   const create = (...targets: string[]): void => {

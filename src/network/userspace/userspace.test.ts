@@ -96,6 +96,27 @@ test('a benched backend is avoided while another can be had, and used when it is
   return undefined
 })
 
+test('with affinity a client whose replica cannot be dialled has one other, and then its own', (t) => {
+  const set = newSet('round-robin')
+  const backends = ['a', 'b', 'c', 'd'].map((name) => backendNamed(name))
+  set.update({ backends, scheduler: 'mh' })
+  const own = set.pick(new Set(), LOOPBACK)
+  if (own === undefined) return t.fail()
+  const next = set.pick(new Set([own.key]), LOOPBACK)
+  t.not(next?.key, own.key)
+  set.bench(own)
+  t.is(pickMany(set, 3), (next?.backend.taskId ?? '').repeat(3))
+  set.update({
+    backends: backends.filter(({ taskId }) => taskId !== own.backend.taskId),
+    scheduler: 'mh',
+  })
+  const others = pickMany(set, 1)
+  set.update({ backends: backends.toReversed(), scheduler: 'mh' })
+  t.is(pickMany(set, 2), own.backend.taskId.repeat(2), 'as before, in whatever order')
+  t.not(others, own.backend.taskId)
+  return undefined
+})
+
 test('a replica that died is skipped before anybody drops it', async (t) => {
   const peers = await Promise.all(['a', 'b', 'c'].map((name) => TestBackend.start(name)))
   const balancer = make({ benchMs: 60_000 })
