@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { missingGuest, runInGuest } from '../../cluster-tests/guest/run-in-guest.ts'
 import { markdownTable, rangeText, summarise } from '../statistics.ts'
+import { GUEST_TIMEOUT_MS } from './guest-time.ts'
 import { HeldLoop } from './held-loop.ts'
 import type { Held } from './held-loop.ts'
 import { PathScene } from './path-scene.ts'
@@ -97,6 +98,7 @@ async function outside(kernel: PathKernel, plan: Plan): Promise<void> {
     tier: kernel,
     command: [process.execPath, ...DAEMON_OPTIONS, program, kernel, ...numbers],
     environment: { [INSIDE]: '1' },
+    timeoutMs: GUEST_TIMEOUT_MS,
   })
   process.stdout.write(stdout)
   process.stderr.write(stderr)

@@ -13,12 +13,13 @@ import { silentLogger } from '../../src/base/log.ts'
 import { IpvsBalancer } from '../../src/network/ipvs/ipvs-balancer.ts'
 import { loadNative } from '../../src/network/netlink/native.ts'
 import type { Native } from '../../src/network/netlink/native.ts'
-import type { VirtualServer } from '../../src/network/ports.ts'
+import type { BalancerFault, VirtualServer } from '../../src/network/ports.ts'
 import type { GuestTier } from '../../cluster-tests/guest/guest-run.ts'
 import { missingGuest, runInGuest } from '../../cluster-tests/guest/run-in-guest.ts'
 import { NO_MARKS, freshNamespace } from '../../cluster-tests/ipvs/case.ts'
 import { markdownTable, rangeText, summarise } from '../statistics.ts'
 import { DAEMON_OPTIONS } from './daemon-options.ts'
+import { GUEST_TIMEOUT_MS } from './guest-time.ts'
 
 const SERVICES = 1_000
 const BACKENDS = 10
@@ -27,8 +28,13 @@ const CHANGES = 40
 const TICK_MS = 2
 const INSIDE = 'SKEIN_BENCH_INSIDE'
 
-function servers(changed?: number): VirtualServer[] {
-  return Array.from({ length: SERVICES }, (_unused, index) => ({
+function servers(): VirtualServer[] {
+  return Array.from({ length: SERVICES }, (_unused, index) => server(index, 4))
+}
+
+/** One of them; its first backend has this weight. */
+function server(index: number, weight: number): VirtualServer {
+  return {
     id: `service${index}/net`,
     protocol: 'any',
     address: `10.96.${index >> 8}.${index & 255}`,
@@ -40,9 +46,9 @@ function servers(changed?: number): VirtualServer[] {
       routed: true,
       address: `10.${32 + (index >> 8)}.${index & 255}.${n + 1}`,
       port: 0,
-      weight: index === 500 && n === 0 && changed !== undefined ? changed : 4,
+      weight: n === 0 ? weight : 4,
     })),
-  }))
+  }
 }
 
 /** The same table for `ipvsadm -R`. */
@@ -90,8 +96,8 @@ function open(native: Native, netns: string): Promise<IpvsBalancer> {
   return IpvsBalancer.open(components, { netns })
 }
 
-async function applied(balancer: IpvsBalancer, wanted: readonly VirtualServer[]): Promise<void> {
-  const faults = await balancer.apply(wanted)
+async function applied(applying: Promise<readonly BalancerFault[]>): Promise<void> {
+  const faults = await applying
   if (faults.length > 0) throw new Error(JSON.stringify(faults[0]))
 }
 
@@ -109,12 +115,12 @@ async function inside(): Promise<void> {
     const netns = freshNamespace()
     const balancer = await open(load.native, netns)
     const wanted = servers()
-    const all = await lagDuring(() => applied(balancer, wanted))
+    const all = await lagDuring(() => applied(balancer.apply(wanted)))
     const nothing = await lagDuring(() => sleep(all.ms))
     const foreign = ipvsadm()
     for (let change = 0; change < CHANGES; change += 1) {
-      const next = servers(1 + (change % 9))
-      const one = await lagDuring(() => applied(balancer, next))
+      const set = [server(change * 17, 1 + (change % 3))]
+      const one = await lagDuring(() => applied(balancer.change({ set, removed: [] })))
       if (round === 0) continue
       rows.change.push(one.ms)
       lags.change.push(one.lagMs)
@@ -163,6 +169,7 @@ async function outside(tier: GuestTier): Promise<void> {
     tier,
     command,
     environment: { [INSIDE]: '1' },
+    timeoutMs: GUEST_TIMEOUT_MS,
   })
   process.stdout.write(stdout)
   process.stderr.write(stderr)

@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util'
 import { missingGuest, runInGuest } from '../../cluster-tests/guest/run-in-guest.ts'
 import { markdownTable, rangeText, summarise } from '../statistics.ts'
 import { foreignCores, readForeign } from './foreign.ts'
+import { GUEST_TIMEOUT_MS } from './guest-time.ts'
 import { sendLoad } from './load.ts'
 import type { LoadKind, LoadResult } from './load.ts'
 import { makeSite } from './site.ts'
@@ -165,6 +166,7 @@ async function outside(plan: Plan): Promise<void> {
     tier: kernel,
     command: [process.execPath, import.meta.filename, kernel, ...options],
     environment: { [INSIDE]: '1' },
+    timeoutMs: GUEST_TIMEOUT_MS,
   })
   process.stdout.write(stdout)
   process.stderr.write(stderr)

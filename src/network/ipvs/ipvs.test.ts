@@ -130,10 +130,12 @@ test('a server of IPv6 is a service of that family, and no mark is one of both f
   ])
 })
 
-test('where nobody takes new connections packets get no mark', (t) => {
+test('packets to a port where nobody takes new connections get no mark', (t) => {
   t.deepEqual(placementOf(server({ backends: [] })).marks, [])
   t.deepEqual(placementOf(server({ backends: [backend(1, 0)] })).marks, [])
   t.is(placementOf(server({ backends: [backend(1, 0), backend(2)] })).marks.length, 1)
+  const virtual = { protocol: 'any', address: '10.96.0.2', port: 0, backends: [] } as const
+  t.is(placementOf(server(virtual)).marks.length, 1)
 })
 
 test('flows of datagrams leave what is gone, and connections of TCP are left alone', async (t) => {

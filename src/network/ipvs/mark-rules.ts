@@ -4,8 +4,7 @@
  *
  * - The chains run before routing decisions (`mangle`): IPVS takes marked packets where they are
  *   delivered locally, and those of this node's own programs on their way out.
- * - A virtual address is marked always: while it is served nothing but IPVS may answer for it, and
- *   else the plane's last rule does. A published port is
+ * - A virtual address is marked always: nothing but IPVS may answer for it. A published port is
  *   marked only for connections that are new to the node, so those that the userspace balancer
  *   accepted stay with it; IPVS finds its own by address, without a mark.
  * - 127.0.0.0/8 and ::1 stay with the userspace balancer.
