@@ -7,11 +7,11 @@
  *   address that an address stands for with the first bit turned, and 252.0.0.0/8.
  * - A service by mark answers for every port of an address, and its destinations with port 0 are
  *   given the client's port.
- * - A published port of which no backend takes new connections gives no mark: its packets go to the
- *   userspace balancer, or nowhere, and are refused by a reset. IPVS itself says `port unreachable`,
- *   which a client on this host misses while it still holds its socket, and then asks again after a
- *   second. Connections need no mark. A virtual address keeps its mark all the same: without it the
- *   node's own sockets would answer there.
+ * - A published port of which no backend takes new connections gives no mark: its packets go to
+ *   the userspace balancer, or nowhere, and are refused by a reset. IPVS itself says `port
+ *   unreachable`, which a client on this host misses while it still holds its socket, and then asks
+ *   again after a second. Connections need no mark. A virtual address keeps its mark all the same:
+ *   without it the node's own sockets would answer there.
  * - A destination of weight 0 keeps its connections and gets no new one. A flow of datagrams never
  *   ends, so on a published UDP port a draining backend is left out and the flow moves, unless
  *   there is no other.
