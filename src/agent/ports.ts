@@ -46,6 +46,8 @@ export interface ExtraInterface {
   /** Name of the host's device below it. */
   readonly parent: string
   readonly mode?: string
+  /** Default: the parent's. */
+  readonly mtu?: number
   /** `192.168.7.20/24` */
   readonly cidr: string
 }

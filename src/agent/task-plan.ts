@@ -65,7 +65,7 @@ export function taskNetworking(
     const network = about.networkOf(networkId)
     return network === undefined ? [] : [{ network, address }]
   })
-  const mtus = networks.flatMap(({ network }) => mtuOf(network))
+  const mtus = networks.flatMap(({ network }) => (isExtra(network) ? [] : mtuOf(network)))
   const extras = networks.flatMap(({ network, address }) => extraInterface(network, address))
   const prefix = node.subnet.split('/')[1] ?? '32'
   return {
@@ -103,13 +103,19 @@ function mtuOf({ spec }: Network): number[] {
 
 function extraInterface(network: Network, address: string | undefined): ExtraInterface[] {
   const { Driver: kind, Options: options } = network.spec
-  if (kind !== 'macvlan' && kind !== 'ipvlan') return []
+  if (!isExtra(network) || (kind !== 'macvlan' && kind !== 'ipvlan')) return []
   if (address === undefined || network.subnet === undefined) return []
   const mode = options?.[`${kind}_mode`]
   const cidr = `${address}/${network.subnet.split('/')[1] ?? '32'}`
-  return [
-    { kind, parent: options?.['parent'] ?? '', cidr, ...(mode === undefined ? {} : { mode }) },
-  ]
+  const [mtu] = mtuOf(network)
+  const parent = options?.['parent'] ?? ''
+  const asked = { ...(mode === undefined ? {} : { mode }), ...(mtu === undefined ? {} : { mtu }) }
+  return [{ kind, parent, cidr, ...asked }]
+}
+
+/** Whether the network is a device of its own, with its own MTU. */
+function isExtra({ spec }: Network): boolean {
+  return spec.Driver === 'macvlan' || spec.Driver === 'ipvlan'
 }
 
 function templateValues(inputs: PlanInputs): TemplateValues {

@@ -250,7 +250,32 @@ withDocker('docker makes, shows and removes networks; a service names one', asyn
   t.is(target?.Target, created.out.trim())
   const host = ['service', 'create', '-d', '--name', 'h', '--network', 'host', 'web:1']
   t.is((await docker(fixture, ...host)).exitCode, 0)
+  t.regex((await network('rm', 'front')).err, /in use by service web/)
   t.is((await network('rm', 'back')).out, 'back\n')
+  t.is((await network('create', '-d', 'bridge', '--label', 'keep', 'near')).exitCode, 0)
+  t.is((await network('create', '-d', 'overlay', 'idle')).exitCode, 0)
+  t.is(
+    (await network('ls', '-q', '--filter', 'driver=bridge', '--filter', 'dangling=true')).exitCode,
+    0,
+  )
+  t.regex(
+    (await network('prune', '-f', '--filter', 'label!=keep')).out,
+    /Deleted Networks:\nidle\n/,
+  )
+  t.is((await network('prune', '-f', '--filter', 'until=24h')).out.trim(), '')
+  t.regex((await network('prune', '-f')).out, /near\n/)
+  t.regex((await network('create', '--opt', 'encrypted', '-d', 'overlay', 'x')).err, /no option/)
+  const range = [
+    '--subnet',
+    '172.29.0.0/24',
+    '--ip-range',
+    '172.29.0.128/25',
+    '--aux-address',
+    'a=172.29.0.130',
+  ]
+  t.is((await network('create', '-d', 'overlay', ...range, 'part')).exitCode, 0)
+  t.regex((await network('inspect', 'part')).out, /"IPRange": "172.29.0.128\/25"/)
+  t.regex((await network('connect', 'part', 'web')).err, /Skein does not have this part/)
   t.regex((await network('inspect', 'back')).err, /network back not found/)
 })
 

@@ -255,7 +255,13 @@ test('networks are made, listed, inspected and removed', async (t) => {
   const [service] = fixture.swarm.store.find('services', 'name', 'web')
   t.deepEqual(service?.spec.TaskTemplate.Networks, [{ Target: 'front', Aliases: ['shop'] }])
   t.is(service?.spec.EndpointSpec?.Mode, 'dnsrr')
+  t.regex((await skein(fixture, 'network', 'rm', 'front')).err, /in use by service web/)
+  t.is((await skein(fixture, 'network', 'create', 'idle')).exitCode, 0)
+  t.is((await skein(fixture, 'network', 'prune')).out, 'idle\n')
+  t.is((await skein(fixture, 'service', 'rm', 'web')).exitCode, 0)
   t.is((await skein(fixture, 'network', 'rm', 'front')).out, 'front\n')
+  const part = await skein(fixture, 'network', 'create', '--ip-range', '172.30.1.0/25', 'x')
+  t.regex(part.err, /need a --subnet/)
 })
 
 test('service create sends what its flags say', async (t) => {

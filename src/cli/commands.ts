@@ -125,6 +125,10 @@ const network: Group = {
       aliases: ['list'],
       load: async () => (await import('./commands/network.ts')).list,
     },
+    prune: {
+      short: 'Remove all networks that no service uses',
+      load: async () => (await import('./commands/network.ts')).prune,
+    },
     rm: {
       short: 'Remove one or more networks',
       aliases: ['remove'],

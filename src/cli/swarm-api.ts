@@ -206,6 +206,14 @@ export class SwarmApi {
     return decoded(this.client.call('POST', '/networks/create', { body: spec }))
   }
 
+  /** Names of the networks that are gone. */
+  async pruneNetworks(query: Query = {}): Promise<readonly string[]> {
+    const answer: { readonly NetworksDeleted: readonly string[] | null } = await decoded(
+      this.client.call('POST', '/networks/prune', { query }),
+    )
+    return answer.NetworksDeleted ?? []
+  }
+
   removeImage(reference: string, query: Query): Promise<{ Untagged?: string; Deleted?: string }[]> {
     return decoded(
       this.client.call('DELETE', `/images/${encodeURIComponent(reference)}`, { query }),

@@ -4,10 +4,9 @@
  * keeps. Source: swarmkit `manager/allocator/network.go` for when and what.
  */
 import type { NetworkAttachment, Service, VirtualAddress } from '../store/objects.ts'
-import { attachmentsOf, isOverlay } from './networks.ts'
+import { attachmentsOf, freeAddressOn, isOverlay } from './networks.ts'
 import type { Plan } from './plan.ts'
 import { settlePorts } from './published-ports.ts'
-import { nextAddress } from './subnets.ts'
 
 /** Whether the endpoint stands for the current spec. */
 export function isAllocated(service: Service): boolean {
@@ -49,20 +48,19 @@ function settleAddresses(
     if (network === undefined || !isOverlay(network)) continue
     if (network.subnet === undefined) return `network ${network.spec.Name}: no free address range`
     const held = service.endpoint?.virtualAddresses?.find((one) => one.networkId === networkId)
-    const address = held?.address ?? freeAddress(plan, networkId, network.subnet)
+    const address = held?.address ?? freeAddressOn(network, serviceAddresses(plan, networkId))
     if (address === undefined) return `network ${network.spec.Name}: no free address`
     addresses.push({ networkId, address })
   }
   return addresses
 }
 
-function freeAddress(plan: Plan, networkId: string, subnet: string): string | undefined {
-  const gateway = plan.get('networks', networkId)?.gateway
-  const held = new Set(gateway === undefined ? [] : [gateway])
+function serviceAddresses(plan: Plan, networkId: string): Set<string> {
+  const held = new Set<string>()
   for (const service of plan.list('services')) {
     for (const one of service.endpoint?.virtualAddresses ?? []) {
       if (one.networkId === networkId) held.add(one.address)
     }
   }
-  return nextAddress(subnet, { held, recent: new Set(), last: undefined })
+  return held
 }

@@ -2,12 +2,12 @@
 import test from 'ava'
 import { seededRandom } from '../base/random.ts'
 import type { Network, Service, Task } from '../store/objects.ts'
-import type { NetworkSpec, ServiceSpec } from '../store/spec.ts'
+import type { IpamConfig, NetworkSpec, ServiceSpec } from '../store/spec.ts'
 import { Store } from '../store/store.ts'
 import { clusterDraft, nodeDraft, serviceSpec, transactionOf } from '../store/testing/fixtures.ts'
 import type { Action } from '../store/transaction.ts'
 import { createService, removeService, updateService } from './commands.ts'
-import { createNetwork, removeNetwork } from './network-commands.ts'
+import { createNetwork, pruneNetworks, removeNetwork } from './network-commands.ts'
 import { NodePlanner } from './node-planner.ts'
 import { Plan } from './plan.ts'
 import { planPass } from './planner.ts'
@@ -143,6 +143,22 @@ test('tasks on a macvlan have addresses of their own in its subnet', (t) => {
   const given = addresses.filter((address) => address !== undefined)
   t.is(new Set(given).size, given.length)
   t.is(given.length, 4, 'six places, one is the gateway, one the first address')
+  const waiting = scene.tasks('web').filter((task) => task.nodeId === '')
+  t.deepEqual(
+    waiting.map(({ status }) => status.err),
+    Array.from({ length: 2 }, () => 'network lan: no free address'),
+  )
+})
+
+test('addresses come from the range that the user named, but those that are spoken for', (t) => {
+  const scene = new Scene()
+  const reserved = { Gateway: '172.30.0.17', AuxiliaryAddresses: { printer: '172.30.0.18' } }
+  const range = { Subnet: '172.30.0.0/24', IPRange: '172.30.0.16/30', ...reserved }
+  scene.network({ Name: 'front', IPAM: { Config: [range] } })
+  const addresses = ['a', 'b', 'c'].map((name) => {
+    return scene.service(name, on('front')).endpoint?.virtualAddresses?.[0]?.address
+  })
+  t.deepEqual(addresses, ['172.30.0.16', '172.30.0.19', undefined])
 })
 
 test("tasks on the host's network, or on none, hold no address of the swarm's", (t) => {
@@ -158,6 +174,11 @@ test('a network in use stays, one that clashes is refused, and so is what nobody
   scene.service('web', on('front'))
   const { store } = scene
   t.throws(() => removeNetwork(store, front), { message: /in use by service web/ })
+  scene.service('db', on('front'))
+  t.throws(() => removeNetwork(store, front), { message: /service db \(db\), service web \(web\)/ })
+  t.deepEqual(pruneNetworks(store, [front]), [])
+  const idle = scene.network({ Name: 'idle' })
+  t.deepEqual(pruneNetworks(store, [front, idle]), [idle])
   const refused = (spec: NetworkSpec, message: RegExp): void => {
     t.throws(() => createNetwork(store, { id: 'new', spec }), { message })
   }
@@ -170,6 +191,21 @@ test('a network in use stays, one that clashes is refused, and so is what nobody
   refused({ Name: 'new', Driver: 'carrier-pigeon' }, /unknown driver/)
   refused({ Name: 'new', Driver: 'macvlan' }, /option parent/)
   refused({ Name: 'new', Options: { 'com.docker.network.driver.mtu': '12' } }, /MTU/)
+  refused({ Name: 'new', Options: { encrypted: '' } }, /overlay has no option "encrypted"/)
+  const lan = { Name: 'new', Driver: 'macvlan', IPAM: { Config: [{ Subnet: '192.168.7.0/24' }] } }
+  const parent = 'eth0'
+  refused({ ...lan, Options: { parent, macvlan_mode: 'sideways' } }, /is none of bridge, private/)
+  refused({ ...lan, Options: { parent }, Internal: true }, /cannot be internal/)
+  const inside = (fields: IpamConfig): NetworkSpec => ({
+    Name: 'new',
+    IPAM: { Config: [{ Subnet: '172.30.0.0/24', ...fields }] },
+  })
+  refused(inside({ Gateway: '172.31.0.1' }), /gateway 172.31.0.1 is not in 172.30.0.0.24/)
+  refused(inside({ IPRange: '172.30.1.0/25' }), /ip-range/)
+  refused(inside({ IPRange: '172.30.0.0/16' }), /ip-range/)
+  refused(inside({ AuxiliaryAddresses: { a: '172.30.9.9' } }), /aux-address a=172.30.9.9/)
+  refused({ Name: 'new', IPAM: { Config: [{ Gateway: '172.30.0.1' }] } }, /need a subnet/)
+  refused({ ...subnet('172.30.0.0/24'), Driver: 'bridge' }, /addresses of their node/)
   refused(subnet('10.0.200.0/24'), /overlaps/)
   refused(subnet('fd00::/64'), /invalid subnet fd00::\/64: IPv6 addresses follow/)
   refused(subnet('172.30.0.0/30'), /invalid subnet/)

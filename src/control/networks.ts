@@ -114,32 +114,50 @@ export function takenRanges(store: Pick<StoreView, 'list'>): Cidr[] {
 }
 
 /**
- * `attachments` with an address wherever the network gives tasks one, or undefined: none is free.
+ * `attachments` with an address wherever the network gives tasks one; a text says why not.
  */
 export function withTaskAddresses(
   plan: Plan,
   attachments: readonly NetworkAttachment[],
-): readonly NetworkAttachment[] | undefined {
+): readonly NetworkAttachment[] | string {
   const complete: NetworkAttachment[] = []
   for (const attachment of attachments) {
     const network = plan.get('networks', attachment.networkId)
-    if (network?.subnet === undefined || !givesAddresses(network)) {
+    if (network === undefined || !givesAddresses(network)) {
       complete.push(attachment)
       continue
     }
-    const held = heldAddresses(plan, network)
-    const address = nextAddress(network.subnet, { held, recent: new Set(), last: undefined })
-    if (address === undefined) return undefined
+    const address = freeAddressOn(network, taskAddresses(plan, network))
+    if (address === undefined) return `network ${network.spec.Name}: no free address`
     complete.push({ ...attachment, address })
   }
   return complete
 }
 
-function heldAddresses(plan: Plan, network: Network): Set<string> {
-  const held = new Set(network.gateway === undefined ? [] : [network.gateway])
-  for (const reserved of Object.values(network.spec.IPAM?.Config?.[0]?.AuxiliaryAddresses ?? {})) {
-    held.add(reserved)
+/**
+ * The lowest address of a network that nobody holds: in the range that the user named, else in the
+ * whole subnet behind its first address. Gateway and reserved addresses are held.
+ */
+export function freeAddressOn(network: Network, taken: ReadonlySet<string>): string | undefined {
+  const { subnet, gateway } = network
+  if (subnet === undefined) return undefined
+  const { IPRange: range = '', AuxiliaryAddresses: reserved = {} } =
+    network.spec.IPAM?.Config?.[0] ?? {}
+  const held = new Set([...taken, ...Object.values(reserved)])
+  if (gateway !== undefined) held.add(gateway)
+  if (range === '') return nextAddress(subnet, { held, recent: new Set(), last: undefined })
+  const [whole, part] = [parseCidr(subnet), parseCidr(range)]
+  if (whole === undefined || part === undefined) return undefined
+  const edges = [whole.base, whole.base + whole.size - 1].map(addressText)
+  for (let number = part.base; number < part.base + part.size; number += 1) {
+    const address = addressText(number)
+    if (!held.has(address) && !edges.includes(address)) return address
   }
+  return undefined
+}
+
+function taskAddresses(plan: Plan, network: Network): Set<string> {
+  const held = new Set<string>()
   for (const task of plan.list('tasks')) {
     const address = addressOn(task, network.id)
     if (address !== undefined && !isTerminal(task.status.state)) held.add(address)

@@ -150,13 +150,15 @@ class GroupScheduler {
   #assign(service: Service, task: Task, usage: NodeUsage): void {
     const { node } = usage
     const needsAddress = !hasOwnStack(service.endpoint?.networks)
+    const networks = withTaskAddresses(this.#plan, service.endpoint?.networks ?? [])
+    if (typeof networks === 'string') {
+      hold(this.#plan, task, networks)
+      return
+    }
     const address = needsAddress
       ? usage.freeAddress(this.#sightings.lastAddress(node.id))
       : undefined
     if (address !== undefined) this.#sightings.noteAddress(node.id, address)
-    const wanted = service.endpoint?.networks ?? []
-    // Without a free address the node refuses the task, and says so.
-    const networks = withTaskAddresses(this.#plan, wanted) ?? wanted
     const assigned: Task = {
       ...task,
       nodeId: node.id,

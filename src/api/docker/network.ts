@@ -39,8 +39,7 @@ export function isCustom(network: NetworkJson): boolean {
 }
 
 function networkJson(network: Network): NetworkJson {
-  const { spec, subnet, gateway } = network
-  const config = subnet === undefined ? [] : [{ Subnet: subnet, Gateway: gateway ?? '' }]
+  const { spec } = network
   return {
     ...common(network.meta.createdAt),
     Name: spec.Name,
@@ -49,12 +48,25 @@ function networkJson(network: Network): NetworkJson {
     Driver: driverOf(network),
     EnableIPv4: spec.EnableIPv4 ?? true,
     EnableIPv6: spec.EnableIPv6 ?? false,
-    IPAM: { Driver: spec.IPAM?.Driver ?? 'default', Options: null, Config: config },
+    IPAM: { Driver: spec.IPAM?.Driver ?? 'default', Options: null, Config: rangesOf(network) },
     Internal: spec.Internal ?? false,
     Attachable: spec.Attachable ?? false,
     Options: spec.Options ?? {},
     Labels: spec.Labels ?? {},
   }
+}
+
+/** As allocated; as asked for until then. */
+function rangesOf({ spec, subnet, gateway }: Network): object[] {
+  const asked = spec.IPAM?.Config?.[0] ?? {}
+  const { IPRange: part = '', AuxiliaryAddresses: reserved } = asked
+  const range = {
+    Subnet: subnet ?? asked.Subnet,
+    ...(part === '' ? {} : { IPRange: part }),
+    Gateway: gateway ?? asked.Gateway ?? '',
+    ...(reserved === undefined ? {} : { AuxiliaryAddresses: reserved }),
+  }
+  return range.Subnet === undefined ? [] : [range]
 }
 
 function ingressJson(cluster: Cluster): NetworkJson {

@@ -2,7 +2,12 @@
 import { createHash } from 'node:crypto'
 import { SwarmError } from '../../base/errors.ts'
 import { IDENTIFIER_BYTES, IDENTIFIER_DIGITS, base36 } from '../../base/identifiers.ts'
-import { createNetwork, removeNetwork } from '../../control/network-commands.ts'
+import {
+  createNetwork,
+  pruneNetworks,
+  removalOf,
+  removeNetwork,
+} from '../../control/network-commands.ts'
 import type { NetworkSpec } from '../../store/spec.ts'
 import type { Action } from '../../store/transaction.ts'
 import type { StoreView } from '../../store/view.ts'
@@ -114,11 +119,38 @@ async function remove(components: ApiComponents, request: ApiRequest): Promise<R
   return empty()
 }
 
-/** Docker removes only local networks here: the swarm's may be wanted by a service to come. */
-function prune(components: ApiComponents, request: ApiRequest): Reply {
-  requireManager(components)
-  Filters.parse(request.query, ['label', 'label!', 'until'])
-  return json({ NetworksDeleted: null })
+/** Removes what nobody uses, as Docker does with the swarm's networks. */
+async function prune(components: ApiComponents, request: ApiRequest): Promise<Reply> {
+  const { store, proposer } = requireManager(components)
+  const filters = Filters.parse(request.query, ['label', 'label!', 'until'])
+  const until = filters.values('until').map((text) => momentOf(text, components.clock.wallMs()))
+  const chosen = store.list('networks').filter(({ spec, meta }) => {
+    const labels = spec.Labels ?? {}
+    const isExcluded = filters.has('label!') && filters.labels('label!', labels)
+    const isOld = until.every((ms) => Date.parse(meta.createdAt) < ms)
+    return filters.labels('label', labels) && !isExcluded && isOld
+  })
+  const removed = pruneNetworks(store, chosen)
+  const { requestId, signal } = request
+  if (removed.length > 0) {
+    await proposer.propose(removed.map(removalOf), { requestId, signal })
+  }
+  const names = removed.map(({ spec }) => spec.Name).toSorted()
+  return json({ NetworksDeleted: names.length === 0 ? null : names })
+}
+
+/** `2026-01-01T00:00:00Z`, seconds since 1970, how long ago (`1h30m`). @throws INVALID_ARGUMENT */
+function momentOf(text: string, nowMs: number): number {
+  const units = { h: 3_600_000, m: 60_000, s: 1_000 } as const
+  if (/^(?:\d+[hms])+$/.test(text)) {
+    const parts = [...text.matchAll(/(\d+)([hms])/g)]
+    return parts.reduce((ms, [, count, unit]) => {
+      return ms - Number(count) * units[unit as keyof typeof units]
+    }, nowMs)
+  }
+  const moment = /^\d+$/.test(text) ? Number(text) * 1_000 : Date.parse(text)
+  if (!Number.isNaN(moment)) return moment
+  throw new SwarmError('INVALID_ARGUMENT', `Invalid filter 'until=${text}'`)
 }
 
 function findJson(store: StoreView, reference: string): NetworkJson | undefined {

@@ -25,6 +25,7 @@ const body = z.looseObject({
   Attachable: z.boolean().exactOptional(),
   Ingress: z.boolean().exactOptional(),
   ConfigOnly: z.boolean().exactOptional(),
+  ConfigFrom: z.looseObject({ Network: z.string().exactOptional() }).nullable().exactOptional(),
   EnableIPv4: z.boolean().exactOptional(),
   EnableIPv6: z.boolean().exactOptional(),
   Scope: z.string().exactOptional(),
@@ -46,6 +47,14 @@ export function decodeNetworkSpec(value: unknown): NetworkSpec {
   }
   if (configOnly === true) {
     const message = `network ${spec.Name}: configuration-only networks are not needed here`
+    throw new SwarmError('UNIMPLEMENTED', message)
+  }
+  if ((spec.ConfigFrom?.Network ?? '') !== '') {
+    const message = `network ${spec.Name}: settings of another network cannot be taken`
+    throw new SwarmError('UNIMPLEMENTED', message)
+  }
+  if (spec.EnableIPv4 === false) {
+    const message = `network ${spec.Name}: IPv4 cannot be switched off`
     throw new SwarmError('UNIMPLEMENTED', message)
   }
   if (spec.Name === '') throw new SwarmError('INVALID_ARGUMENT', 'network name is required')

@@ -1,4 +1,4 @@
-/** `skein network create`, `ls`, `inspect` and `rm` */
+/** `skein network create`, `ls`, `inspect`, `prune` and `rm` */
 import type { NetworkSpec } from '../../store/spec.ts'
 import type { Arguments } from '../arguments.ts'
 import { CommandError, FILTER_FLAG, FORMAT_FLAG, QUIET_FLAG } from '../command.ts'
@@ -25,6 +25,7 @@ export const create: Command = {
     },
     { name: 'subnet', kind: 'string', help: 'Subnet in CIDR format' },
     { name: 'gateway', kind: 'string', help: 'IPv4 gateway of the subnet' },
+    { name: 'ip-range', kind: 'string', help: 'Give addresses from this part of the subnet' },
     { name: 'internal', kind: 'boolean', help: 'Restrict external access to the network' },
     { name: 'attachable', kind: 'boolean', help: 'Enable manual container attachment' },
     { name: 'ipv6', kind: 'boolean', help: 'Enable IPv6 networking' },
@@ -34,7 +35,7 @@ export const create: Command = {
       name: 'aux-address',
       kind: 'list',
       value: 'name=address',
-      help: 'Addresses of a macvlan that no task may have',
+      help: 'Addresses of the subnet that nobody may have',
     },
   ],
   async run(context, given) {
@@ -96,6 +97,24 @@ export const inspect: Command = {
   },
 }
 
+/** `network prune` */
+export const prune: Command = {
+  usage: '[OPTIONS]',
+  short: 'Remove all networks that no service uses',
+  minimum: 0,
+  maximum: 0,
+  flags: [
+    FILTER_FLAG,
+    { name: 'force', short: 'f', kind: 'boolean', help: 'Accepted as docker does; never asked' },
+  ],
+  async run(context, given) {
+    const query = filterQuery(filtersOf(given))
+    const removed = await new SwarmApi(context.client).pruneNetworks(query)
+    for (const name of removed) context.console.write(`${name}\n`)
+    return 0
+  },
+}
+
 /** `network rm` */
 export const remove: Command = {
   usage: 'NETWORK [NETWORK...]',
@@ -114,12 +133,15 @@ function networkSpecOf(given: Arguments): NetworkSpec {
   const [name = ''] = given.positionals
   const subnet = given.text('subnet')
   const gateway = given.text('gateway')
-  if (subnet === undefined && gateway !== undefined) {
-    throw new CommandError('--gateway needs a --subnet that it is in')
-  }
+  const part = given.text('ip-range')
   const reserved = pairs(given.list('aux-address'), 'aux-address')
+  const parts = [gateway, part, Object.keys(reserved)[0]]
+  if (subnet === undefined && parts.some((one) => one !== undefined)) {
+    throw new CommandError('--gateway, --ip-range, --aux-address need a --subnet that they are in')
+  }
   const range = {
     ...(subnet === undefined ? {} : { Subnet: subnet }),
+    ...(part === undefined ? {} : { IPRange: part }),
     ...(gateway === undefined ? {} : { Gateway: gateway }),
     ...(Object.keys(reserved).length === 0 ? {} : { AuxiliaryAddresses: reserved }),
   }

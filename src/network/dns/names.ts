@@ -118,7 +118,10 @@ export class Names {
   #addService(scene: NamesScene, service: Service): void {
     const running = runningTasks(scene, service)
     for (const { networkId, aliases } of service.endpoint?.networks ?? []) {
-      const here = running.filter((task) => isOn(task, networkId))
+      const spansNodes = this.#networks.get(networkId)?.spec.Driver !== 'bridge'
+      const here = running.filter(
+        (task) => isOn(task, networkId) && (spansNodes || task.nodeId === scene.nodeId),
+      )
       const addresses = here.flatMap((task) => addressOn(task, networkId) ?? [])
       const virtual = scene.hasVirtualAddresses
         ? service.endpoint?.virtualAddresses?.find((one) => one.networkId === networkId)?.address

@@ -35,6 +35,8 @@ export interface ExtraLink {
    * `l3s`.
    */
   readonly mode?: string
+  /** Default: the parent's. */
+  readonly mtu?: number
   /** `192.168.7.20/24` */
   readonly cidr: string
 }
@@ -187,7 +189,8 @@ export class TaskLinks implements AsyncDisposable {
     const kind = extraKind(extra, parent.index)
     // The same for the same address; an ipvlan has its parent's.
     const mac = kind.kind === 'macvlan' ? { macAddress: macOfTask(extra.cidr) } : {}
-    await this.#socket.request(newLink({ name, netnsFd, up: false, ...mac }, kind))
+    const mtu = extra.mtu === undefined ? {} : { mtu: extra.mtu }
+    await this.#socket.request(newLink({ name, netnsFd, up: false, ...mac, ...mtu }, kind))
   }
 
   async #deleteIfThere(name: string): Promise<void> {

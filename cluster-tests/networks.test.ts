@@ -1,0 +1,165 @@
+/**
+ * Networks that are not the overlay, with real daemons, containers and traffic: macvlan and ipvlan
+ * over a device that two hosts share, a bridge of each node, the host's own stack, none; and a
+ * parent that is not there. Two hosts as network namespaces.
+ */
+import { existsSync } from 'node:fs'
+import test from 'ava'
+import { api, run, skein, skeinOk, until } from './harness/daemon.ts'
+import type { Daemon } from './harness/daemon.ts'
+import { HostSwarm, TestHosts, runInside } from './harness/hosts.ts'
+import { IMAGE, type TaskJson } from './harness/swarm.ts'
+
+const isPossible = process.getuid?.() === 0 && existsSync('/usr/sbin/nft')
+const kernelTest = isPossible ? test.serial : test.serial.skip
+
+const PREFIX = `sn${process.pid % 10_000}-`
+const CREATE = ['service', 'create', '--detach', '--mode', 'global', '--restart-condition', 'none']
+
+/** Tasks of a service in the order of their nodes, when so many run. */
+async function tasksOf(daemon: Daemon, service: string, count = 2): Promise<TaskJson[]> {
+  const filters = encodeURIComponent(JSON.stringify({ service: [service] }))
+  return until(`${count} tasks of ${service}`, async () => {
+    const tasks = (await api(daemon.socket, 'GET', `/tasks?filters=${filters}`)) as TaskJson[]
+    const running = tasks.filter((task) => task.Status.State === 'running')
+    return running.length === count && running.toSorted((a, b) => (a.NodeID < b.NodeID ? -1 : 1))
+  })
+}
+
+function inside(task: TaskJson | undefined, ...command: readonly string[]): string {
+  return runInside(`skein-${task?.ID}`, ...command)
+}
+
+/** Addresses of a device of a task. */
+function addressOn(task: TaskJson | undefined, device: string): string {
+  const text = inside(task, 'ip', '-4', '-o', 'addr', 'show', 'dev', device)
+  return /inet (\S+)\//.exec(text)?.[1] ?? ''
+}
+
+/** Whether a web server answers there, from a task. */
+function answers(task: TaskJson | undefined, address: string): boolean {
+  try {
+    inside(task, 'curl', '-s', '-m', '3', '-o', '/dev/null', `http://${address}/`)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function resolve(task: TaskJson | undefined, name: string): string[] {
+  const gateway = inside(task, 'ip', 'route').match(/default via (\S+)/)?.[1] ?? ''
+  try {
+    const text = inside(task, 'busybox', 'nslookup', name, gateway).split('Name:').slice(1).join()
+    return [...text.matchAll(/Address[^:]*: (\S+)/g)].map((match) => match[1] ?? '').toSorted()
+  } catch {
+    return []
+  }
+}
+
+async function start(hosts: TestHosts): Promise<HostSwarm> {
+  const swarm = new HostSwarm(hosts)
+  await swarm.start()
+  await swarm.form(1)
+  await swarm.loadImage(swarm.node(0))
+  return swarm
+}
+
+kernelTest('tasks of two hosts meet on the network of a shared parent', async (t) => {
+  using hosts = new TestHosts(PREFIX, '172.31.84', 2)
+  await using swarm = await start(hosts)
+  const first = swarm.node(0)
+  const kinds = [
+    ['lan', 'macvlan', '192.168.71.0/24', 'macvlan_mode=bridge'],
+    ['l2', 'ipvlan', '192.168.72.0/24', 'ipvlan_mode=l2'],
+  ] as const
+  for (const [name, driver, subnet, mode] of kinds) {
+    const range = ['--subnet', subnet, '--gateway', subnet.replace('0/24', '1')]
+    const options = ['-o', 'parent=eth0', '-o', mode, '-o', 'com.docker.network.driver.mtu=1300']
+    const made = await skein(first, 'network', 'create', '-d', driver, ...range, ...options, name)
+    t.is(made.code, 0, made.stderr)
+    await skeinOk(first, ...CREATE, '--name', `on-${name}`, '--network', name, IMAGE)
+    const filters = encodeURIComponent(JSON.stringify({ service: [`on-${name}`] }))
+    const states = await until('tasks that run or failed', async () => {
+      const tasks = (await api(first.socket, 'GET', `/tasks?filters=${filters}`)) as TaskJson[]
+      const settled = tasks.filter(({ Status: { State: state } }) =>
+        ['running', 'rejected', 'failed'].includes(state),
+      )
+      return settled.length >= 2 && settled
+    })
+    const failure = states.find(({ Status: { State: state } }) => state !== 'running')
+    const error = String(failure?.Status.Err)
+    if (failure !== undefined && /UNIMPLEMENTED|EOPNOTSUPP|no .*vlan/.test(error)) {
+      // This kernel cannot; that it says so is all that can be seen here.
+      t.log(`${driver}: not on this kernel: ${error}`)
+      await skeinOk(first, 'service', 'rm', `on-${name}`)
+      continue
+    }
+    const [one, two] = await tasksOf(first, `on-${name}`)
+    const [here, there] = [addressOn(one, 'eth1'), addressOn(two, 'eth1')]
+    t.true(here.startsWith(subnet.slice(0, 11)) && there !== here, `${here} ${there}`)
+    t.true(answers(one, there), `${driver}: ${here} → ${there}`)
+    t.true(answers(two, here), `${driver}: ${there} → ${here}`)
+    t.deepEqual(resolve(one, `tasks.on-${name}`), [here, there].toSorted())
+    t.regex(inside(one, 'ip', 'link', 'show', 'eth1'), /mtu 1300/)
+    t.notRegex(inside(one, 'ip', 'link', 'show', 'eth0'), /mtu 1300/)
+    await skeinOk(first, 'service', 'rm', `on-${name}`)
+  }
+})
+
+kernelTest(
+  'bridge, host and none are what their names say, and several are all of them',
+  async (t) => {
+    using hosts = new TestHosts(PREFIX, '172.31.84', 2)
+    await using swarm = await start(hosts)
+    const first = swarm.node(0)
+    for (const [name, driver] of [
+      ['near', 'bridge'],
+      ['wide', 'overlay'],
+    ] as const) {
+      await skeinOk(first, 'network', 'create', '-d', driver, name)
+    }
+    const near = ['--network', 'near']
+    await skeinOk(first, ...CREATE, '--name', 'a', ...near, IMAGE)
+    await skeinOk(first, ...CREATE, '--name', 'b', ...near, '--network', 'wide', IMAGE)
+    await skeinOk(first, ...CREATE, '--name', 'alone', '--network', 'none', IMAGE)
+    await skeinOk(first, ...CREATE, '--name', 'bare', '--network', 'host', IMAGE)
+    const [a, b] = [await tasksOf(first, 'a'), await tasksOf(first, 'b')]
+    const [ownB, farB] = [addressOn(b[0], 'eth0'), addressOn(b[1], 'eth0')]
+    t.deepEqual(resolve(a[0], 'b'), [ownB], 'a bridge is of one node')
+    t.true(answers(a[0], ownB))
+    t.false(answers(a[0], farB))
+    t.deepEqual(resolve(b[0], 'tasks.b.wide'), [ownB, farB].toSorted())
+    t.true(answers(b[0], farB), 'its other network spans the nodes')
+    t.is(resolve(b[0], 'b.wide').length, 1)
+    t.deepEqual(resolve(a[0], 'b.wide'), [], 'a name of a network that it is not on')
+
+    const [alone] = await tasksOf(first, 'alone')
+    const pid = String(alone?.Status.ContainerStatus?.PID)
+    const devices = (await run('nsenter', ['-t', pid, '-n', 'ip', '-br', 'link'])).stdout
+    t.regex(devices, /^lo +\S+.*\n$/, 'loopback and nothing else')
+    await tasksOf(first, 'bare')
+    const url = `http://${hosts.addresses[1]}/`
+    t.notThrows(
+      () => hosts.run(0, 'curl', '-s', '-m', '3', '-o', '/dev/null', url),
+      'the node itself',
+    )
+
+    const busy = await skein(first, 'network', 'rm', 'near')
+    t.regex(busy.stderr, /near is in use by service a \(\S+\), service b \(\S+\)/)
+  },
+)
+
+kernelTest('a parent that is not there is said in the state of the task', async (t) => {
+  using hosts = new TestHosts(PREFIX, '172.31.84', 1)
+  await using swarm = await start(hosts)
+  const first = swarm.node(0)
+  const range = ['--subnet', '192.168.73.0/24', '-o', 'parent=eth7']
+  await skeinOk(first, 'network', 'create', '-d', 'macvlan', ...range, 'lost')
+  await skeinOk(first, ...CREATE, '--name', 'web', '--network', 'lost', IMAGE)
+  const filters = encodeURIComponent(JSON.stringify({ service: ['web'] }))
+  const error = await until('a refused task', async () => {
+    const [task] = (await api(first.socket, 'GET', `/tasks?filters=${filters}`)) as TaskJson[]
+    return task?.Status.Err
+  })
+  t.regex(error, /device "eth7": does not exist; the network's option parent names it/)
+})
