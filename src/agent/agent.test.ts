@@ -335,6 +335,18 @@ real('a refused restart stops the successor and leaves no trace of it', async (t
   t.is(world.cluster.store.get('tasks', successorTaskId(id)), undefined)
 })
 
+real('a node that leaves while its tasks end and begin keeps none of them', async (t) => {
+  for (let round = 0; round < 4; round += 1) {
+    const world = await makeWorld(t)
+    const ids = await Promise.all(
+      Array.from({ length: 4 }, () => world.run({ script: 'exit 1', RestartPolicy: AT_ONCE })),
+    )
+    await Promise.all(ids.map((id) => world.cluster.untilState(id, 'failed')))
+    await world.agent.removeAll()
+    t.deepEqual(await readdir(join(world.dataDirectory, 'tasks')), [])
+  }
+})
+
 real('a replica that is behind does not cost a task its life', async (t) => {
   const world = await makeWorld(t)
   const id = await world.run({ script: 'sleep 600' })

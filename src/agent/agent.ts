@@ -132,14 +132,17 @@ export class Agent {
   async stop(): Promise<void> {
     this.#unwatchStore()
     this.#stopping.abort(new SwarmError('SHUTTING_DOWN', 'agent: stopping'))
-    await Promise.all(this.#running)
+    while (this.#running.size > 0) await Promise.all(this.#running)
   }
 
   /** Stops every task and removes all traces of them from this node: it left its swarm. */
   async removeAll(): Promise<void> {
     this.#unwatchStore()
-    for (const { runner } of this.#runners.values()) runner.remove()
-    await Promise.all([...this.#runners.values()].map(({ finished }) => finished))
+    // A task that ends meanwhile may still be given a successor.
+    while (this.#runners.size > 0) {
+      for (const { runner } of this.#runners.values()) runner.remove()
+      await Promise.all([...this.#runners.values()].map(({ finished }) => finished))
+    }
     await this.stop()
     await this.#parts.executor.dispose()
   }
