@@ -32,6 +32,7 @@ export function createService(
     )
   }
   assertNetworks(store, spec)
+  assertProxyProtocol(spec)
   assertPortsFree(store, spec)
   return [{ type: 'create', table: 'services', object: { id, spec, specVersion: 0 } }]
 }
@@ -64,6 +65,7 @@ export function updateService(store: StoreView, request: ServiceUpdate): Action[
     throw new SwarmError('UNIMPLEMENTED', 'service mode change is not allowed')
   }
   assertNetworks(store, spec)
+  assertProxyProtocol(spec)
   // What it has or waits for already is the allocator's to settle, as in swarmkit.
   if (!isDeepStrictEqual(spec.EndpointSpec, service.spec.EndpointSpec)) {
     assertPortsFree(store, spec, service.id)
@@ -198,6 +200,14 @@ function assertSpec(spec: ServiceSpec): void {
       `service "${spec.Name}": replicas is no natural number`,
     )
   }
+}
+
+/** A wrong value would silently be another protocol than the replicas expect. */
+function assertProxyProtocol(spec: ServiceSpec): void {
+  const value = spec.Labels?.['skein.proxy-protocol']
+  if (value === undefined || value === 'v2') return
+  const message = `service "${spec.Name}": label skein.proxy-protocol "${value}" is not "v2"`
+  throw new SwarmError('INVALID_ARGUMENT', message)
 }
 
 function assertNetworks(store: StoreView, spec: ServiceSpec): void {

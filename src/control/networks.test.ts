@@ -219,3 +219,16 @@ test('a network in use stays, one that clashes is refused, and so is what nobody
   t.throws(() => create('host', 'front'), { message: /cannot be combined/ })
   t.notThrows(() => create('host'))
 })
+
+test('a PROXY protocol that does not exist is refused, or replicas would misread their clients', (t) => {
+  const scene = new Scene()
+  const spec = (value: string): ServiceSpec => ({
+    ...serviceSpec('web'),
+    Labels: { 'skein.proxy-protocol': value },
+  })
+  const create = (value: string): void => {
+    createService(scene.store, { id: 'web', spec: spec(value) })
+  }
+  t.throws(() => create('v1'), { message: /label skein.proxy-protocol "v1" is not "v2"/ })
+  t.notThrows(() => create('v2'))
+})

@@ -81,6 +81,12 @@ test('a port whose only serving backend the kernel cannot reach stays in userspa
   ])
 })
 
+test('a port with the PROXY protocol is userspace alone: no kernel writes headers', (t) => {
+  const backends = [serving(ROUTED)]
+  t.is(kernelPart(server(backends, { proxyProtocol: 'v2' })), undefined)
+  t.not(kernelPart(server(backends)), undefined)
+})
+
 test('a virtual address is the kernel’s also when nobody serves it', (t) => {
   const virtual = server([serving(TUNNELLED)], { protocol: 'any', address: '10.96.0.2', port: 0 })
   t.deepEqual(kernelPart(virtual), { ...virtual, backends: [] })

@@ -127,6 +127,7 @@ function changeOf(
 
 /** What the kernel is given of a server; undefined = nothing. */
 export function kernelPart(server: VirtualServer): VirtualServer | undefined {
+  if (server.proxyProtocol !== undefined) return undefined
   const family = addressFamily(server.address)
   const backends = server.backends.filter(
     (backend) => isForKernel(backend) && addressFamily(backend.address) === family,

@@ -76,6 +76,8 @@ export interface VirtualServer {
   readonly port: number
   /** Default `wrr`. `mh` sends a client address to the same backend, on every node. */
   readonly scheduler?: Scheduler
+  /** Connections to backends begin with a header that names the client: by userspace alone. */
+  readonly proxyProtocol?: 'v2'
   readonly backends: readonly Backend[]
 }
 

@@ -32,6 +32,9 @@ export const AFFINITY_LABEL = 'skein.affinity'
 /** Service label: how the kernel picks a replica, one of {@link SCHEDULERS}. */
 export const SCHEDULER_LABEL = 'skein.scheduler'
 
+/** Service label: `v2` has published TCP ports begin each connection with a PROXY header. */
+export const PROXY_PROTOCOL_LABEL = 'skein.proxy-protocol'
+
 /** Whose balancer this is and where it listens. */
 export interface NetworkOptions {
   readonly nodeId: string
@@ -98,7 +101,8 @@ function publishedServers(about: ServiceScene): VirtualServer[] {
     if (local && backends.length === 0) return []
     const id = `${service.id}/${protocol}/${publishedPort}`
     const address = options.listenAddress
-    const balanced = { ...schedulerOf(service), backends }
+    const asked = protocol === 'tcp' ? proxyProtocolOf(service) : {}
+    const balanced = { ...schedulerOf(service), ...asked, backends }
     const server = { id, protocol, address, port: publishedPort, ...balanced }
     const isEverywhere = options.hasIpv6 === true && address === ANY_ADDRESS.ipv4
     return [server, ...twin(isEverywhere ? publishedInIpv6(twinScene(about), server) : undefined)]
@@ -135,6 +139,10 @@ function schedulerOf(service: Service): { readonly scheduler?: Scheduler } {
   if (labels[AFFINITY_LABEL] === 'client-ip') return { scheduler: 'mh' }
   const scheduler = SCHEDULERS.find((name) => name === labels[SCHEDULER_LABEL])
   return scheduler === undefined ? {} : { scheduler }
+}
+
+function proxyProtocolOf(service: Service): { readonly proxyProtocol?: 'v2' } {
+  return service.spec.Labels?.[PROXY_PROTOCOL_LABEL] === 'v2' ? { proxyProtocol: 'v2' } : {}
 }
 
 function backendsOf(

@@ -17,6 +17,7 @@ import { blamesBackend, dialBackend } from './dial.ts'
 import { bindFault } from './frontend.ts'
 import type { Frontend, FrontendContext } from './frontend.ts'
 import { KEEP_ALIVE_DELAY_MS } from './limits.ts'
+import { proxyHeader } from './proxy-protocol.ts'
 import { relay, resetSocket } from './relay.ts'
 
 /** Connections the kernel may hold before we accept them. */
@@ -130,6 +131,7 @@ export class TcpFrontend implements Frontend {
       backend.destroy()
       return false
     }
+    if (this.#server.proxyProtocol !== undefined) backend.write(proxyHeader(client))
     await relay(client, backend, { clock, signal, flushMs: limits.flushMs })
     return true
   }

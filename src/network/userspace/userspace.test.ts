@@ -30,6 +30,7 @@ import { UserspaceBalancer } from './balancer.ts'
 import type { UserspaceOptions } from './balancer.ts'
 import { dialLocal } from './dial.ts'
 import { USERSPACE_LIMITS, connectionsMaxFor, openFilesMax } from './limits.ts'
+import { proxyHeader } from './proxy-protocol.ts'
 import { relay, resetSocket } from './relay.ts'
 
 const noRemotes: RemoteDialer = {
@@ -335,3 +336,46 @@ test('a process that has reset a socket on its way to its end can end itself', (
   const words = ['--input-type=module', '--eval', ENDING_AND_RESET]
   t.notThrows(() => execFileSync(process.execPath, words, { timeout: 20_000, stdio: 'pipe' }))
 })
+
+test('with the PROXY protocol a replica is told who its client is, and then what it says', async (t) => {
+  t.is(
+    Buffer.from(
+      proxyHeader({
+        remoteAddress: '192.0.2.1',
+        remotePort: 258,
+        localAddress: '192.0.2.9',
+        localPort: 80,
+      }),
+    ).toString('hex'),
+    `${SIGNATURE}2111000cc0000201c000020901020050`,
+  )
+  const v6 = { remoteAddress: 'fe80::1%eth0', remotePort: 1, localAddress: 'fe80::2', localPort: 2 }
+  t.regex(Buffer.from(proxyHeader(v6)).toString('hex'), new RegExp(`^${SIGNATURE}21210024fe80`))
+  t.is(Buffer.from(proxyHeader({})).toString('hex'), `${SIGNATURE}20000000`)
+
+  const heard = Promise.withResolvers<string>()
+  const replica = await TestBackend.start('told', (socket) => {
+    let bytes = Buffer.alloc(0)
+    socket.on('data', (chunk: Buffer) => (bytes = Buffer.concat([bytes, chunk])))
+    socket.on('end', () => heard.resolve(bytes.toString('hex')))
+    socket.on('end', () => socket.end())
+  })
+  t.teardown(() => replica.stop())
+  const balancer = make()
+  t.teardown(() => balancer.close())
+  const port = await freePort()
+  t.deepEqual(
+    await balancer.apply([{ ...virtualServer(port, [replica.backend()]), proxyProtocol: 'v2' }]),
+    [],
+  )
+  const client = connect({ port, host: LOOPBACK })
+  await once(client, 'connect')
+  const { localPort = 0 } = client
+  client.resume().end('hello')
+  await once(client, 'close')
+  const hex = (number: number): string => number.toString(16).padStart(4, '0')
+  const ends = `7f0000017f000001${hex(localPort)}${hex(port)}`
+  t.is(await heard.promise, `${SIGNATURE}2111000c${ends}${Buffer.from('hello').toString('hex')}`)
+})
+
+const SIGNATURE = '0d0a0d0a000d0a515549540a'
