@@ -12,7 +12,8 @@ import { rawSocket, netnsPlace } from '../src/network/testing/netns-sockets.ts'
 import { LOOPBACK_STAGE } from '../src/network/conformance-peers.ts'
 import type { Place } from '../src/network/conformance-peers.ts'
 import { IPPROTO_SCTP, askBySctp, serveSctp } from '../src/network/testing/sctp.ts'
-import { api, skeinOk, until } from './harness/daemon.ts'
+import { api, run, skeinOk, until } from './harness/daemon.ts'
+import type { Daemon } from './harness/daemon.ts'
 import { HostSwarm, TestHosts, runInside } from './harness/hosts.ts'
 import { DatagramAsker, loadSpeaker, speak, speakerCommand } from './harness/speaker.ts'
 import { IMAGE, TestSwarm } from './harness/swarm.ts'
@@ -25,6 +26,10 @@ const CLIENTS = 12
 /** Of the nodes that share a kernel: 127.86.0.1, … */
 const LOOPBACK_SUBNET = 86
 const PORT = { web: 8081, old: 8082, sticky: 8083, udp: 8053, sctp: 9000 } as const
+/** Milliseconds for an answer: more than this process itself may be kept from reading it. */
+const PATIENT_MS = 3_000
+/** Milliseconds after which the next datagram is sent where losses are expected. */
+const EAGER_MS = 300
 /** Digits of a task's id that are its host name. */
 const ID_DIGITS = 12
 
@@ -176,6 +181,29 @@ kernelTest('containers find services by name in IPv6, and reach them and themsel
   t.is((await census(clientPlace(), virtual, 80, 1)).failed, 1, 'from outside')
 })
 
+kernelTest('no connection fails in IPv6 while replicas come and go', async (t) => {
+  t.timeout(180_000)
+  const { hosts, swarm } = site()
+  const over = new AbortController()
+  let [asked, failed] = [0, 0]
+  const loops = hosts.addresses6.slice(0, NODES).map(async (host) => {
+    while (!over.signal.aborted) {
+      asked += 1
+      if ((await speak(clientPlace(), { host, port: PORT.web })) === undefined) failed += 1
+    }
+  })
+  for (const replicas of [2, REPLICAS]) {
+    await skeinOk(swarm.node(0), 'service', 'scale', '--detach', `web=${replicas}`)
+    await until('it is so', async () => (await tasksOf('web')).length === replicas, 60_000)
+    await sleep(3_000)
+  }
+  over.abort()
+  await Promise.all(loops)
+  t.log(`${failed} of ${asked} connections failed`)
+  t.is(failed, 0)
+  t.true(asked > 100)
+})
+
 kernelTest('a program that knows no IPv6 is reached in it through every host', async (t) => {
   t.timeout(120_000)
   const { hosts, swarm } = site()
@@ -214,7 +242,7 @@ for (const family of ['ipv4', 'ipv6'] as const) {
       const seen = new Set(first.map((answer) => answer?.split(' ')[1]))
       t.deepEqual([...seen], [addresses[CLIENT]])
 
-      const asking = askAll(flows)
+      const asking = askAll(flows, PATIENT_MS)
       await skeinOk(swarm.node(0), 'service', 'scale', '--detach', 'web=3')
       await until('three', async () => (await tasksOf('web')).length === 3, 60_000)
       await sleep(1_000)
@@ -224,7 +252,7 @@ for (const family of ['ipv4', 'ipv6'] as const) {
       await assertServed(t, flows, 'web')
 
       const [victim] = await tasksOf('web')
-      const killed = askAll(flows)
+      const killed = askAll(flows, EAGER_MS)
       process.kill(victim?.Status.ContainerStatus?.PID ?? fail('no process'), 'SIGKILL')
       await sleep(3_000)
       const after = await killed.report()
@@ -256,13 +284,13 @@ interface Report {
 }
 
 /** All flows ask without pause until `report` is called. */
-function askAll(flows: readonly DatagramAsker[]): { report(): Promise<Report> } {
+function askAll(flows: readonly DatagramAsker[], waitMs: number): { report(): Promise<Report> } {
   const over = new AbortController()
   let [asked, lost, gapMs] = [0, 0, 0]
   const loops = flows.map(async (flow) => {
     let answeredMs = performance.now()
     while (!over.signal.aborted) {
-      const answer = await flow.ask(200)
+      const answer = await flow.ask(waitMs)
       asked += 1
       if (answer === undefined) lost += 1
       else {
@@ -330,13 +358,27 @@ kernelTest('affinity sends a client to one replica through every host', async (t
   await skeinOk(swarm.node(0), 'service', 'rm', 'sticky')
 })
 
+/** By the docker CLI where there is one. */
+async function createByDocker(daemon: Daemon, words: readonly string[]): Promise<void> {
+  const hasDocker = await run('docker', ['--version']).then(
+    ({ code }) => code === 0,
+    () => false,
+  )
+  if (!hasDocker) {
+    await skeinOk(daemon, ...words)
+    return
+  }
+  const { code, stderr } = await run('docker', ['--host', `unix://${daemon.socket}`, ...words])
+  if (code !== 0) throw new Error(`docker ${words.join(' ')}: ${stderr}`)
+}
+
 kernelTest('SCTP passes published ports of every host, in both families', async (t) => {
   t.timeout(120_000)
   const { hosts, swarm } = site()
   await swarm.loadImage(swarm.node(0))
   const create = ['service', 'create', '--detach', '--restart-delay', '0s', '--name', 'signal']
   const flags = ['--network', 'six', '-p', `${PORT.sctp}:9100/sctp`, '--replicas', '3']
-  await skeinOk(swarm.node(0), ...create, ...flags, IMAGE)
+  await createByDocker(swarm.node(0), [...create, ...flags, IMAGE])
   await until('three', async () => (await tasksOf('signal')).length === 3, 60_000)
   const tasks = await tasksOf('signal')
   for (const task of tasks) {
@@ -407,7 +449,7 @@ kernelTest('nodes that balance in userspace do the same with datagrams and affin
   t.teardown(() => flows.forEach((flow) => flow[Symbol.dispose]()))
   const answers = await Promise.all(flows.map((flow) => flow.ask()))
   t.is(new Set(answers.map((answer) => answer?.split(' ')[0])).size, 4)
-  const asking = askAll(flows)
+  const asking = askAll(flows, PATIENT_MS)
   await skeinOk(first, 'service', 'scale', '--detach', 'free=2')
   await sleep(6_000)
   const { asked, lost } = await asking.report()
