@@ -4,7 +4,12 @@ import { constants } from 'node:os'
 import { seededRandom } from '../../src/base/random.ts'
 import { serviceText } from '../../src/network/netlink/ipvs.ts'
 import type { Native } from '../../src/network/netlink/native.ts'
+import { HostSettings } from '../../src/network/host-settings.ts'
+import { missingSchedulers } from '../../src/network/ipvs/schedulers.ts'
+import { NetlinkSocket } from '../../src/network/netlink/socket.ts'
+import { SCHEDULERS } from '../../src/network/ports.ts'
 import type { VirtualServer } from '../../src/network/ports.ts'
+import { nativeSettings } from '../../src/network/setting-access.ts'
 import { tableDifference, tableOf } from '../../src/network/ipvs/table.ts'
 import type { IpvsTable, TableService } from '../../src/network/ipvs/table.ts'
 import { freshNamespace, openBalancer, openTable, within } from './case.ts'
@@ -252,6 +257,37 @@ async function settings({ native }: CaseContext): Promise<void> {
   await balancer.close()
 }
 
+async function restored({ native }: CaseContext): Promise<void> {
+  const netns = freshNamespace()
+  const state = (): string =>
+    within(netns, 'grep -H . /proc/sys/net/ipv4/vs/* 2>/dev/null; ipvsadm -L --timeout')
+  // Loads the module.
+  within(netns, 'ipvsadm -Ln')
+  const before = state()
+  const hostSettings = new HostSettings(nativeSettings(native, netns))
+  const balancer = await openBalancer(native, netns, { settings: hostSettings })
+  assert.notEqual(state(), before)
+  await balancer.remove()
+  await balancer.close()
+  await hostSettings.restore()
+  assert.equal(state(), before)
+}
+
+async function schedulers({ native, note }: CaseContext): Promise<void> {
+  const netns = freshNamespace()
+  await using socket = await NetlinkSocket.open(native, { protocol: 'generic', netns })
+  const found = await missingSchedulers(socket, [...SCHEDULERS, 'pigeon'])
+  note(`missing: ${found.join(', ')}`)
+  assert.equal(found.at(-1), 'pigeon')
+  const lacking = SCHEDULERS.filter((name) => name === 'mh' || found.includes(name))
+  const balancer = await openBalancer(native, netns, { missingSchedulers: lacking })
+  const [server] = plainServers(1, 2)
+  assert.ok(server !== undefined)
+  assert.deepEqual(await balancer.apply([{ ...server, scheduler: 'mh' }]), [])
+  assert.match(within(netns, 'ipvsadm -Ln'), /^FWM +-?\d+ (?:sh|dh|wrr) /m)
+  await balancer.close()
+}
+
 function counted(native: Native, sent: number[]): Native {
   return {
     ...native,
@@ -266,6 +302,8 @@ function counted(native: Native, sent: number[]): Native {
 export const TABLE_CASES: readonly Case[] = [
   { title: 'every operation gives what ipvsadm shows', run: everyOperation },
   { title: 'settings and idle times of the namespace are set at start', run: settings },
+  { title: 'settings and idle times go back as they were', run: restored },
+  { title: 'a scheduler that the kernel lacks is found, and another stands in', run: schedulers },
   { title: 'what others made stays, also when all of ours is removed', run: foreignServices },
   {
     title: 'a restarted driver adopts its services and sends differences alone',

@@ -22,7 +22,7 @@ import { chooseDriver, probeCapabilities } from '../network/plane/capabilities.t
 import type { DriverChoice } from '../network/plane/capabilities.ts'
 import { planeNames } from '../network/plane/names.ts'
 import { Plane } from '../network/plane/plane.ts'
-import type { LoadBalancer } from '../network/ports.ts'
+import type { LoadBalancer, Scheduler } from '../network/ports.ts'
 import { IPVS_TIMEOUTS_NAME, nativeSettings, plainSettings } from '../network/setting-access.ts'
 import { hostRecordFile } from './host-record.ts'
 import { KernelNetworks } from './kernel-networks.ts'
@@ -57,6 +57,7 @@ interface Parts {
   readonly choice: DriverChoice
   /** Whether the kernel can check what tasks send. */
   readonly guardsPorts: boolean
+  readonly missingSchedulers: readonly Scheduler[]
   readonly settings: HostSettings
   /** Connects tasks where there is no plane. */
   readonly simple: NodeNetwork
@@ -105,8 +106,8 @@ export class KernelNetwork {
         enableForwarding,
       },
     )
-    const { choice, guardsPorts } = await chooseFor(load, options)
-    const parts = { choice, guardsPorts, settings, simple }
+    const parts = { ...(await chooseFor(load, options)), settings, simple }
+    const { choice } = parts
     if (choice.driver === 'userspace' || load.type === 'absent') {
       return new KernelNetwork(components, parts)
     }
@@ -202,11 +203,12 @@ export class KernelNetwork {
 
   async #openIpvs(native: Native, nodeId: string): Promise<IpvsBalancer> {
     const { clock, log } = this.#components
-    const { choice, settings } = this.#parts
+    const { choice, settings, missingSchedulers } = this.#parts
     const marks = await NftMarks.open(native, { table: planeNames(nodeId).balancerTable })
     try {
       const parts = { native, clock, log, marks }
-      return await IpvsBalancer.open(parts, { reason: choice.reason, settings })
+      const { reason } = choice
+      return await IpvsBalancer.open(parts, { reason, settings, missingSchedulers })
     } catch (error) {
       marks.close()
       throw error
@@ -218,18 +220,22 @@ export class KernelNetwork {
 async function chooseFor(
   load: NativeLoad,
   options: KernelOptions,
-): Promise<Pick<Parts, 'choice' | 'guardsPorts'>> {
+): Promise<Pick<Parts, 'choice' | 'guardsPorts' | 'missingSchedulers'>> {
   if (isLoopback(options.listenAddress)) {
     const reason = 'it listens on a loopback address, so other nodes may share this kernel'
-    return { choice: { driver: 'userspace', reason }, guardsPorts: false }
+    const choice = { driver: 'userspace', reason } as const
+    return { choice, guardsPorts: false, missingSchedulers: [] }
   }
   const found = await probeCapabilities(load)
   const best = chooseDriver(found)
   const choice = best.driver === 'ipvs' && options.balancer !== 'ipvs' ? CAUTIOUS : best
   const guardsPorts = found.portGuard.isThere
-  if (guardsPorts || choice.driver === 'userspace') return { choice, guardsPorts }
+  const { missingSchedulers } = found
+  if (guardsPorts || choice.driver === 'userspace') {
+    return { choice, guardsPorts, missingSchedulers }
+  }
   const reason = `${choice.reason}; what tasks send is not checked: ${found.portGuard.text}`
-  return { choice: { ...choice, reason }, guardsPorts }
+  return { choice: { ...choice, reason }, guardsPorts, missingSchedulers }
 }
 
 function isLoopback(listenAddress: string): boolean {

@@ -26,6 +26,7 @@ import { NetlinkSocket } from '../netlink/socket.ts'
 import type { Dropped } from '../nftables/difference.ts'
 import { forgetFlows } from '../nftables/flows.ts'
 import type { BalancerFault, LoadBalancer, ServerChange, VirtualServer } from '../ports.ts'
+import type { Scheduler } from '../ports.ts'
 import { changeTo } from '../server-change.ts'
 import { nativeSettings } from '../setting-access.ts'
 import { TimeSlices } from '../time-slices.ts'
@@ -64,6 +65,8 @@ export interface IpvsComponents {
 export interface IpvsOptions {
   /** Path of the network namespace; without one this process's. */
   readonly netns?: string
+  /** Schedulers that the kernel has not, as `missingSchedulers` found: others stand in. */
+  readonly missingSchedulers?: readonly Scheduler[]
   /** Settings of the same namespace, and their record; without it they are not put back. */
   readonly settings?: HostSettings
   /** Addresses whose services by mark are ours, also before anything is wanted. */
@@ -107,7 +110,7 @@ export class IpvsBalancer implements LoadBalancer {
       const { settings = new HostSettings(nativeSettings(native, options.netns)) } = options
       const missing = await setNamespaceSettings(settings, { release: release() })
       if (missing.length > 0) log.warn({ settings: missing }, 'ipvs lacks settings')
-      const wanted = new WantedPlacements(slices)
+      const wanted = new WantedPlacements(slices, options.missingSchedulers)
       const tracking = await NetlinkSocket.open(native, { protocol: 'netfilter', ...where })
       return new IpvsBalancer(components, { table, wanted, slices, tracking }, options)
     } catch (error) {

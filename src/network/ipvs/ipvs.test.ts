@@ -2,10 +2,12 @@
 import test from 'ava'
 import * as fc from 'fast-check'
 import { kernelTest } from '../netlink/testing/sandbox.ts'
+import { SCHEDULERS } from '../ports.ts'
 import type { Backend, VirtualServer } from '../ports.ts'
 import { NftMarks } from './nft-marks.ts'
 import type { PacketMark } from './placement.ts'
 import { markOf, placementOf } from './placement.ts'
+import { schedulerFor } from './schedulers.ts'
 import { serviceDifference, tableDifference, tableOf, tableService } from './table.ts'
 import type { TableOperation, TableService } from './table.ts'
 import { TimeSlices } from '../time-slices.ts'
@@ -278,4 +280,14 @@ kernelTest('rules that somebody flushed come back, other tables stay', async (t,
   t.notRegex(run('nft list table inet skein_test_lb'), /10\.96\.0\.2/)
   await marks.remove()
   marks.close()
+})
+
+test('what stands in for a scheduler is of its kind, and anything when there is none of it', (t) => {
+  t.is(schedulerFor('mh', []), 'mh')
+  t.is(schedulerFor('mh', ['mh']), 'sh')
+  t.is(schedulerFor('lblc', ['lblc', 'wlc']), 'lc')
+  t.is(schedulerFor('mh', ['mh', 'sh', 'dh', 'wrr']), 'rr')
+  t.is(schedulerFor('wrr', SCHEDULERS), undefined)
+  const { service } = placementOf(server({ scheduler: 'mh', backends: [backend(1)] }), ['mh'])
+  t.is(service.options.scheduler, 'sh')
 })

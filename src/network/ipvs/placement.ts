@@ -23,6 +23,7 @@ import { WEIGHT_MAX } from '../netlink/ipvs.ts'
 import type { DestinationOptions, ServiceOptions } from '../netlink/ipvs.ts'
 import { PROTOCOL_NUMBER } from '../netlink/ipvs-layout.ts'
 import type { Backend, Scheduler, VirtualServer } from '../ports.ts'
+import { schedulerFor } from './schedulers.ts'
 import { tableService } from './table.ts'
 import type { TableDestination, TableService } from './table.ts'
 
@@ -59,12 +60,16 @@ export interface Placement {
 /** In which family a server is asked; its backends have addresses of that family. */
 export type ServerFamily = 'ipv4' | 'ipv6'
 
-/** The kernel's part of a server. @throws INVALID_ARGUMENT */
-export function placementOf(server: VirtualServer): Placement {
+/**
+ * The kernel's part of a server; `missing` are schedulers that the kernel has not.
+ * @throws INVALID_ARGUMENT
+ */
+export function placementOf(server: VirtualServer, missing: readonly Scheduler[] = []): Placement {
   for (const backend of server.backends) checkBackend(server, backend)
   const mark = markOf(server)
   const key = { type: 'mark', mark, family: familyOfServer(server) } as const
-  const balancing = serviceOptions(server.scheduler ?? DEFAULT_SCHEDULER)
+  const wanted = server.scheduler ?? DEFAULT_SCHEDULER
+  const balancing = serviceOptions(schedulerFor(wanted, missing) ?? wanted)
   const backends = kernelBackends(server)
   const service = tableService(key, balancing, destinationsOf(backends))
   const isServing = server.protocol === 'any' || backends.some(({ weight }) => weight > 0)

@@ -9,7 +9,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { errorText, isSwarmError } from '../../base/errors.ts'
 import { serviceText } from '../netlink/ipvs.ts'
 import type { Dropped } from '../nftables/difference.ts'
-import type { BalancerFault, ServerChange, VirtualServer } from '../ports.ts'
+import type { BalancerFault, Scheduler, ServerChange, VirtualServer } from '../ports.ts'
 import { takeOver } from '../server-change.ts'
 import type { TimeSlices } from '../time-slices.ts'
 import { droppedFlows } from './dropped-flows.ts'
@@ -37,6 +37,7 @@ interface Touched extends PlacementChange {
 /** The wanted state of the kernel's table. */
 export class WantedPlacements {
   readonly #slices: TimeSlices
+  readonly #missing: readonly Scheduler[]
   readonly #servers = new Map<string, VirtualServer>()
   /** What each server asks for, by id; none of those that cannot be placed. */
   readonly #asked = new Map<string, Placement>()
@@ -49,8 +50,10 @@ export class WantedPlacements {
   /** Why servers cannot be placed, by id. */
   readonly #faults = new Map<string, string>()
 
-  constructor(slices: TimeSlices) {
+  /** @param missing schedulers that the kernel has not: others stand in */
+  constructor(slices: TimeSlices, missing: readonly Scheduler[] = []) {
     this.#slices = slices
+    this.#missing = missing
   }
 
   /** By id, as told last. */
@@ -122,7 +125,7 @@ export class WantedPlacements {
 
   #placementOf(server: VirtualServer): Placement | undefined {
     try {
-      return placementOf(server)
+      return placementOf(server, this.#missing)
     } catch (error) {
       if (!isSwarmError(error)) throw error
       this.#faults.set(server.id, errorText(error))

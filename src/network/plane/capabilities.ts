@@ -7,12 +7,13 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { errorText } from '../../base/errors.ts'
-import { resolveFamily } from '../netlink/generic.ts'
+import { missingSchedulers, schedulerFor } from '../ipvs/schedulers.ts'
 import { newLink } from '../netlink/link.ts'
 import type { Native, NativeLoad } from '../netlink/native.ts'
 import { fromNative } from '../netlink/netlink-error.ts'
 import { NetlinkSocket } from '../netlink/socket.ts'
 import type { Protocol } from '../netlink/socket.ts'
+import type { Scheduler } from '../ports.ts'
 import { planeNames } from './names.ts'
 import { PLANE_SETS, elementText } from './plane-elements.ts'
 import { guardSkeleton } from './port-guard.ts'
@@ -37,6 +38,8 @@ export interface NetworkCapabilities {
   readonly nftables: Capability
   readonly vxlan: Capability
   readonly ipvs: Capability
+  /** Schedulers of IPVS that the kernel has not. */
+  readonly missingSchedulers: readonly Scheduler[]
   /** Rules for what each task sends, in nftables' family `bridge`. */
   readonly portGuard: Capability
 }
@@ -77,10 +80,11 @@ export function chooseDriver(found: NetworkCapabilities): DriverChoice {
 type KernelFindings = Omit<NetworkCapabilities, 'root' | 'addon'>
 
 function allOf(one: Capability): KernelFindings {
-  return { nftables: one, vxlan: one, ipvs: one, portGuard: one }
+  return { nftables: one, vxlan: one, ipvs: one, missingSchedulers: [], portGuard: one }
 }
 
 async function probeKernel(native: Native, netns: string): Promise<KernelFindings> {
+  const { ipvs, missingSchedulers: lacking } = await probeIpvs(native, netns)
   return {
     nftables: await attempt('nftables with nat', () => probeNft(netns)),
     vxlan: await attempt('VXLAN devices', () =>
@@ -88,11 +92,29 @@ async function probeKernel(native: Native, netns: string): Promise<KernelFinding
         socket.request(newLink({ name: 'probe0' }, { kind: 'vxlan', id: 1, port: 4789 })),
       ),
     ),
-    ipvs: await attempt('IPVS', () =>
-      withSocket(native, { protocol: 'generic', netns }, (socket) => resolveFamily(socket, 'IPVS')),
-    ),
+    ipvs,
+    missingSchedulers: lacking,
     portGuard: await attempt('nftables for bridges', () => probeGuard(netns)),
   }
+}
+
+/** Whether there is IPVS, and which of its schedulers there are not. */
+async function probeIpvs(
+  native: Native,
+  netns: string,
+): Promise<Pick<KernelFindings, 'ipvs' | 'missingSchedulers'>> {
+  let lacking: readonly Scheduler[] = []
+  const ipvs = await attempt('IPVS', () =>
+    withSocket(native, { protocol: 'generic', netns }, async (socket) => {
+      lacking = await missingSchedulers(socket)
+    }),
+  )
+  if (lacking.length === 0) return { ipvs, missingSchedulers: lacking }
+  if (schedulerFor('wrr', lacking) === undefined) {
+    return { ipvs: missing('no IPVS: none of its schedulers'), missingSchedulers: lacking }
+  }
+  const text = `${ipvs.text} without ${lacking.join(', ')}, for which others stand in`
+  return { ipvs: { ...ipvs, text }, missingSchedulers: lacking }
 }
 
 /** The very rules of the guard. */
