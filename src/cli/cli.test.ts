@@ -342,6 +342,33 @@ test('service create turns the flags of health checks into a spec, and refuses b
   t.regex(short.err, /ContainerSpec: Interval in HealthConfig cannot be less than 1ms/)
 })
 
+test('service update changes what its flags name and keeps the rest', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  const service = (...args: string[]) => skein(fixture, 'service', ...args)
+  const spec = () => fixture.swarm.store.find('services', 'name', 'web')[0]?.spec
+  const container = () => spec()?.TaskTemplate.ContainerSpec
+  const check = ['--health-cmd', 'well', '--health-interval', '5s']
+  const before = ['-e', 'A=1', '-e', 'B=2', '--update-parallelism', '5']
+  const create = ['create', '-d', '--name', 'web', ...before, ...check, 'web:1']
+  t.is((await service(...create)).exitCode, 0)
+  const env = ['--env-add', 'A=3', '--env-rm', 'B', '--env-add', 'C=4']
+  const pace = ['--update-order', 'start-first', '--replicas', '2', '--force']
+  const update = await service('update', '-d', ...env, ...pace, '--health-retries', '9', 'web')
+  t.is(update.out, 'web\n', update.err)
+  t.deepEqual(container()?.Env, ['A=3', 'C=4'])
+  t.deepEqual(container()?.Healthcheck, { Test: ['CMD-SHELL', 'well'], Interval: 5e9, Retries: 9 })
+  t.deepEqual(spec()?.UpdateConfig, { Parallelism: 5, Order: 'start-first' })
+  t.deepEqual(spec()?.Mode, { Replicated: { Replicas: 2 } })
+  t.is(spec()?.TaskTemplate.ForceUpdate, 1)
+  await service('update', '-d', '--no-healthcheck', 'web')
+  t.deepEqual(container()?.Healthcheck, { Test: ['NONE'] })
+  await service('update', '-d', '--health-timeout', '1s', '--args', 'sleep 9', 'web')
+  t.deepEqual(container()?.Healthcheck, { Timeout: 1e9 }, 'the image’s own again')
+  t.deepEqual(container()?.Args, ['sleep', '9'])
+  t.regex((await service('update', '-d', 'nosuch')).err, /no such service|not found/)
+})
+
 test('service ls, ps, inspect, scale and rm', async (t) => {
   const fixture = await manager()
   t.teardown(() => fixture.close())

@@ -106,6 +106,10 @@ const service: Group = {
       short: 'Scale one or multiple replicated services',
       load: async () => (await import('./commands/service-change.ts')).scale,
     },
+    update: {
+      short: 'Update a service',
+      load: async () => (await import('./commands/service-update.ts')).update,
+    },
   },
 }
 

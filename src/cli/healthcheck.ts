@@ -1,4 +1,4 @@
-/** The health check flags of `service create`, as docker's client turns them into a spec. */
+/** The health check flags of `service create` and `update`, as docker's client turns them into a spec. */
 import type { ContainerSpec, HealthcheckSpec } from '../store/spec.ts'
 import type { Arguments } from './arguments.ts'
 import { CommandError } from './command.ts'
@@ -20,6 +20,19 @@ export function healthcheckMember(given: Arguments): Pick<ContainerSpec, 'Health
     throw new CommandError('--no-healthcheck conflicts with --health-* options')
   }
   return { Healthcheck: { Test: ['NONE'] } }
+}
+
+/** The check after an update that found `before`; undefined: still none of the service's own. */
+export function changedHealthcheck(
+  given: Arguments,
+  before: HealthcheckSpec | undefined,
+): HealthcheckSpec | undefined {
+  const { Healthcheck: change } = healthcheckMember(given)
+  if (change === undefined || given.flag('no-healthcheck')) return change ?? before
+  const { Test: test, ...kept } = before ?? {}
+  // What was disabled is not any more when somebody says how it is to be.
+  const isKept = test !== undefined && test[0] !== 'NONE'
+  return { ...kept, ...(isKept ? { Test: test } : {}), ...change }
 }
 
 function healthcheck(given: Arguments): HealthcheckSpec {

@@ -27,10 +27,13 @@ export const LISTEN_WAIT_MS_MAX = 15_000
 /** Milliseconds that the other ports may take once one is listened on: not every one must be. */
 export const LISTEN_REST_MS_MAX = 5_000
 
-/** Milliseconds between looks whether a program listens: the first, growing to the last. */
-const LOOK_MS_MIN = 10
-const LOOK_MS_MAX = 200
-const LOOK_GROWTH = 1.3
+/**
+ * Milliseconds between looks whether a program listens: the first, growing to the last. A look makes
+ * the kernel walk its table of connections: 5 ms of processor time on a host with much memory.
+ */
+const LOOK_MS_MIN = 20
+const LOOK_MS_MAX = 500
+const LOOK_GROWTH = 2
 
 /** Characters of a check's output that its task's error shows. */
 const EXCERPT_LENGTH_MAX = 200

@@ -31,7 +31,9 @@ export async function missingPorts(query: ListenQuery): Promise<ServedPort[]> {
   const protocols = [...new Set(wish.ports.map(({ protocol }) => protocol))]
   const open = new Set<string>()
   for (const protocol of protocols) {
+    const wanted = wish.ports.filter((one) => one.protocol === protocol)
     for (const table of [protocol, `${protocol}6`]) {
+      if (wanted.every(({ port }) => open.has(`${port}/${protocol}`))) break
       const text = (await readTextFile(`/proc/${pid}/net/${table}`)) ?? ''
       for (const port of openPorts(text, { protocol, byLoopback })) open.add(`${port}/${protocol}`)
     }
