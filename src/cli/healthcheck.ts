@@ -1,4 +1,7 @@
-/** The health check flags of `service create` and `update`, as docker's client turns them into a spec. */
+/**
+ * The health check flags of `service create` and `update`, as docker's client turns them into a
+ * spec.
+ */
 import type { ContainerSpec, HealthcheckSpec } from '../store/spec.ts'
 import type { Arguments } from './arguments.ts'
 import { CommandError } from './command.ts'

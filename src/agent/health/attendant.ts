@@ -28,8 +28,8 @@ export const LISTEN_WAIT_MS_MAX = 15_000
 export const LISTEN_REST_MS_MAX = 5_000
 
 /**
- * Milliseconds between looks whether a program listens: the first, growing to the last. A look makes
- * the kernel walk its table of connections: 5 ms of processor time on a host with much memory.
+ * Milliseconds between looks whether a program listens: the first, growing to the last. A look
+ * makes the kernel walk its table of connections: 5 ms of processor time where memory is plenty.
  */
 const LOOK_MS_MIN = 20
 const LOOK_MS_MAX = 500
