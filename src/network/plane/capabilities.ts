@@ -8,12 +8,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { errorText } from '../../base/errors.ts'
 import { missingSchedulers, schedulerFor } from '../ipvs/schedulers.ts'
-import { newLink } from '../netlink/link.ts'
+import { deleteLink, newLink } from '../netlink/link.ts'
+import type { LinkKind } from '../netlink/link.ts'
 import type { Native, NativeLoad } from '../netlink/native.ts'
 import { fromNative } from '../netlink/netlink-error.ts'
 import { NetlinkSocket } from '../netlink/socket.ts'
 import type { Protocol } from '../netlink/socket.ts'
 import type { Scheduler } from '../ports.ts'
+import { findLink } from './devices.ts'
 import { planeNames } from './names.ts'
 import { PLANE_SETS, elementText } from './plane-elements.ts'
 import { guardSkeleton } from './port-guard.ts'
@@ -42,6 +44,8 @@ export interface NetworkCapabilities {
   readonly missingSchedulers: readonly Scheduler[]
   /** Rules for what each task sends, in nftables' family `bridge`. */
   readonly portGuard: Capability
+  readonly macvlan: Capability
+  readonly ipvlan: Capability
 }
 
 /** Which balancer a node can have, and why no better one. */
@@ -80,7 +84,8 @@ export function chooseDriver(found: NetworkCapabilities): DriverChoice {
 type KernelFindings = Omit<NetworkCapabilities, 'root' | 'addon'>
 
 function allOf(one: Capability): KernelFindings {
-  return { nftables: one, vxlan: one, ipvs: one, missingSchedulers: [], portGuard: one }
+  const devices = { vxlan: one, macvlan: one, ipvlan: one }
+  return { nftables: one, ipvs: one, missingSchedulers: [], portGuard: one, ...devices }
 }
 
 async function probeKernel(native: Native, netns: string): Promise<KernelFindings> {
@@ -95,7 +100,32 @@ async function probeKernel(native: Native, netns: string): Promise<KernelFinding
     ipvs,
     missingSchedulers: lacking,
     portGuard: await attempt('nftables for bridges', () => probeGuard(netns)),
+    macvlan: await attempt('macvlan devices', () =>
+      probeChild(native, netns, (parent) => ({ kind: 'macvlan', parent, mode: 'bridge' })),
+    ),
+    ipvlan: await attempt('ipvlan devices', () =>
+      probeChild(native, netns, (parent) => ({ kind: 'ipvlan', parent, mode: 'l2' })),
+    ),
   }
+}
+
+/** A device on another one. */
+async function probeChild(
+  native: Native,
+  netns: string,
+  kindOn: (parent: number) => LinkKind,
+): Promise<void> {
+  await withSocket(native, { protocol: 'route', netns }, async (socket) => {
+    await socket.request(newLink({ name: 'probe1' }, { kind: 'bridge' }))
+    try {
+      const parent = await findLink(socket, 'probe1')
+      if (parent !== undefined) {
+        await socket.request(newLink({ name: 'probe2' }, kindOn(parent.index)))
+      }
+    } finally {
+      await socket.request(deleteLink('probe1'))
+    }
+  })
 }
 
 /** Whether there is IPVS, and which of its schedulers there are not. */

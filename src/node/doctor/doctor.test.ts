@@ -88,3 +88,25 @@ test('data in memory fails, a slow disk is warned of', async (t) => {
   t.is(latency.level, 'warn')
   t.is(worstLevel([room, latency]), 'fail')
 })
+
+test('settings that keep a node from working are told: read-only, or too few connections', async (t) => {
+  const root = await directory(t)
+  const look = (): Promise<Finding> =>
+    run(networkChecks({ listenAddress: '127.0.0.1:0' }, { proc: root }), 'kernel settings')
+  const isRoot = process.getuid?.() === 0
+  t.is((await look()).level, isRoot ? 'fail' : 'pass')
+  await mkdir(join(root, 'sys/net/ipv4/conf/all'), { recursive: true })
+  await mkdir(join(root, 'sys/net/netfilter'), { recursive: true })
+  await writeFile(join(root, 'sys/net/ipv4/ip_forward'), '0\n')
+  t.like(await look(), { level: 'pass' })
+  t.regex((await look()).message, /will be told to forward/)
+  await writeFile(join(root, 'sys/net/netfilter/nf_conntrack_max'), '1024\n')
+  t.like(await look(), { level: 'warn', message: 'the kernel tracks 1024 connections at most' })
+  const layers = hostChecks(
+    { clock: systemClock },
+    { proc: root, sys: root, etc: root, path: root },
+  )
+  t.is((await run(layers, 'layers')).level, 'warn')
+  await writeFile(join(root, 'filesystems'), 'nodev\toverlay\n')
+  t.is((await run(layers, 'layers')).level, 'pass')
+})

@@ -50,6 +50,7 @@ export function hostChecks(
     { name: 'open files', run: () => checkOpenFiles(places) },
     { name: 'control groups', run: () => checkCgroups(places) },
     { name: 'container runtime', run: () => checkRuntime(places) },
+    { name: 'layers', run: () => checkLayers(places) },
     { name: 'name servers', run: () => checkNameServers(places) },
   ]
 }
@@ -124,6 +125,15 @@ async function checkRuntime(places: HostPlaces): Promise<Finding> {
   }
   if (monitor) return pass(check, `${found.join(', ')} with conmon`)
   return warn(check, `${found.join(', ')} without conmon: a small shell watches the tasks`, advice)
+}
+
+/** Containers share their image's layers by overlayfs. */
+async function checkLayers({ proc }: HostPlaces): Promise<Finding> {
+  const check = 'layers'
+  const known = (await textOf(join(proc, 'filesystems'))) ?? ''
+  if (/\toverlay$/m.test(known)) return pass(check, 'the kernel has overlayfs')
+  const advice = 'modprobe overlay; it is loaded by itself where the kernel has it'
+  return warn(check, 'overlayfs is not loaded', advice)
 }
 
 async function checkNameServers({ etc }: HostPlaces): Promise<Finding> {

@@ -1,12 +1,16 @@
 /** The network: ports, MTU, forwarding, other firewalls, and how the kernel can balance. */
 import { createSocket } from 'node:dgram'
-import { readFile } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { access, readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import type { Server } from 'node:net'
 import { loadNative } from '../../network/netlink/native.ts'
 import { chooseDriver, probeCapabilities } from '../../network/plane/capabilities.ts'
+import { join } from 'node:path'
 import { fail, pass, warn } from './finding.ts'
 import type { Check, Finding } from './finding.ts'
+import { HOST_PLACES } from './host-checks.ts'
+import type { HostPlaces } from './host-checks.ts'
 
 /** UDP port of the overlay's tunnels. */
 const OVERLAY_PORT = 4_789
@@ -15,12 +19,16 @@ const OVERLAY_PORT = 4_789
 const UPLINK_MTU_MIN = 1_350
 
 /** Checks of the network. */
-export function networkChecks(options: { readonly listenAddress: string }): readonly Check[] {
+export function networkChecks(
+  options: { readonly listenAddress: string },
+  places: Pick<HostPlaces, 'proc'> = HOST_PLACES,
+): readonly Check[] {
   return [
     { name: 'mesh port', run: () => checkMeshPort(options.listenAddress) },
     { name: 'overlay port', run: () => checkOverlayPort() },
     { name: 'MTU', run: () => checkMtu() },
     { name: 'bridge filter', run: () => checkBridgeFilter() },
+    { name: SETTINGS, run: () => checkSettings(places) },
     { name: 'kernel balancing', run: () => checkKernel() },
   ]
 }
@@ -37,10 +45,14 @@ async function checkKernel(): Promise<readonly Finding[]> {
     ipvs: 'the kernel needs ip_vs; nftables balances meanwhile',
     portGuard:
       'the kernel needs nf_tables_bridge: without, a task with raw sockets can forge a neighbour',
+    macvlan: 'the kernel needs macvlan for networks of that driver',
+    ipvlan: 'the kernel needs ipvlan for networks of that driver',
   } as const
-  const parts = (['addon', 'nftables', 'vxlan', 'ipvs', 'portGuard'] as const).map((name) => {
+  const names = ['addon', 'nftables', 'vxlan', 'ipvs', 'portGuard', 'macvlan', 'ipvlan'] as const
+  const parts = names.map((name) => {
     const { isThere, text } = found[name]
-    return isThere ? pass(name, text) : warn(name, text, advice[name])
+    const check = name === 'portGuard' ? 'guard of tasks' : name
+    return isThere ? pass(check, text) : warn(check, text, advice[name])
   })
   const summary = `${driver}: ${reason}`
   const whole = driver === 'userspace' ? warn(KERNEL, summary, advice.root) : pass(KERNEL, summary)
@@ -48,6 +60,9 @@ async function checkKernel(): Promise<readonly Finding[]> {
 }
 
 const KERNEL = 'kernel balancing'
+const SETTINGS = 'kernel settings'
+/** Connections that the kernel should be able to track: a busy service has ten thousands. */
+const CONNECTIONS_MIN = 65_536
 
 async function checkMeshPort(listenAddress: string): Promise<Finding> {
   const check = 'mesh port'
@@ -102,6 +117,38 @@ async function checkMtu(): Promise<Finding> {
   const mtu = Number(await readFile(`/sys/class/net/${uplink}/mtu`, 'utf8'))
   if (mtu >= UPLINK_MTU_MIN) return pass('MTU', `${mtu} on ${uplink}`)
   return warn('MTU', `${mtu} on ${uplink}`, `at least ${UPLINK_MTU_MIN} avoids cut packets`)
+}
+
+/** Settings that a node changes or leans on. Without `/proc/sys` to write to there is no plane. */
+async function checkSettings({ proc }: Pick<HostPlaces, 'proc'>): Promise<Finding> {
+  const forwarding = join(proc, 'sys/net/ipv4/ip_forward')
+  const isRoot = process.getuid?.() === 0
+  const isWritable = await access(forwarding, constants.W_OK).then(
+    () => true,
+    () => false,
+  )
+  if (isRoot && !isWritable) {
+    const advice = 'mount /proc/sys for writing; without, containers have no network'
+    return fail(SETTINGS, `${forwarding}: cannot be written`, advice)
+  }
+  const tracked = Number(await textOf(join(proc, 'sys/net/netfilter/nf_conntrack_max')))
+  if (tracked > 0 && tracked < CONNECTIONS_MIN) {
+    const advice = `sysctl net.netfilter.nf_conntrack_max=${CONNECTIONS_MIN}: more are dropped`
+    return warn(SETTINGS, `the kernel tracks ${tracked} connections at most`, advice)
+  }
+  const forwards = (await textOf(forwarding))?.trim() === '1'
+  const filter = (await textOf(join(proc, 'sys/net/ipv4/conf/all/rp_filter')))?.trim()
+  const words = [
+    forwards ? 'forwards packets' : 'will be told to forward packets',
+    `reverse path filter ${filter ?? 'unknown'}`,
+    tracked > 0 ? `tracks ${tracked} connections` : 'connection tracking not loaded yet',
+  ]
+  return pass(SETTINGS, words.join(', '))
+}
+
+/** The content; undefined when there is no such file, or it is not for us. */
+async function textOf(path: string): Promise<string | undefined> {
+  return readFile(path, 'utf8').catch(() => undefined)
 }
 
 async function checkBridgeFilter(): Promise<Finding> {
