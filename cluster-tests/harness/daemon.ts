@@ -16,6 +16,13 @@ export const ROOT = resolve(import.meta.dirname, '../..')
 /** The binary under test. */
 export const SKEIN = join(ROOT, 'skein')
 
+/** How many times slower than usual this machine may be: in an emulated one all times are longer. */
+const PATIENCE = Number(process.env['SKEIN_TEST_PATIENCE'] ?? 1)
+const START_LIMIT_MS = 30_000
+const COMMAND_LIMIT_MS = 60_000
+const PING_INTERVAL_MS = 50
+const PROBE_INTERVAL_MS = 50
+
 /** Where one daemon lives. */
 export interface DaemonOptions {
   readonly name: string
@@ -100,13 +107,13 @@ export class Daemon {
   }
 
   async #untilAnswering(): Promise<void> {
-    const deadline = Date.now() + 30_000
+    const deadline = Date.now() + START_LIMIT_MS * PATIENCE
     while (Date.now() < deadline) {
       if (this.#child?.exitCode !== null && this.#child?.exitCode !== undefined) {
         throw new Error(`daemon ${this.options.name}: ended at once:\n${this.log()}`)
       }
       if (await this.#answers()) return
-      await sleep(20)
+      await sleep(PING_INTERVAL_MS * PATIENCE)
     }
     throw new Error(`daemon ${this.options.name}: does not answer:\n${this.log()}`)
   }
@@ -140,7 +147,7 @@ export function run(
     const child = spawn(command, arguments_, {
       env: { ...process.env, ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: options.timeoutMs ?? 60_000,
+      timeout: (options.timeoutMs ?? COMMAND_LIMIT_MS) * PATIENCE,
     })
     const output = { stdout: '', stderr: '' }
     child.stdout.on('data', (chunk: Buffer) => (output.stdout += chunk.toString()))
@@ -173,7 +180,7 @@ export async function until<T>(
   probe: () => Promise<T | undefined | false>,
   timeoutMs = 30_000,
 ): Promise<T> {
-  const deadline = Date.now() + timeoutMs
+  const deadline = Date.now() + timeoutMs * PATIENCE
   let failure: unknown
   while (Date.now() < deadline) {
     try {
@@ -182,10 +189,12 @@ export async function until<T>(
     } catch (error) {
       failure = error
     }
-    await sleep(50)
+    await sleep(PROBE_INTERVAL_MS * PATIENCE)
   }
   const last = failure === undefined ? '' : `; last: ${errorText(failure)}`
-  throw new Error(`waited ${timeoutMs} ms in vain for: ${what}${last}`, { cause: failure })
+  throw new Error(`waited ${timeoutMs * PATIENCE} ms in vain for: ${what}${last}`, {
+    cause: failure,
+  })
 }
 
 /** One API call; the parsed JSON answer, or undefined when there is no body. Throws from 400 on. */

@@ -21,8 +21,8 @@ export interface CaseResult {
   readonly durationMs: number
 }
 
-/** Runs the cases one after another. */
-export async function runCases(cases: readonly Case[]): Promise<void> {
+/** Runs the cases one after another, each within the limit. */
+export async function runCases(cases: readonly Case[], limitMs = CASE_TIMEOUT_MS): Promise<void> {
   const load = loadNative()
   if (load.type === 'absent') throw new Error(load.reason)
   const { native } = load
@@ -32,7 +32,7 @@ export async function runCases(cases: readonly Case[]): Promise<void> {
     const notes: string[] = []
     const beganMs = performance.now()
     const running = run({ native, note: (text) => notes.push(text) })
-    const result = await Promise.race([running, late()]).then(
+    const result = await Promise.race([running, late(limitMs)]).then(
       () => ({ isPassed: true }),
       (error: unknown) => ({ isPassed: false, error: stackText(error) }),
     )
@@ -45,9 +45,9 @@ export async function runCases(cases: readonly Case[]): Promise<void> {
 }
 
 /** Rejects when a case takes too long. */
-async function late(): Promise<never> {
-  await setTimeout(CASE_TIMEOUT_MS, undefined, { ref: false })
-  throw new Error(`did not end within ${CASE_TIMEOUT_MS} ms`)
+async function late(limitMs: number): Promise<never> {
+  await setTimeout(limitMs, undefined, { ref: false })
+  throw new Error(`did not end within ${limitMs} ms`)
 }
 
 function stackText(error: unknown): string {

@@ -3,6 +3,9 @@
 /** Names of the levels of the log. */
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const
 
+/** What may balance, `auto` being the best that the kernel has and that is proven. */
+export const BALANCERS = ['auto', 'ipvs', 'nftables', 'userspace'] as const
+
 /** Options of the daemon, all with a value. */
 export interface DaemonOptions {
   readonly dataDirectory: string
@@ -15,8 +18,8 @@ export interface DaemonOptions {
   readonly logLevel: (typeof LOG_LEVELS)[number]
   /** The name that the swarm shows for this node; empty = the machine's. */
   readonly hostname: string
-  /** `auto`: the best that is proven; `ipvs`: IPVS where the kernel has it. Default `auto`. */
-  readonly balancer?: 'auto' | 'ipvs'
+  /** No better one than this is used, and a lesser one where it cannot be. Default `auto`. */
+  readonly balancer?: (typeof BALANCERS)[number]
   /** `text`: short lines for people; `json`: one object a line. */
   readonly logFormat: 'text' | 'json'
 }

@@ -8,6 +8,7 @@ import type { Arguments } from './arguments.ts'
 import { CommandError, EXIT_WRONG_FLAG } from './command.ts'
 import type { Command } from './command.ts'
 import {
+  BALANCERS,
   DATA_DIRECTORY_DEFAULT,
   LISTEN_ADDRESS_DEFAULT,
   LOG_LEVELS,
@@ -63,7 +64,9 @@ export const daemon: Command = {
     {
       name: 'balancer',
       kind: 'string',
-      help: 'auto (nftables, else userspace) or ipvs (where the kernel has it) (default auto)',
+      help:
+        'auto, ipvs, nftables or userspace; where that cannot be, the next of them ' +
+        '(default auto: nftables, else userspace)',
     },
     {
       name: 'purge',
@@ -110,7 +113,7 @@ export function daemonOptions(
     socketPath: socketPath(
       option('socket') ?? (usual ? SOCKET_PATH_DEFAULT : join(dataDirectory, 'skein.sock')),
     ),
-    balancer: oneOf('balancer', option('balancer') ?? 'auto', ['auto', 'ipvs'] as const),
+    balancer: oneOf('balancer', option('balancer') ?? 'auto', BALANCERS),
     logLevel: oneOf('log-level', option('log-level') ?? 'info', LOG_LEVELS),
     logFormat: oneOf(
       'log-format',

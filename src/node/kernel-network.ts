@@ -30,7 +30,8 @@ import { KernelNetworks } from './kernel-networks.ts'
 /** Why IPVS is not taken by itself. */
 const CAUTIOUS: DriverChoice = {
   driver: 'nftables',
-  reason: 'IPVS is there, but not yet proven under real daemons; --balancer ipvs takes it',
+  reason:
+    'IPVS is there, but daemons on it are not yet proven under load; --balancer ipvs takes it',
 }
 
 /** What choosing needs. */
@@ -45,7 +46,8 @@ export interface KernelComponents {
 export interface KernelOptions {
   readonly dataDirectory: string
   readonly listenAddress: string
-  readonly balancer?: 'auto' | 'ipvs'
+  /** No better one than this is taken. */
+  readonly balancer?: 'auto' | DriverChoice['driver']
 }
 
 /** A kernel driver that can also take everything of its own out of the kernel. */
@@ -227,8 +229,9 @@ async function chooseFor(
     return { choice, guardsPorts: false, missingSchedulers: [] }
   }
   const found = await probeCapabilities(load)
-  const best = chooseDriver(found)
-  const choice = best.driver === 'ipvs' && options.balancer !== 'ipvs' ? CAUTIOUS : best
+  const { balancer = 'auto' } = options
+  const best = chooseDriver(found, balancer === 'auto' ? 'ipvs' : balancer)
+  const choice = balancer === 'auto' && best.driver === 'ipvs' ? CAUTIOUS : best
   const guardsPorts = found.portGuard.isThere
   const { missingSchedulers } = found
   if (guardsPorts || choice.driver === 'userspace') {

@@ -72,11 +72,16 @@ export async function probeCapabilities(load: NativeLoad): Promise<NetworkCapabi
   }
 }
 
-/** The best balancer that is possible with what was found. */
-export function chooseDriver(found: NetworkCapabilities): DriverChoice {
+/** The best balancer that is possible with what was found, and no better one than `best`. */
+export function chooseDriver(
+  found: NetworkCapabilities,
+  best: DriverChoice['driver'] = 'ipvs',
+): DriverChoice {
+  if (best === 'userspace') return { driver: best, reason: 'the daemon was told so' }
   for (const needed of [found.root, found.addon, found.nftables]) {
     if (!needed.isThere) return { driver: 'userspace', reason: needed.text }
   }
+  if (best === 'nftables') return { driver: best, reason: 'the daemon was told so' }
   if (!found.ipvs.isThere) return { driver: 'nftables', reason: found.ipvs.text }
   return { driver: 'ipvs', reason: found.ipvs.text }
 }

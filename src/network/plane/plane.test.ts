@@ -249,6 +249,12 @@ kernelTest('what this host can do is found by trying it', async (t, sandbox) => 
   t.is(chooseDriver(found).driver, found.ipvs.isThere ? 'ipvs' : 'nftables')
   const absent = await probeCapabilities({ type: 'absent', reason: 'not built' })
   t.deepEqual(chooseDriver(absent), { driver: 'userspace', reason: 'not built' })
+  const ipvs = { isThere: true, text: 'the kernel has IPVS' }
+  t.deepEqual(chooseDriver({ ...found, ipvs }), { driver: 'ipvs', reason: ipvs.text })
+  const told = { reason: 'the daemon was told so' }
+  t.deepEqual(chooseDriver({ ...found, ipvs }, 'nftables'), { driver: 'nftables', ...told })
+  t.deepEqual(chooseDriver({ ...found, ipvs }, 'userspace'), { driver: 'userspace', ...told })
+  t.is(chooseDriver(absent, 'nftables').driver, 'userspace')
 })
 
 kernelTest(
