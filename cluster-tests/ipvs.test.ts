@@ -60,3 +60,15 @@ for (const group of GROUPS) {
     })
   }
 }
+
+const ipvlanMissing = missingGuest('uml')
+const ipvlanTest = ipvlanMissing === undefined ? test.serial : test.serial.skip
+
+ipvlanTest(`uml: tasks of two hosts meet on an ipvlan${ipvlanMissing ?? ''}`, async (t) => {
+  t.timeout(GUEST_TIMEOUT_MS)
+  const program = join(import.meta.dirname, 'ipvs', 'run-ipvlan.ts')
+  const command = [process.execPath, program]
+  const { stdout, stderr } = await runInGuest({ tier: 'uml', command, timeoutMs: GUEST_TIMEOUT_MS })
+  t.regex(stdout, /3 packets received/, stderr)
+  t.regex(stdout, /mtu 1300[^]*ipvlan +mode l2/)
+})
