@@ -11,12 +11,8 @@ import type { Native } from '../netlink/native.ts'
 import { isNetlinkError } from '../netlink/netlink-error.ts'
 import type { NetlinkRequest } from '../netlink/message-writer.ts'
 import { NFNL_SUBSYS_NFTABLES } from '../netlink/nfnetlink.ts'
-import {
-  addElements,
-  decodeElements,
-  deleteElements,
-  dumpElements,
-} from '../netlink/nft-element.ts'
+import { addElements, deleteElements } from '../netlink/nft-element.ts'
+import { readElements } from '../netlink/nft-element-reader.ts'
 import type { NftElement } from '../netlink/nft-element.ts'
 import { fieldsBytes } from '../netlink/nft-field.ts'
 import { decodeGeneration, deleteTable, getGeneration } from '../netlink/nftables.ts'
@@ -128,8 +124,8 @@ export class NftMarks implements PacketMarks {
     this.#generation = await this.#readGeneration()
     const known = emptyMaps()
     for (const map of MARK_MAPS) {
-      const messages = await this.#socket.dump(dumpElements({ table: this.#table, set: map }))
-      for (const { key, data } of messages.flatMap(decodeElements)) {
+      const elements = await readElements(this.#socket, { table: this.#table, set: map })
+      for (const { key, data } of elements) {
         known[map].set(hex(key), { key: [key], data: [data ?? new Uint8Array()] })
       }
     }

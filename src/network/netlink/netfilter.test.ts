@@ -13,15 +13,9 @@ import type { Connection } from './conntrack.ts'
 import { setLink } from './link.ts'
 import { isNetlinkError } from './netlink-error.ts'
 import { NFNL_SUBSYS_NFTABLES } from './nfnetlink.ts'
-import {
-  addElements,
-  decodeElements,
-  deleteElements,
-  dumpElements,
-  flushElements,
-  newElements,
-} from './nft-element.ts'
-import type { KernelElement, NftElement } from './nft-element.ts'
+import { addElements, deleteElements, flushElements, newElements } from './nft-element.ts'
+import { readElements } from './nft-element-reader.ts'
+import type { NftElement } from './nft-element.ts'
 import {
   addressField,
   fieldsBytes,
@@ -43,7 +37,6 @@ import {
   newSet,
   newTable,
 } from './nftables.ts'
-import type { NftSetRef } from './nftables.ts'
 import type { NetlinkRequest } from './message-writer.ts'
 import type { NetlinkSocket } from './socket.ts'
 import { kernelTest, openIn } from './testing/sandbox.ts'
@@ -53,9 +46,7 @@ const TABLE = { family: 'ipv4', name: 'skein' } as const
 const change = (socket: NetlinkSocket, ...requests: NetlinkRequest[]): Promise<void> =>
   socket.transaction(NFNL_SUBSYS_NFTABLES, requests)
 
-async function elementsOf(socket: NetlinkSocket, set: NftSetRef): Promise<KernelElement[]> {
-  return (await socket.dump(dumpElements(set))).flatMap(decodeElements)
-}
+const elementsOf = readElements
 
 const slot = (service: number, index: number, backend = index): NftElement => ({
   key: [
@@ -186,6 +177,31 @@ kernelTest(
     t.deepEqual(await elementsOf(socket, slots), [])
   },
 )
+
+kernelTest('a set that was resized while it was read is read again', async (t, sandbox) => {
+  await using socket = await openIn(sandbox, 'netfilter')
+  const peers = { table: TABLE, set: 'peers' }
+  await change(socket, newTable(TABLE), newSet({ ...peers, key: ['ipv4_addr'] }))
+  const all = Array.from({ length: 600 }, (_, index) => ({
+    key: [addressField(`10.1.${index >> 8}.${index & 255}`)],
+  }))
+  await change(socket, ...newElements(peers, all))
+  let torn = 2
+  const resized: Pick<NetlinkSocket, 'dump'> = {
+    dump: async (request) => {
+      const messages = await socket.dump(request)
+      if (torn === 0) return messages
+      torn -= 1
+      return [...messages, ...messages.slice(0, 1)]
+    },
+  }
+  const elements = await readElements(resized, peers)
+  t.is(torn, 0)
+  t.is(new Set(elements.map(({ key }) => key.join('.'))).size, all.length)
+  torn = Infinity
+  const error = await t.throwsAsync(readElements(resized, peers))
+  t.true(isNetlinkError(error, 'EINTR'), String(error))
+})
 
 kernelTest(
   'a transaction is all or none, and names the message that failed',

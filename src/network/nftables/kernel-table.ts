@@ -15,12 +15,8 @@ import {
   nfnetlinkHeader,
   nfnetlinkType,
 } from '../netlink/nfnetlink.ts'
-import {
-  addElements,
-  decodeElements,
-  deleteElements,
-  dumpElements,
-} from '../netlink/nft-element.ts'
+import { addElements, deleteElements, dumpElements } from '../netlink/nft-element.ts'
+import { readElements } from '../netlink/nft-element-reader.ts'
 import { decodeTableName, deleteTable, dumpTables } from '../netlink/nftables.ts'
 import type { NftTable } from '../netlink/nftables.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
@@ -112,11 +108,9 @@ export class KernelTable {
   async readInto(found: Map<string, ReadPlacement>): Promise<void> {
     const family = this.#family
     for (const map of MAP_NAMES) {
-      const messages = await this.#socket.dump(dumpElements(this.#set(map)))
-      for (const message of messages) {
-        const elements = decodeElements(message)
-        for (const element of elements) addTo(found, decodeElement({ map, family }, element))
-        await this.#slices.maybeYield(elements.length)
+      for (const element of await readElements(this.#socket, this.#set(map))) {
+        addTo(found, decodeElement({ map, family }, element))
+        await this.#slices.maybeYield()
       }
     }
   }

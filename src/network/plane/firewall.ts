@@ -6,13 +6,8 @@
  */
 import { isNetlinkError } from '../netlink/netlink-error.ts'
 import type { NetlinkRequest } from '../netlink/message-writer.ts'
-import {
-  addElements,
-  decodeElements,
-  deleteElements,
-  dumpElements,
-  flushElements,
-} from '../netlink/nft-element.ts'
+import { addElements, deleteElements, dumpElements, flushElements } from '../netlink/nft-element.ts'
+import { readElements } from '../netlink/nft-element-reader.ts'
 import type { KernelElement, NftElement } from '../netlink/nft-element.ts'
 import { fieldsBytes } from '../netlink/nft-field.ts'
 import { NFNL_SUBSYS_NFTABLES } from '../netlink/nfnetlink.ts'
@@ -200,10 +195,8 @@ export class Firewall {
       await this.#socket.dump(dumpElements({ table: this.#table, set: this.#skeleton.versionSet }))
       for (const name of SET_NAMES) {
         const type = PLANE_SETS[name]
-        const messages = await this.#socket.dump(dumpElements({ table: this.#table, set: name }))
-        const have = await this.#byBytes(messages, (message) =>
-          kernelElements(type, decodeElements(message)),
-        )
+        const read = await readElements(this.#socket, { table: this.#table, set: name })
+        const have = await this.#byBytes(kernelElements(type, read), (element) => [element])
         const elements = name === 'members' ? target.members : target.small.get(name)
         const want = await this.#byBytes(elements?.values() ?? [], (element) =>
           encodeElement(type, element),

@@ -14,8 +14,8 @@
  */
 import { isNetlinkError } from '../netlink/netlink-error.ts'
 import type { NetlinkRequest } from '../netlink/message-writer.ts'
-import { addElements, decodeElements, deleteElements } from '../netlink/nft-element.ts'
-import { dumpElements } from '../netlink/nft-element.ts'
+import { addElements, deleteElements, dumpElements } from '../netlink/nft-element.ts'
+import { readElements } from '../netlink/nft-element-reader.ts'
 import type { NftElement } from '../netlink/nft-element.ts'
 import { fieldsBytes } from '../netlink/nft-field.ts'
 import { NFNL_SUBSYS_NFTABLES } from '../netlink/nfnetlink.ts'
@@ -134,8 +134,7 @@ export class PortGuard {
       await this.#socket.dump(dumpElements({ table, set: versionSet }))
       const found = new Map<GuardSet, ReadonlyMap<string, NftElement>>()
       for (const set of SET_NAMES) {
-        const messages = await this.#socket.dump(dumpElements({ table, set }))
-        const elements = messages.flatMap(decodeElements)
+        const elements = await readElements(this.#socket, { table, set })
         found.set(set, byBytes(elements.map(({ key }) => ({ key: [key] }))))
       }
       return found
