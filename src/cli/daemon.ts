@@ -66,7 +66,7 @@ export const daemon: Command = {
       kind: 'string',
       help:
         'auto, ipvs, nftables or userspace; where that cannot be, the next of them ' +
-        '(default auto: nftables, else userspace)',
+        '(default auto: the first that can be)',
     },
     {
       name: 'purge',

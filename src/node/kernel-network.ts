@@ -27,13 +27,6 @@ import { IPVS_TIMEOUTS_NAME, nativeSettings, plainSettings } from '../network/se
 import { hostRecordFile } from './host-record.ts'
 import { KernelNetworks } from './kernel-networks.ts'
 
-/** Why IPVS is not taken by itself. */
-const CAUTIOUS: DriverChoice = {
-  driver: 'nftables',
-  reason:
-    'IPVS is there, but daemons on it are not yet proven under load; --balancer ipvs takes it',
-}
-
 /** What choosing needs. */
 export interface KernelComponents {
   readonly clock: Clock
@@ -230,8 +223,7 @@ async function chooseFor(
   }
   const found = await probeCapabilities(load)
   const { balancer = 'auto' } = options
-  const best = chooseDriver(found, balancer === 'auto' ? 'ipvs' : balancer)
-  const choice = balancer === 'auto' && best.driver === 'ipvs' ? CAUTIOUS : best
+  const choice = chooseDriver(found, balancer === 'auto' ? 'ipvs' : balancer)
   const guardsPorts = found.portGuard.isThere
   const { missingSchedulers } = found
   if (guardsPorts || choice.driver === 'userspace') {

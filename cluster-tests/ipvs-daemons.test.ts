@@ -1,13 +1,13 @@
 /**
  * Real daemons and real containers on a kernel with IPVS and nftables: one QEMU guest, in it three
- * hosts and a client outside. Each case is a test here. An emulated processor takes minutes, and
- * needs two processors to itself.
+ * hosts and a client outside. Each case is a test here. Two emulated processors take eight minutes
+ * for all, and the first test waits for them.
  */
 import { join } from 'node:path'
 import test from 'ava'
-import { missingGuest, runInGuest } from '../guest/run-in-guest.ts'
-import { DAEMON_CASES } from './cases.ts'
-import type { CaseResult } from '../ipvs/run.ts'
+import { missingGuest, runInGuest } from './guest/run-in-guest.ts'
+import { DAEMON_CASES } from './ipvs-daemons/cases.ts'
+import type { CaseResult } from './ipvs/run.ts'
 
 const GUEST_TIMEOUT_MS = 1_800_000
 /** Three daemons, their containers' files and a kernel, all in memory. */
@@ -25,11 +25,11 @@ interface GuestRecord {
 async function runCases(): Promise<GuestRecord> {
   const { stdout, stderr, status } = await runInGuest({
     tier: 'qemu',
-    command: [process.execPath, join(import.meta.dirname, 'run-daemons.ts')],
+    command: [process.execPath, join(import.meta.dirname, 'ipvs-daemons/run-daemons.ts')],
     timeoutMs: GUEST_TIMEOUT_MS,
     memoryMib: MEMORY_MIB,
     // Memory there: the rest of the guest's files lie on an overlay, which containers cannot.
-    environment: { TMPDIR: '/run', SKEIN_TEST_PATIENCE: PATIENCE, SKEIN_BALANCER: 'ipvs' },
+    environment: { TMPDIR: '/run', SKEIN_TEST_PATIENCE: PATIENCE },
   })
   const lines = stdout.split('\n').filter((line) => line.startsWith('{'))
   const results = lines.map((line) => JSON.parse(line) as CaseResult)
