@@ -98,9 +98,10 @@ export class TestCluster implements Proposer {
     })
   }
 
-  /** Resolves when the task was observed in `state`. */
+  /** Resolves when the task, which may not exist yet, was observed in `state`. */
   async untilState(id: string, state: Task['status']['state']): Promise<Task> {
-    await this.until(() => this.task(id).status.state === state, `task ${id} ${state}`)
+    const isThere = (): boolean => this.store.get('tasks', id)?.status.state === state
+    await this.until(isThere, `task ${id} ${state}`)
     return this.task(id)
   }
 }
