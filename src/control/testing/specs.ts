@@ -2,6 +2,9 @@
 import type { Task } from '../../store/objects.ts'
 import type { ServiceSpec } from '../../store/spec.ts'
 
+/** Nanoseconds, as specs count. */
+export const SECOND_NS = 1_000_000_000
+
 /** `spec` with other members of its template. */
 export function withTemplate(
   spec: ServiceSpec,
@@ -18,4 +21,11 @@ export function image(spec: ServiceSpec, name: string): ServiceSpec {
 /** The tasks' slots in order. */
 export function slots(tasks: readonly Task[]): number[] {
   return tasks.map((task) => task.slot).toSorted((a, b) => a - b)
+}
+
+/** How many of the tasks each node has. */
+export function perNode(tasks: readonly Task[]): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const task of tasks) counts[task.nodeId] = (counts[task.nodeId] ?? 0) + 1
+  return counts
 }

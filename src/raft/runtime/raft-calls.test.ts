@@ -2,11 +2,9 @@ import test from 'ava'
 import { at } from '../../base/assert.ts'
 import { SwarmError } from '../../base/errors.ts'
 import { MemoryLogStore } from '../storage/memory-log-store.ts'
-import { MemorySnapshotStore } from '../storage/memory-snapshot-store.ts'
 import { bytes, codeOf, fateOf, follower, numbered, others } from './cluster-steps.ts'
 import { MemoryCluster } from './memory-cluster.ts'
 import type { Observation } from './observations.ts'
-import { Raft } from './raft.ts'
 
 async function* source(...chunks: readonly string[]): AsyncGenerator<Uint8Array> {
   for (const chunk of chunks) yield bytes(chunk)
@@ -34,127 +32,6 @@ test('a batch of commands enters the log in order, together', async (t) => {
   t.deepEqual(await cluster.settled(leader.applyBatch([])), [])
   t.is(await codeOf(leader.applyBatch([bytes('a'), new Uint8Array()])), 'INVALID_ARGUMENT')
   t.is(await codeOf(follower(cluster, leader).applyBatch([bytes('a')])), 'NOT_LEADER')
-})
-
-test('a linearizable read on any member sees what was acknowledged before', async (t) => {
-  await using cluster = await MemoryCluster.start(3)
-  const leader = await cluster.leader()
-  for (let turn = 0; turn < 5; turn += 1) {
-    const { index } = await cluster.settled(leader.apply(bytes(`c${turn}`)))
-    for (const raft of cluster.running) {
-      const seen = await cluster.settled(
-        raft.read((applied) => ({ applied, commands: [...cluster.commands(raft.id)] })),
-      )
-      t.true(seen.applied >= index)
-      t.deepEqual(seen.commands, numbered(0, turn + 1))
-    }
-  }
-})
-
-test('a stale read answers at once, also where nobody leads', async (t) => {
-  await using cluster = await MemoryCluster.start(3)
-  const leader = await cluster.leader()
-  await cluster.apply(leader, ['a'])
-  await cluster.converged()
-  for (const id of others(cluster, leader.id)) await cluster.down(id)
-  const alone = cluster.raft(leader.id)
-  t.deepEqual(await alone.read(() => cluster.commands(leader.id), { consistency: 'stale' }), ['a'])
-  t.is(
-    await fateOf(
-      cluster,
-      alone.read(() => 0),
-    ),
-    'TIMED_OUT',
-  )
-})
-
-const leases = { raft: { leaseReads: true } }
-
-test('a leader whose lease holds answers a read without a message', async (t) => {
-  await using cluster = await MemoryCluster.start(3, leases)
-  const leader = await cluster.leader()
-  await cluster.apply(leader, ['a'])
-  await cluster.clock.advance(500)
-  const before = cluster.network.delivered
-  const read = leader.read(() => cluster.commands(leader.id), { consistency: 'lease' })
-  t.deepEqual(await read, ['a'], 'no time passed')
-  t.is(cluster.network.delivered, before)
-})
-
-test('without the option a lease read costs a round, on every member', async (t) => {
-  await using cluster = await MemoryCluster.start(3)
-  const leader = await cluster.leader()
-  await cluster.apply(leader, ['a'])
-  await cluster.clock.advance(500)
-  for (const raft of cluster.running) {
-    const before = cluster.network.delivered
-    t.is(await cluster.settled(raft.read(() => 1, { consistency: 'lease' })), 1)
-    t.true(cluster.network.delivered > before)
-  }
-})
-
-test('a leader that was stopped for longer than its lease finds it over at the read', async (t) => {
-  await using cluster = await MemoryCluster.start(3, leases)
-  const leader = await cluster.leader()
-  await cluster.apply(leader, ['a'])
-  await cluster.clock.advance(500)
-  cluster.network.cut([leader.id], others(cluster, leader.id))
-  cluster.clock.stall(5000)
-  t.is(leader.role, 'leader', 'its ticks do not know of the stall')
-  const read = codeOf(leader.read(() => 1, { consistency: 'lease', timeoutMs: 3000 }))
-  t.is(await cluster.settled(read), 'TIMED_OUT')
-})
-
-test('a cut-off leader has no lease when another is elected', async (t) => {
-  for (let seed = 1; seed <= 10; seed += 1) {
-    await using cluster = await MemoryCluster.start(3, { ...leases, seed: seed * 7 })
-    const leader = await cluster.leader()
-    await cluster.apply(leader, ['a'])
-    await cluster.clock.advance(500)
-    const rest = others(cluster, leader.id)
-    cluster.network.cut([leader.id], rest)
-    const elected = (): boolean => rest.some((id) => cluster.raft(id).role === 'leader')
-    const answers: string[] = []
-    while (!elected()) {
-      const read = leader.read(() => 'answered', { consistency: 'lease', timeoutMs: 1 })
-      read.then(
-        () => answers.push('answered'),
-        () => answers.push('refused'),
-      )
-      await cluster.clock.advance(5)
-    }
-    t.true(answers.includes('answered'))
-    const after = codeOf(leader.read(() => 1, { consistency: 'lease', timeoutMs: 100 }))
-    t.not(await cluster.settled(after), 'ok', `seed ${seed}: two leaders answer`)
-  }
-})
-
-test('a lease ends when a transfer begins', async (t) => {
-  await using cluster = await MemoryCluster.start(3, leases)
-  const leader = await cluster.leader()
-  await cluster.apply(leader, ['a'])
-  await cluster.clock.advance(500)
-  const target = at(others(cluster, leader.id), 0)
-  cluster.network.drop((_from, _to, { type }) => type === 'timeoutNow')
-  const transfer = codeOf(leader.transferLeadership(target))
-  await Promise.resolve()
-  const before = cluster.network.delivered
-  t.is(await cluster.settled(leader.read(() => 1, { consistency: 'lease' })), 1)
-  t.true(cluster.network.delivered > before, 'it asked the others')
-  t.is(await cluster.settled(transfer), 'TIMED_OUT')
-  const later = cluster.network.delivered
-  await cluster.settled(leader.read(() => 1, { consistency: 'lease' }))
-  t.true(cluster.network.delivered > later, 'for the rest of the term')
-})
-
-test('with leases nobody campaigns while it hears a leader, nor soon after a start', async (t) => {
-  await using cluster = await MemoryCluster.start(3, leases)
-  const leader = await cluster.leader()
-  await cluster.clock.advance(500)
-  const member = follower(cluster, leader)
-  cluster.network.closeLink(member.id, leader.id)
-  t.is(await fateOf(cluster, member.campaign()), 'TIMED_OUT')
-  t.is(leader.role, 'leader')
 })
 
 test('a staged server becomes a voter when it has caught up, and the stream tells how', async (t) => {
@@ -441,7 +318,7 @@ test('limits of snapshots and timeouts change while a member runs', async (t) =>
 })
 
 test('a reload that makes no sense changes nothing', async (t) => {
-  await using cluster = await MemoryCluster.start(1, leases)
+  await using cluster = await MemoryCluster.start(1, { raft: { leaseReads: true } })
   const leader = await cluster.leader()
   const before = leader.reloadableConfig
   const attempts: readonly object[] = [
@@ -572,102 +449,6 @@ test('figures go to the sink under names with units', async (t) => {
   t.is(gauges.get('raft_is_leader'), 1)
   t.is(gauges.get('raft_applied_index'), leader.appliedIndex)
   t.is(timings.length, counted.get('raft_log_writes_total') ?? 0)
-})
-
-test('stores tell whether they hold anything and who the members are', async (t) => {
-  const cluster = new MemoryCluster()
-  const place = cluster.place('n1')
-  t.false(await Raft.hasExistingState(place))
-  t.is(await Raft.readConfiguration(place), undefined)
-  await Raft.bootstrap(place, [{ id: 'n1', address: 'at-n1', suffrage: 'voter' }])
-  t.true(await Raft.hasExistingState(place))
-  await cluster.up('n1')
-  const leader = await cluster.leader()
-  await cluster.settled(leader.addLearner('n2', 'at-n2'))
-  await cluster.settled(leader.snapshot())
-  await cluster.settled(leader.addLearner('n3', 'at-n3'))
-  const { configuration } = leader
-  t.is(await codeOf(Raft.hasExistingState(place)), 'FAILED_PRECONDITION', 'in use')
-  await cluster.down('n1')
-  t.deepEqual(await Raft.readConfiguration(place), configuration)
-})
-
-test('after the loss of a quorum one survivor goes on with what it has', async (t) => {
-  for (const withSnapshot of [false, true]) {
-    await using cluster = await MemoryCluster.start(3)
-    const leader = await cluster.leader()
-    await cluster.apply(leader, ['a', 'b'])
-    await cluster.converged()
-    if (withSnapshot) await cluster.settled(leader.snapshot())
-    const place = cluster.place(leader.id)
-    const servers = [{ id: leader.id, address: 'new', suffrage: 'voter' }] as const
-    t.is(await codeOf(Raft.recover(place, servers)), 'FAILED_PRECONDITION', 'it runs')
-    for (const id of cluster.places.keys()) await cluster.down(id)
-    t.is(await codeOf(Raft.recover(place, [])), 'INVALID_ARGUMENT')
-    await Raft.recover(place, servers)
-    const survivor = await cluster.up(leader.id)
-    await cluster.leader()
-    t.deepEqual(survivor.configuration.servers, servers)
-    t.deepEqual(cluster.commands(leader.id), ['a', 'b'])
-    await cluster.apply(survivor, ['c'])
-    await cluster.up('n9')
-    await cluster.settled(survivor.addVoter('n9', 'at-n9', { staging: true }))
-    await cluster.converged()
-    t.deepEqual(cluster.commands('n9'), ['a', 'b', 'c'])
-  }
-})
-
-test('a survivor that never knew of a commit takes what is in its log for committed', async (t) => {
-  await using cluster = await MemoryCluster.start(3)
-  const leader = await cluster.leader()
-  cluster.network.cut([leader.id], others(cluster, leader.id))
-  void codeOf(leader.apply(bytes('unknown')))
-  await cluster.clock.advance(50)
-  for (const id of cluster.places.keys()) await cluster.down(id)
-  await Raft.recover(cluster.place(leader.id), [{ id: leader.id, address: 'x', suffrage: 'voter' }])
-  await cluster.up(leader.id)
-  await cluster.leader()
-  t.deepEqual(cluster.commands(leader.id), ['unknown'])
-})
-
-test('a recovery leaves a joint configuration and can keep several members', async (t) => {
-  await using cluster = await MemoryCluster.start(3)
-  const leader = await cluster.leader()
-  const [kept = '', lost = ''] = others(cluster, leader.id)
-  await cluster.settled(leader.addLearner('n4', 'at-n4'))
-  await cluster.converged()
-  // The leader appends the joint change and nothing after it.
-  cluster.network.cut([leader.id], [kept, lost])
-  void codeOf(
-    leader.changeMembership([
-      { type: 'removeServer', id: lost },
-      { type: 'addVoter', id: 'n4', address: 'at-n4' },
-    ]),
-  )
-  await cluster.clock.advance(50)
-  for (const { id } of cluster.running) await cluster.down(id)
-  const servers = [leader.id, kept].map(
-    (id) => ({ id, address: `at-${id}`, suffrage: 'voter' }) as const,
-  )
-  await Raft.recover(cluster.place(leader.id), servers)
-  cluster.network.heal()
-  await cluster.up(leader.id)
-  await cluster.up(kept)
-  const next = await cluster.leader()
-  t.is(next.id, leader.id, 'the other has the shorter log')
-  t.false(next.configuration.joint)
-  t.deepEqual(
-    next.configuration.servers.map(({ id }) => id),
-    servers.map(({ id }) => id).toSorted(),
-  )
-  await cluster.apply(next, ['a'])
-  await cluster.converged()
-})
-
-test('empty stores cannot be recovered', async (t) => {
-  const stores = { logStore: new MemoryLogStore(), snapshotStore: new MemorySnapshotStore() }
-  const servers = [{ id: 'n1', address: 'x', suffrage: 'voter' }] as const
-  t.is(await codeOf(Raft.recover(stores, servers)), 'FAILED_PRECONDITION')
 })
 
 test('after its stop a member answers every call with SHUTTING_DOWN', async (t) => {
