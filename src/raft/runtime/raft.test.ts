@@ -3,29 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { at } from '../../base/assert.ts'
-import { SwarmError, isSwarmError } from '../../base/errors.ts'
-import { seededRandom } from '../../base/random.ts'
+import { SwarmError } from '../../base/errors.ts'
 import { FileSnapshotStore } from '../storage/file-snapshot-store.ts'
 import { LevelLogStore } from '../storage/level-log-store.ts'
 import { MemoryLogStore } from '../storage/memory-log-store.ts'
-import { MemorySnapshotStore } from '../storage/memory-snapshot-store.ts'
+import { SMALL_SNAPSHOTS as small, bytes, codeOf, numbered, others } from './cluster-steps.ts'
 import { MemoryCluster } from './memory-cluster.ts'
 import { Raft } from './raft.ts'
-import { SlowLogStore } from './slow-log-store.ts'
-
-const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
-
-const others = (cluster: MemoryCluster, id: string): string[] =>
-  [...cluster.places.keys()].filter((each) => each !== id)
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise
-    return 'ok'
-  } catch (error) {
-    return isSwarmError(error) ? error.code : String(error)
-  }
-}
 
 for (const size of [1, 3, 5]) {
   test(`a group of ${size} elects one leader and applies commands on every member`, async (t) => {
@@ -204,90 +188,6 @@ test('lost questions for a read index are asked again', async (t) => {
   t.true(lost >= 3)
 })
 
-test('a learner joins with nothing, is promoted, demoted and removed', async (t) => {
-  await using cluster = await MemoryCluster.start(3)
-  const leader = await cluster.leader()
-  await cluster.apply(leader, ['a'])
-  const learner = await cluster.up('n4')
-  t.is(learner.configuration.servers.length, 0)
-  await cluster.settled(leader.addLearner('n4', 'at-n4'))
-  await cluster.converged()
-  t.deepEqual(cluster.commands('n4'), ['a'])
-  t.is(learner.leader, leader.id)
-  const suffrage = (): string | undefined =>
-    learner.configuration.servers.find(({ id }) => id === 'n4')?.suffrage
-  t.is(suffrage(), 'learner')
-  await cluster.until(() => leader.progressOf('n4')?.behind === 0, 'progress known')
-  t.true(leader.progressOf('n4')?.recentActive)
-  await cluster.settled(leader.addVoter('n4', 'at-n4-new'))
-  await cluster.converged()
-  t.is(suffrage(), 'voter')
-  t.like(learner.configuration.servers.at(-1), { id: 'n4', address: 'at-n4-new' })
-  await cluster.settled(leader.demoteVoter('n4'))
-  await cluster.converged()
-  t.is(suffrage(), 'learner')
-  await cluster.settled(leader.removeServer('n4'))
-  await cluster.until(() => suffrage() === undefined, 'the removed member knows it')
-  const { term } = leader
-  await cluster.clock.advance(20_000)
-  t.is(learner.role, 'follower', 'who is no member never campaigns')
-  t.is(leader.term, term)
-  t.is(leader.configuration.servers.length, 3)
-})
-
-test('changes of membership are checked, and one at a time', async (t) => {
-  await using cluster = await MemoryCluster.start(1)
-  const leader = await cluster.leader()
-  t.is(await codeOf(leader.removeServer('n1')), 'FAILED_PRECONDITION')
-  t.is(await codeOf(leader.demoteVoter('n1')), 'FAILED_PRECONDITION')
-  t.is(await codeOf(leader.removeServer('n9')), 'NOT_FOUND')
-  t.is(await codeOf(leader.addLearner('n1', 'x')), 'FAILED_PRECONDITION')
-  const first = leader.addLearner('n2', 'at-n2')
-  const second = codeOf(leader.addLearner('n3', 'at-n3'))
-  t.is(await cluster.settled(second), 'FAILED_PRECONDITION')
-  await cluster.settled(first)
-  t.deepEqual(
-    leader.configuration.servers.map(({ id }) => id),
-    ['n1', 'n2'],
-  )
-})
-
-test('two voters are swapped in one change through joint consensus', async (t) => {
-  await using cluster = await MemoryCluster.start(3)
-  const leader = await cluster.leader()
-  await cluster.up('n4')
-  await cluster.settled(leader.addLearner('n4', 'at-n4'))
-  const gone = at(others(cluster, leader.id), 0)
-  await cluster.settled(
-    leader.changeMembership([
-      { type: 'addVoter', id: 'n4', address: 'at-n4' },
-      { type: 'removeServer', id: gone },
-    ]),
-  )
-  t.false(leader.configuration.joint)
-  const voters = leader.configuration.servers.filter(({ suffrage }) => suffrage === 'voter')
-  t.deepEqual(voters.map(({ id }) => id).includes('n4'), true)
-  t.is(voters.length, 3)
-  await cluster.down(gone)
-  await cluster.apply(leader, ['a'])
-  await cluster.converged()
-  t.deepEqual(cluster.commands('n4'), ['a'])
-})
-
-test('a leader that removes itself makes room for another', async (t) => {
-  await using cluster = await MemoryCluster.start(3)
-  const leader = await cluster.leader()
-  await cluster.settled(leader.removeServer(leader.id))
-  const rest = others(cluster, leader.id)
-  const next = await cluster.leader(rest)
-  await cluster.apply(next, ['a'])
-  t.not(leader.role, 'leader')
-  t.deepEqual(
-    next.configuration.servers.map(({ id }) => id),
-    rest,
-  )
-})
-
 test('leadership is handed to the named voter, or to the best one', async (t) => {
   await using cluster = await MemoryCluster.start(3)
   const leader = await cluster.leader()
@@ -336,103 +236,6 @@ test('leadership can be followed as a stream and by listeners', async (t) => {
   await reading
   t.is(seen[0], leader.id)
   t.is(seen.at(-1), target)
-})
-
-const small = { snapshotThreshold: 50, trailingEntries: 10 }
-const numbered = (from: number, count: number): string[] =>
-  Array.from({ length: count }, (_, position) => `c${from + position}`)
-
-test('the log is compacted behind snapshots, and a restart begins with the newest', async (t) => {
-  await using cluster = await MemoryCluster.start(1, { raft: small })
-  let raft = await cluster.leader()
-  for (let turn = 0; turn < 10; turn += 1) await cluster.apply(raft, numbered(turn * 20, 20))
-  const { firstIndex, snapshotIndex } = raft.stats()
-  t.true(snapshotIndex >= 150)
-  t.true(firstIndex > 100 && firstIndex <= snapshotIndex)
-  await cluster.down('n1')
-  raft = await cluster.up('n1')
-  t.is(cluster.place('n1').machine.restores, 1)
-  t.is(raft.configuration.servers.length, 1)
-  await cluster.leader()
-  t.deepEqual(cluster.commands('n1'), numbered(0, 200))
-})
-
-test('a follower and a new learner that are far behind get a snapshot', async (t) => {
-  await using cluster = await MemoryCluster.start(3, { raft: small })
-  const leader = await cluster.leader()
-  const behind = at(others(cluster, leader.id), 0)
-  await cluster.down(behind)
-  for (let turn = 0; turn < 10; turn += 1) await cluster.apply(leader, numbered(turn * 20, 20))
-  await cluster.up(behind)
-  await cluster.up('n4')
-  await cluster.settled(leader.addLearner('n4', 'at-n4'))
-  await cluster.apply(leader, ['last'])
-  await cluster.converged()
-  for (const id of [behind, 'n4']) {
-    t.deepEqual(cluster.commands(id), [...numbered(0, 200), 'last'])
-    t.true(cluster.place(id).machine.restores > 0)
-    t.is(cluster.raft(id).configuration.servers.length, 4)
-  }
-  await cluster.down('n4')
-  await cluster.up('n4')
-  await cluster.converged()
-  t.deepEqual(cluster.commands('n4'), [...numbered(0, 200), 'last'])
-})
-
-test('a slow transfer is not overtaken by newer snapshots: one is enough', async (t) => {
-  await using cluster = await MemoryCluster.start(3, { raft: small })
-  const leader = await cluster.leader()
-  const behind = at(others(cluster, leader.id), 0)
-  await cluster.down(behind)
-  for (let turn = 0; turn < 10; turn += 1) await cluster.apply(leader, numbered(turn * 20, 20))
-  const before = leader.stats().snapshotIndex
-  cluster.network.snapshotChunkMs = 10
-  await cluster.up(behind)
-  for (let turn = 10; turn < 40; turn += 1) {
-    await cluster.apply(leader, numbered(turn * 20, 20))
-    await cluster.clock.advance(50)
-  }
-  t.true(leader.stats().snapshotIndex > before + 300, 'newer ones were taken meanwhile')
-  await cluster.converged()
-  t.is(cluster.place(behind).machine.restores, 1)
-  t.deepEqual(cluster.commands(behind), numbered(0, 800))
-  await cluster.apply(leader, numbered(800, 100))
-  t.true(leader.stats().firstIndex > 700, 'the log is no longer held')
-})
-
-test('after a cold boot alone a member applies all that it knew to be committed', async (t) => {
-  await using cluster = await MemoryCluster.start(3, {
-    stores: (_id, clock) => ({
-      logStore: new SlowLogStore({ disk: new MemoryLogStore(), clock, random: seededRandom(1) }, 5),
-      snapshotStore: new MemorySnapshotStore(),
-    }),
-  })
-  const leader = await cluster.leader()
-  await cluster.apply(leader, ['a', 'b'])
-  await cluster.converged()
-  await cluster.clock.advance(1000)
-  for (const id of cluster.places.keys()) {
-    const { logStore } = cluster.place(id)
-    if (logStore instanceof SlowLogStore) logStore.crash()
-  }
-  for (const id of [...cluster.places.keys()]) await cluster.settled(cluster.down(id))
-  const lonely = await cluster.settled(cluster.up('n2'))
-  await cluster.clock.advance(5000)
-  t.deepEqual(cluster.commands('n2'), ['a', 'b'])
-  t.is(lonely.configuration.servers.length, 3)
-  t.is(lonely.leader, undefined)
-})
-
-test('a snapshot transfer that breaks is tried again', async (t) => {
-  await using cluster = await MemoryCluster.start(3, { raft: small })
-  const leader = await cluster.leader()
-  const behind = at(others(cluster, leader.id), 0)
-  await cluster.down(behind)
-  for (let turn = 0; turn < 10; turn += 1) await cluster.apply(leader, numbered(turn * 20, 20))
-  cluster.network.breakSnapshots(3)
-  await cluster.up(behind)
-  await cluster.converged()
-  t.deepEqual(cluster.commands(behind), numbered(0, 200))
 })
 
 test('an idle group writes nothing durable', async (t) => {

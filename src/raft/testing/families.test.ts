@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import test from 'ava'
 import { applyPatch } from '../sim/mutation-loader.ts'
-import { FAMILIES, familyOf, mistakeNamed, PROOFS } from './families.ts'
+import { describeProof, FAMILIES, familyOf, mistakeNamed, PROOFS } from './families.ts'
 
 const read = (file: string): string => readFileSync(new URL(`../${file}`, import.meta.url), 'utf8')
 
@@ -26,4 +26,10 @@ test('every test that notices a mistake exists', (t) => {
     const named = read(file).includes(title) || title === scripts
     t.true(named || existsSync(new URL(`testdata-own/${own}.txt`, import.meta.url)), title)
   }
+})
+
+test('the documented table is the one of the tests', (t) => {
+  const documented = readFileSync(new URL('../../../docs/raft-families.md', import.meta.url), 'utf8')
+  const rows = documented.split('\n').filter((line) => /^\| \d/.test(line))
+  t.deepEqual(rows, PROOFS.map(describeProof))
 })

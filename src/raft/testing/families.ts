@@ -164,23 +164,29 @@ const NOTICED: Readonly<Record<string, Readonly<Record<string, readonly string[]
   },
   'runtime/raft.test.ts': {
     'a member that was cut off does not disturb the leader when it returns': ['no-pre-vote'],
-    'a leader that removes itself makes room for another': ['removed-leader-stays'],
-    'a follower and a new learner that are far behind get a snapshot': ['empty-log-not-aligned'],
-    'a slow transfer is not overtaken by newer snapshots: one is enough': ['snapshot-not-pinned'],
     'a proposal that another leader replaced is reported as without effect': [
       'answer-of-another-entry',
     ],
     'a proposal whose entry outlived its leader is answered with its result': [
       'refused-though-in-the-log',
     ],
+  },
+  'runtime/membership.test.ts': {
+    'a leader that removes itself makes room for another': ['removed-leader-stays'],
+  },
+  'runtime/snapshots.test.ts': {
+    'a follower and a new learner that are far behind get a snapshot': ['empty-log-not-aligned'],
+    'a slow transfer is not overtaken by newer snapshots: one is enough': ['snapshot-not-pinned'],
     'after a cold boot alone a member applies all that it knew to be committed': [
       'commit-never-written',
     ],
   },
-  'runtime/raft-calls.test.ts': {
+  'runtime/reads.test.ts': {
     'a leader that was stopped for longer than its lease finds it over at the read': [
       'lease-not-looked-at',
     ],
+  },
+  'runtime/raft-calls.test.ts': {
     'a hand-over that a lost quorum interrupts is forgotten with its term': [
       'transfer-outlives-its-term',
     ],
