@@ -29,7 +29,10 @@ test('every test that notices a mistake exists', (t) => {
 })
 
 test('the documented table is the one of the tests', (t) => {
-  const documented = readFileSync(new URL('../../../docs/raft-families.md', import.meta.url), 'utf8')
+  const documented = readFileSync(
+    new URL('../../../docs/raft-families.md', import.meta.url),
+    'utf8',
+  )
   const rows = documented.split('\n').filter((line) => /^\| \d/.test(line))
   t.deepEqual(rows, PROOFS.map(describeProof))
 })
