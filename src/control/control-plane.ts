@@ -9,6 +9,7 @@
  * written.
  * Source: DESIGN.md "the way of one command", decision 9.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { wallTimeText, type Clock, type Timer } from '../base/clock.ts'
 import { errorText, isSwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
@@ -226,7 +227,7 @@ class Reign {
         return
       case 'services':
         this.#markService(change.id)
-        if (change.after === undefined) this.#markBlocked()
+        if (!isDeepStrictEqual(change.before?.endpoint, change.after?.endpoint)) this.#markBlocked()
         return
       case 'nodes':
         this.#dirtyNodes.add(change.id)
@@ -247,7 +248,7 @@ class Reign {
     this.#dirty = true
   }
 
-  /** Services that wait for ports: another one gave up its own. */
+  /** Services that wait for ports or addresses: another one may have given up its own. */
   #markBlocked(): void {
     for (const service of this.#components.store.list('services')) {
       if (!isAllocated(service)) this.#markService(service.id)

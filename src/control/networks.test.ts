@@ -12,6 +12,7 @@ import { NodePlanner } from './node-planner.ts'
 import { Plan } from './plan.ts'
 import { planPass } from './planner.ts'
 import { Sightings } from './sightings.ts'
+import { FakeSwarm } from './testing/fake-swarm.ts'
 
 const AT = '2026-01-01T00:00:00Z'
 
@@ -159,6 +160,39 @@ test('addresses come from the range that the user named, but those that are spok
     return scene.service(name, on('front')).endpoint?.virtualAddresses?.[0]?.address
   })
   t.deepEqual(addresses, ['172.30.0.16', '172.30.0.19', undefined])
+})
+
+test('services that wait for an address are written once, and have the next one that is free', async (t) => {
+  const swarm = new FakeSwarm()
+  await swarm.begin(1)
+  const spec = { Name: 'tiny', IPAM: { Config: [{ Subnet: '172.30.7.0/29' }] } }
+  swarm.write(createNetwork(swarm.store, { id: 'tiny', spec }))
+  const ids: string[] = []
+  for (const name of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']) {
+    ids.push(swarm.createService({ ...serviceSpec(name), ...on('tiny') }))
+    await swarm.settle()
+  }
+  const waiting = (): (string | undefined)[] =>
+    ids
+      .filter((id) => swarm.store.get('services', id) !== undefined)
+      .flatMap((id) => {
+        const [task] = swarm.store.find('tasks', 'serviceId', id)
+        return task?.nodeId === '' ? [task.status.err] : []
+      })
+  t.deepEqual(
+    waiting(),
+    Array.from({ length: 3 }, () => 'network tiny: no free address'),
+  )
+  const before = swarm.controlTransactions
+  await swarm.settle(5_000)
+  t.is(swarm.controlTransactions, before, 'nothing changed, so nothing is written')
+
+  swarm.write(removeService(swarm.store, ids[0] ?? ''))
+  await swarm.settle()
+  t.is(waiting().length, 2, 'the removed one made room')
+  swarm.updateService(ids[1] ?? '', (own) => ({ ...own, ...on() }))
+  await swarm.settle()
+  t.is(waiting().length, 1, 'and so did the one that left the network')
 })
 
 test("tasks on the host's network, or on none, hold no address of the swarm's", (t) => {

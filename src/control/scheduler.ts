@@ -24,7 +24,10 @@ import type { Sightings } from './sightings.ts'
 /** Recent failures that make a node the last choice (swarmkit `maxFailures`). */
 export const NODE_FAILURES_MAX = 5
 
-/** Assigns what is pending in `plan`. `blocked` says why services have no endpoint. */
+/**
+ * Assigns what is pending in `plan`. `blocked` says why services of this pass have no endpoint;
+ * those that it did not look at keep the reason that they have.
+ */
 export function scheduleTasks(
   plan: Plan,
   sightings: Sightings,
@@ -37,8 +40,9 @@ export function scheduleTasks(
     const [first] = tasks
     const service = first === undefined ? undefined : plan.get('services', first.serviceId)
     if (service === undefined) continue
+    const reason = blocked.get(service.id)
     if (isAllocated(service)) new GroupScheduler(plan, sightings, usages).place(service, tasks)
-    else holdAll(plan, tasks, blocked.get(service.id) ?? 'waiting for the allocator')
+    else if (reason !== undefined) holdAll(plan, tasks, reason)
   }
 }
 
