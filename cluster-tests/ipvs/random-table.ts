@@ -2,7 +2,7 @@
 import { at } from '../../src/base/assert.ts'
 import type { Random } from '../../src/base/random.ts'
 import type { ServiceKey, ServiceOptions } from '../../src/network/netlink/ipvs.ts'
-import { SCHEDULERS } from '../../src/network/ports.ts'
+import { SCHEDULERS } from '../../src/store/service-labels.ts'
 import type { VirtualServer } from '../../src/network/ports.ts'
 import { tableService } from '../../src/network/ipvs/table.ts'
 import type { TableDestination, TableService } from '../../src/network/ipvs/table.ts'

@@ -7,13 +7,14 @@
 import { isDeepStrictEqual } from 'node:util'
 import { SwarmError } from '../base/errors.ts'
 import { isTerminal, type Node, type Service } from '../store/objects.ts'
+import { labelFault } from '../store/service-labels.ts'
 import type { NodeSpec, ServiceSpec } from '../store/spec.ts'
 import type { Action, Draft } from '../store/transaction.ts'
 import type { StoreView } from '../store/view.ts'
 import { parseConstraints } from './constraints.ts'
 import { assertHealthcheck } from './healthcheck.ts'
 import { INGRESS_NETWORK } from './network-commands.ts'
-import { attachmentsOf } from './networks.ts'
+import { attachmentsOf, hasOwnStack } from './networks.ts'
 import { assertPortsFree } from './published-ports.ts'
 import { replicasOf, serviceMode } from './service-mode.ts'
 import { isEligible } from './global.ts'
@@ -32,7 +33,7 @@ export function createService(
     )
   }
   assertNetworks(store, spec)
-  assertProxyProtocol(spec)
+  assertLabels(spec)
   assertPortsFree(store, spec)
   return [{ type: 'create', table: 'services', object: { id, spec, specVersion: 0 } }]
 }
@@ -65,7 +66,7 @@ export function updateService(store: StoreView, request: ServiceUpdate): Action[
     throw new SwarmError('UNIMPLEMENTED', 'service mode change is not allowed')
   }
   assertNetworks(store, spec)
-  assertProxyProtocol(spec)
+  assertLabels(spec)
   // What it has or waits for already is the allocator's to settle, as in swarmkit.
   if (!isDeepStrictEqual(spec.EndpointSpec, service.spec.EndpointSpec)) {
     assertPortsFree(store, spec, service.id)
@@ -202,12 +203,11 @@ function assertSpec(spec: ServiceSpec): void {
   }
 }
 
-/** A wrong value would silently be another protocol than the replicas expect. */
-function assertProxyProtocol(spec: ServiceSpec): void {
-  const value = spec.Labels?.['skein.proxy-protocol']
-  if (value === undefined || value === 'v2') return
-  const message = `service "${spec.Name}": label skein.proxy-protocol "${value}" is not "v2"`
-  throw new SwarmError('INVALID_ARGUMENT', message)
+/** A wrong value would silently be another balancing, or protocol, than was asked for. */
+function assertLabels(spec: ServiceSpec): void {
+  const fault = labelFault(spec.Labels ?? {})
+  if (fault === undefined) return
+  throw new SwarmError('INVALID_ARGUMENT', `service "${spec.Name}": ${fault}`)
 }
 
 function assertNetworks(store: StoreView, spec: ServiceSpec): void {
@@ -221,6 +221,21 @@ function assertNetworks(store: StoreView, spec: ServiceSpec): void {
   if (typeof attachments === 'string') {
     const code = attachments.endsWith('not found') ? 'NOT_FOUND' : 'INVALID_ARGUMENT'
     throw new SwarmError(code, attachments)
+  }
+  if (hasOwnStack(attachments)) assertNothingPublished(spec, attachments[0]?.networkId ?? '')
+}
+
+/** A task with its node's stack listens on the node's ports itself; one without has none. */
+function assertNothingPublished(spec: ServiceSpec, networkId: string): void {
+  for (const port of spec.EndpointSpec?.Ports ?? []) {
+    const isItsOwn = port.PublishMode === 'host' && port.PublishedPort === port.TargetPort
+    if (networkId === 'host' && isItsOwn) continue
+    const why = {
+      host: "a replica listens on its node's own ports, whatever is published",
+      none: 'nothing reaches a replica',
+    }[networkId]
+    const message = `service "${spec.Name}": port ${port.TargetPort} cannot be published`
+    throw new SwarmError('INVALID_ARGUMENT', `${message}: on network ${networkId} ${why}`)
   }
 }
 

@@ -6,20 +6,23 @@
 import { SwarmError } from '../base/errors.ts'
 import { isTerminal } from '../store/objects.ts'
 import type { Network } from '../store/objects.ts'
-import type { IpamConfig, NetworkSpec } from '../store/spec.ts'
+import type { NetworkSpec } from '../store/spec.ts'
 import type { Action } from '../store/transaction.ts'
 import type { StoreView } from '../store/view.ts'
-import { NETWORK_DRIVERS, attachmentsOf, driverOf, givesAddresses } from './networks.ts'
-import { isPredefined, takenRanges } from './networks.ts'
-import type { Cidr } from './subnets.ts'
-import { cidrText, parseAddress, parseCidr } from './subnets.ts'
+import { assertRange } from './network-range.ts'
+import {
+  NETWORK_DRIVERS,
+  attachmentsOf,
+  driverOf,
+  givesAddresses,
+  isPredefined,
+} from './networks.ts'
 
 /** Docker's name of the network that published ports belong to. */
 export const INGRESS_NETWORK = 'ingress'
 
-/** Shortest and longest prefix of a network's range. */
-const PREFIX_MIN = 8
-const PREFIX_MAX = 29
+/** Docker's rule for names of objects. */
+const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/
 
 /** Smallest MTU that IPv4 must carry, and the largest that a device has. */
 const MTU_MIN = 576
@@ -38,6 +41,7 @@ export function createNetwork(
     const message = `operation is not permitted on predefined ${spec.Name} network`
     throw new SwarmError('PERMISSION_DENIED', message)
   }
+  assertName(spec)
   assertDriver(spec)
   assertOptions(spec)
   assertMtu(spec)
@@ -93,6 +97,13 @@ function usersOf(store: StoreView, id: string): string[] {
 
 function uses(networks: readonly { networkId: string }[] | undefined, id: string): boolean {
   return (networks ?? []).some(({ networkId }) => networkId === id)
+}
+
+/** A name is also the end of its members' names. */
+function assertName({ Name: name }: NetworkSpec): void {
+  if (NAME.test(name)) return
+  const rule = 'letters and digits, behind them also "_", "." and "-"'
+  throw new SwarmError('INVALID_ARGUMENT', `network: invalid name "${name}", not ${rule}`)
 }
 
 function assertDriver(spec: NetworkSpec): void {
@@ -170,77 +181,5 @@ function assertMtu(spec: NetworkSpec): void {
   const mtu = Number(text)
   if (Number.isInteger(mtu) && mtu >= MTU_MIN && mtu <= MTU_MAX) return
   const message = `network ${spec.Name}: MTU "${text}" is not between ${MTU_MIN} and ${MTU_MAX}`
-  throw new SwarmError('INVALID_ARGUMENT', message)
-}
-
-function assertRange(store: StoreView, spec: NetworkSpec): void {
-  const configs = spec.IPAM?.Config ?? []
-  const ipv6 = configs.find(({ Subnet: subnet }) => subnet?.includes(':'))
-  if (ipv6 !== undefined) {
-    const what = 'IPv6 addresses follow from IPv4 ones; --ipv6 alone gives them'
-    const message = `network ${spec.Name}: invalid subnet ${ipv6.Subnet}: ${what}`
-    throw new SwarmError('INVALID_ARGUMENT', message)
-  }
-  if (configs.length > 1) {
-    const message = `network ${spec.Name}: more than one subnet is not supported`
-    throw new SwarmError('UNIMPLEMENTED', message)
-  }
-  const config = configs[0]
-  if (config === undefined) return
-  const { Subnet: subnet = '' } = config
-  if (subnet === '') {
-    assertNothingInside(spec, config)
-    return
-  }
-  if (driverOf({ spec }) === 'bridge') {
-    const reason = 'the tasks on a bridge have the addresses of their node'
-    const message = `network ${spec.Name}: a subnet is not supported: ${reason}`
-    throw new SwarmError('UNIMPLEMENTED', message)
-  }
-  const range = parseCidr(subnet)
-  if (range === undefined || range.prefix < PREFIX_MIN || range.prefix > PREFIX_MAX) {
-    const wanted = `an IPv4 range of /${PREFIX_MIN} to /${PREFIX_MAX} is needed`
-    const message = `network ${spec.Name}: invalid subnet ${subnet}: ${wanted}`
-    throw new SwarmError('INVALID_ARGUMENT', message)
-  }
-  assertInside(spec, config, range)
-  assertFree(store, spec, range)
-}
-
-function assertNothingInside(spec: NetworkSpec, config: IpamConfig): void {
-  const { IPRange: part = '', Gateway: gateway = '', AuxiliaryAddresses: reserved = {} } = config
-  if (part === '' && gateway === '' && Object.keys(reserved).length === 0) return
-  const message = `network ${spec.Name}: gateway, ip-range and aux-address need a subnet`
-  throw new SwarmError('INVALID_ARGUMENT', message)
-}
-
-function assertInside(spec: NetworkSpec, config: IpamConfig, range: Cidr): void {
-  const isIn = (address: number | undefined): boolean =>
-    address !== undefined && address >= range.base && address < range.base + range.size
-  const refuse = (what: string): never => {
-    const message = `network ${spec.Name}: ${what} is not in ${cidrText(range)}`
-    throw new SwarmError('INVALID_ARGUMENT', message)
-  }
-  const { Gateway: gateway = '', IPRange: part = '', AuxiliaryAddresses: reserved = {} } = config
-  if (gateway !== '' && !isIn(parseAddress(gateway))) refuse(`gateway ${gateway}`)
-  for (const [name, address] of Object.entries(reserved)) {
-    if (!isIn(parseAddress(address))) refuse(`aux-address ${name}=${address}`)
-  }
-  if (part === '') return
-  const inner = parseCidr(part)
-  if (!isIn(inner?.base) || (inner?.size ?? 0) > range.size) refuse(`ip-range ${part}`)
-}
-
-/** A macvlan is part of a network outside, which nodes may share; others must not meet. */
-function assertFree(store: StoreView, spec: NetworkSpec, range: Cidr): void {
-  const { addressPools = [] } = store.cluster() ?? {}
-  const pools = addressPools.flatMap((text) => parseCidr(text) ?? [])
-  const taken = [...takenRanges(store), ...(givesAddresses({ spec }) ? [] : pools)]
-  const rival = taken.find(
-    (other) => range.base < other.base + other.size && other.base < range.base + range.size,
-  )
-  if (rival === undefined) return
-  const clash = `${cidrText(range)} overlaps with ${cidrText(rival)}, which is in use`
-  const message = `network ${spec.Name}: subnet ${clash}`
   throw new SwarmError('INVALID_ARGUMENT', message)
 }

@@ -2,7 +2,7 @@
 import test from 'ava'
 import { seededRandom } from '../base/random.ts'
 import type { Network, Service, Task } from '../store/objects.ts'
-import type { IpamConfig, NetworkSpec, ServiceSpec } from '../store/spec.ts'
+import type { IpamConfig, NetworkSpec, PortConfig, ServiceSpec } from '../store/spec.ts'
 import { Store } from '../store/store.ts'
 import { clusterDraft, nodeDraft, serviceSpec, transactionOf } from '../store/testing/fixtures.ts'
 import type { Action } from '../store/transaction.ts'
@@ -221,6 +221,7 @@ test('a network in use stays, one that clashes is refused, and so is what nobody
     IPAM: { Config: [{ Subnet: text }] },
   })
   refused({ Name: 'front' }, /already exists/)
+  refused({ Name: 'my net' }, /invalid name "my net"/)
   refused({ Name: 'host' }, /predefined/)
   refused({ Name: 'new', Driver: 'carrier-pigeon' }, /unknown driver/)
   refused({ Name: 'new', Driver: 'macvlan' }, /option parent/)
@@ -254,15 +255,61 @@ test('a network in use stays, one that clashes is refused, and so is what nobody
   t.notThrows(() => create('host'))
 })
 
-test('a PROXY protocol that does not exist is refused, or replicas would misread their clients', (t) => {
+test('labels that nobody could obey are refused, or replicas would misread their clients', (t) => {
   const scene = new Scene()
-  const spec = (value: string): ServiceSpec => ({
-    ...serviceSpec('web'),
-    Labels: { 'skein.proxy-protocol': value },
-  })
-  const create = (value: string): void => {
-    createService(scene.store, { id: 'web', spec: spec(value) })
+  const create = (label: string, value: string): void => {
+    const spec = { ...serviceSpec('web'), Labels: { [label]: value } }
+    createService(scene.store, { id: 'web', spec })
   }
-  t.throws(() => create('v1'), { message: /label skein.proxy-protocol "v1" is not "v2"/ })
-  t.notThrows(() => create('v2'))
+  const refused = (label: string, value: string, message: RegExp): void => {
+    t.throws(() => create(label, value), { code: 'INVALID_ARGUMENT', message })
+  }
+  refused('skein.proxy-protocol', 'v1', /"web": label skein.proxy-protocol "v1" is not "v2"/)
+  refused('skein.affinity', 'cookie', /label skein.affinity "cookie" is not "client-ip"/)
+  refused('skein.scheduler', 'best', /label skein.scheduler "best" is not one of "rr", "wrr"/)
+  t.notThrows(() => create('skein.proxy-protocol', 'v2'))
+  t.notThrows(() => create('skein.affinity', 'client-ip'))
+  t.notThrows(() => create('skein.scheduler', 'wlc'))
+  t.notThrows(() => create('somebody.else', 'anything'))
+})
+
+test("what replicas with their node's stack, or with none, cannot answer is refused", (t) => {
+  const scene = new Scene()
+  const create = (network: string, port: PortConfig): void => {
+    const spec = { ...serviceSpec('web'), ...on(network), EndpointSpec: { Ports: [port] } }
+    createService(scene.store, { id: 'web', spec })
+  }
+  const mesh = { TargetPort: 80, PublishedPort: 8080 }
+  const own = { TargetPort: 80, PublishedPort: 80, PublishMode: 'host' } as const
+  t.throws(() => create('host', mesh), { message: /port 80 .* on network host a replica listens/ })
+  t.throws(() => create('host', { ...mesh, PublishMode: 'host' }), { message: /network host/ })
+  t.throws(() => create('none', own), { message: /on network none nothing reaches a replica/ })
+  t.notThrows(() => create('host', own), 'what it does anyway; its port is taken for others')
+})
+
+test("ranges that mean something else, or hold a node's address, are refused", (t) => {
+  const scene = new Scene()
+  const node = nodeDraft('n2', { advertiseHost: '192.168.7.20' })
+  const description = {
+    ...node.description,
+    hostname: 'shop',
+    addresses: ['172.20.0.9', 'fd00::1'],
+  }
+  scene.write({ type: 'create', table: 'nodes', object: { ...node, description } })
+  const create = (range: string, fields: Partial<NetworkSpec> = {}): void => {
+    const spec = { Name: 'new', IPAM: { Config: [{ Subnet: range }] }, ...fields }
+    createNetwork(scene.store, { id: 'new', spec })
+  }
+  const refused = (range: string, message: RegExp): void => {
+    t.throws(() => create(range), { code: 'INVALID_ARGUMENT', message })
+  }
+  refused('127.0.5.0/24', /subnet 127.0.5.0.24 is in 127.0.0.0.8, which is loopback/)
+  refused('169.254.0.0/16', /link-local/)
+  refused('224.0.1.0/24', /multicast/)
+  refused('250.0.0.0/8', /reserved/)
+  refused('172.20.0.0/16', /subnet 172.20.0.0.16 holds 172.20.0.9, an address of node shop/)
+  refused('192.168.7.16/28', /holds 192.168.7.20/)
+  t.notThrows(() => create('192.168.7.0/28'))
+  const parent = { Driver: 'macvlan', Options: { parent: 'eth0' } }
+  t.notThrows(() => create('192.168.7.0/24', parent), "a parent's network holds its nodes")
 })

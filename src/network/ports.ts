@@ -6,6 +6,7 @@
  * A server is of one address family, that of its address. What answers in both is two servers.
  */
 import { isIPv6 } from 'node:net'
+import type { SCHEDULERS } from '../store/service-labels.ts'
 
 /** A family of addresses. */
 export type AddressFamily = 'ipv4' | 'ipv6'
@@ -41,24 +42,7 @@ export interface Backend {
   readonly weight: number
 }
 
-/** How a kernel driver picks a backend; IPVS' names. Others take `wrr` for all but `mh`. */
-export const SCHEDULERS = [
-  'rr',
-  'wrr',
-  'lc',
-  'wlc',
-  'lblc',
-  'lblcr',
-  'dh',
-  'sh',
-  'sed',
-  'nq',
-  'fo',
-  'ovf',
-  'mh',
-] as const
-
-/** One of {@link SCHEDULERS}. */
+/** How a kernel driver picks a backend; others than IPVS take `wrr` for all but `mh`. */
 export type Scheduler = (typeof SCHEDULERS)[number]
 
 /** A published port, or a service's virtual address, and the replicas behind it. */

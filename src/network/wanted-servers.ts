@@ -14,26 +14,23 @@
  * another.
  */
 import type { AllocatedPort, Node, Service, Task } from '../store/objects.ts'
+import {
+  AFFINITY_LABEL,
+  PROXY_PROTOCOL_LABEL,
+  SCHEDULERS,
+  SCHEDULER_LABEL,
+} from '../store/service-labels.ts'
 import type { StoreView } from '../store/view.ts'
 import type { Backend, Scheduler, VirtualServer } from './ports.ts'
 import { publishedInIpv6, virtualInIpv6 } from './ipv6-servers.ts'
 import type { TwinScene } from './ipv6-servers.ts'
-import { ANY_ADDRESS, SCHEDULERS } from './ports.ts'
+import { ANY_ADDRESS } from './ports.ts'
 
 /** Weight of a replica on this node or on one with a link of its own; replicas are equal. */
 export const WEIGHT_DIRECT = 4
 
 /** Weight of a replica that is reached through another node: each byte costs two links. */
 export const WEIGHT_RELAYED = 1
-
-/** Service label: `client-ip` sends a client to the same replica, whichever node it asks. */
-export const AFFINITY_LABEL = 'skein.affinity'
-
-/** Service label: how the kernel picks a replica, one of {@link SCHEDULERS}. */
-export const SCHEDULER_LABEL = 'skein.scheduler'
-
-/** Service label: `v2` has published TCP ports begin each connection with a PROXY header. */
-export const PROXY_PROTOCOL_LABEL = 'skein.proxy-protocol'
 
 /** Whose balancer this is and where it listens. */
 export interface NetworkOptions {

@@ -2,7 +2,7 @@
 import test from 'ava'
 import * as fc from 'fast-check'
 import { kernelTest } from '../netlink/testing/sandbox.ts'
-import { SCHEDULERS } from '../ports.ts'
+import { SCHEDULERS } from '../../store/service-labels.ts'
 import type { Backend, VirtualServer } from '../ports.ts'
 import { NftMarks } from './nft-marks.ts'
 import type { PacketMark } from './placement.ts'

@@ -8,7 +8,7 @@ import { deleteService, newService } from '../netlink/ipvs.ts'
 import { IPVS_FAMILY } from '../netlink/ipvs-layout.ts'
 import { isNetlinkError } from '../netlink/netlink-error.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
-import { SCHEDULERS } from '../ports.ts'
+import { SCHEDULERS } from '../../store/service-labels.ts'
 import type { Scheduler } from '../ports.ts'
 
 /** By likeness; within each the better one first. */
