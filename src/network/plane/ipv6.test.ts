@@ -95,6 +95,9 @@ kernelTest('IPv6 clients reach services through each node, and are seen', async 
     'a replica reaches its service, and itself by the gateway’s address',
   )
   t.deepEqual(answers(n1.netns, six(VIP), 80).length, 3, 'a node asks the virtual address')
+  const ping = `busybox ping -c 1 -W 1 ${six(VIP)} || true`
+  t.regex(overlay.run(w1.netns, ping), / 0% packet loss/, 'a member pings')
+  t.regex(overlay.run(stranger.netns, ping), /100% packet loss/, 'a stranger pings')
   t.is(overlay.ask(stranger.netns, six(VIP)), 'refused', 'of another network')
   overlay.run(overlay.client, `ip -6 route add ${six(VIP)} via fd50::1`)
   t.is(overlay.ask(overlay.client, six(VIP)), 'refused', 'from outside')

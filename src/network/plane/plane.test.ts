@@ -119,6 +119,13 @@ N`,
   expect(n1, ['192.168.50.1', 8080], 'a2 192.168.50.1')
   expect(x1, ['192.168.50.1', 8080], `a2 ${x1.address}`)
   t.deepEqual(found, expected)
+  const pings = (from: Place, address: string): boolean =>
+    overlay.run(from.netns, `busybox ping -c 1 -W 1 ${address} | grep -c ' 0% packet' || true`) ===
+    '1\n'
+  t.true(pings(a1, '10.96.0.2'), 'a member of the network')
+  t.true(pings(m1, '10.97.0.2'))
+  for (const from of [b1, x1, client]) t.false(pings(from, '10.96.0.2'), from.id)
+  t.false(pings(a1, '10.96.0.77'), 'an address without a service')
 })
 
 /** All that the plane could touch, as text. Counters and expiry times are not part of it. */

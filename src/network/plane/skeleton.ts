@@ -6,7 +6,8 @@
  * it holds for every balancer: a packet from a task goes to members of the task's networks, to the
  * resolver, or outside; nothing else enters the cluster's ranges but answers. Behind the balancers
  * stands one more rule: a packet for a virtual address that none of them took is refused, or every
- * port of this host would be open at every virtual address (each is local here).
+ * port of this host would be open at every virtual address (each is local here). Pings of members
+ * the node answers itself: whoever tries a name with `ping` must not think that it is dead.
  *
  * A task's networks are one number, its profile; it is in the packet's mark while it is looked up.
  * Packets of a connection's first direction are looked up each time: an address that is used again
@@ -132,7 +133,7 @@ const WORDS: Readonly<Record<PlaneFamily, Words>> = {
 
 function chainsOf(names: PlaneNames, words: Words): string {
   const { bridge, vxlan } = names
-  const { ip, icmp } = words
+  const { ip, icmp, ping } = words
   return `  chain refuse {
     ct state invalid drop
     meta l4proto tcp reject with tcp reset
@@ -140,7 +141,7 @@ function chainsOf(names: PlaneNames, words: Words): string {
   }
   chain from_task {
     ${ip} daddr @gateways meta l4proto { tcp, udp } th dport 53 accept
-    ${ip} daddr @gateways ${icmp} type ${words.ping} accept
+    ${ip} daddr @gateways ${icmp} type ${ping} accept
     meta mark set 0
     meta mark set ${ip} saddr map @profiles
     meta mark . ${ip} daddr @members meta mark set 0 accept
@@ -174,6 +175,7 @@ function chainsOf(names: PlaneNames, words: Words): string {
   }
   chain unserved {
     type filter hook input priority 200; policy accept;
+    iifname "${bridge}" ${icmp} type ${ping} accept
     ${ip} daddr @virtual goto refuse
   }
   chain redirects {
