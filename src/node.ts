@@ -18,6 +18,7 @@ import { systemRandom } from './base/random.ts'
 import type { DaemonOptions } from './cli/daemon-options.ts'
 import { Swarm } from './cluster/swarm.ts'
 import { ImageStore } from './image/image-store.ts'
+import { AddressWatch } from './node/address-watch.ts'
 import { NodeAttachment } from './node/attachment.ts'
 import type { AttachmentComponents } from './node/attachment.ts'
 import { lockDataDirectory } from './node/data-lock.ts'
@@ -28,6 +29,7 @@ import { textLogStream } from './node/log-text.ts'
 import { MeshImagePeers } from './node/mesh-image-peers.ts'
 import { purgeNode, removeTasks } from './node/purge.ts'
 import { LateSwarmFacts } from './node/swarm-facts.ts'
+import { loadNative } from './network/netlink/native.ts'
 import type { NodeDescription } from './store/objects.ts'
 
 const system = { clock: systemClock, random: systemRandom }
@@ -69,6 +71,8 @@ async function startNode(options: DaemonOptions, log: Logger): Promise<AsyncDisp
   const facts = new LateSwarmFacts()
   const kernel = await KernelNetwork.probe({ ...system, log, swarm: facts }, options)
   started.use(kernel)
+  const watched = { ...system, log, read: hostAddresses }
+  const addresses = started.use(await AddressWatch.open(watched, loadNative()))
   const networks = kernel.taskNetworks
   const [executor, images] = await Promise.all([
     chooseExecutor({ ...system, log, networks }, { dataDirectory, swarm: facts }),
@@ -80,7 +84,7 @@ async function startNode(options: DaemonOptions, log: Logger): Promise<AsyncDisp
   started.defer(() => images.close())
   log.info({ executor: executor.name, reason: executor.reason }, 'executor chosen')
   log.info({ ...kernel.choice }, 'balancer chosen')
-  const parts = { ...system, log, executor, images, imagePeers, kernel }
+  const parts = { ...system, log, executor, images, imagePeers, kernel, addresses }
   const swarm = await openSwarm(options, parts, facts)
   started.defer(() => swarm.close())
   // A node that ended on its way into a swarm or out of one.
@@ -94,6 +98,7 @@ async function startNode(options: DaemonOptions, log: Logger): Promise<AsyncDisp
 
 interface Parts extends AttachmentComponents {
   readonly images: ImageStore
+  readonly addresses: AddressWatch
 }
 
 function openSwarm(
@@ -107,6 +112,7 @@ function openSwarm(
     {
       ...parts,
       describe,
+      onHostChange: (told) => parts.addresses.onChange(told),
       attach: (member, addresses) => {
         facts.member = member
         return NodeAttachment.start(parts, member, { dataDirectory, addresses })

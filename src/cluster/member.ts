@@ -25,6 +25,7 @@ import { WORKER_HEARTBEAT_TICKS } from './limits.ts'
 import { LEAVE_METHOD, onLeave } from './retire.ts'
 import { Leadership } from './leadership.ts'
 import { SelfReport } from './self-report.ts'
+import type { OnHostChange } from './self-report.ts'
 import { MemberLinks } from './member-links.ts'
 import type { MembershipRecord } from './membership-file.ts'
 import type { SwarmRaft } from './raft-face.ts'
@@ -40,6 +41,8 @@ export interface MemberComponents {
   readonly mesh: MeshHost
   readonly keys: ClusterKeys
   readonly describe: () => NodeDescription
+  /** Absent: changes of the host are noticed now and then. */
+  readonly onHostChange?: OnHostChange
 }
 
 /** What a member is built with. */
@@ -76,7 +79,7 @@ export class SwarmMember {
     raft: SwarmRaft,
     store: StoreView,
   ) {
-    const { mesh, keys, clock, random, log, describe } = components
+    const { mesh, keys, clock, random, log, describe, onHostChange } = components
     const { nodeId } = options.record
     this.nodeId = nodeId
     this.store = store
@@ -90,9 +93,10 @@ export class SwarmMember {
     }
     this.#leadership = new Leadership({ ...shared, reachability }, nodeId)
     const { addresses, advertiseHost } = options
+    const self = onHostChange === undefined ? { describe } : { describe, onHostChange }
     this.#followers = [
       new DataKeyExchange(shared, nodeId),
-      new SelfReport({ ...shared, describe }, { nodeId, addresses, advertiseHost }),
+      new SelfReport({ ...shared, ...self }, { nodeId, addresses, advertiseHost }),
     ]
     this.#connect = () => new MemberLinks({ store, raft, mesh, log }, options)
     mesh.handle(LEAVE_METHOD, (_body, from) => onLeave(this, from))

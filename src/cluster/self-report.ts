@@ -1,8 +1,8 @@
 /**
  * Keeps this node's own record true: when its description or addresses differ from the replicated
  * ones (first start, upgrade, new address, other runtime), it proposes the new ones. Looks when the
- * record changes, and now and then, as the host's addresses change by themselves. Writes nothing
- * while they are equal: an idle cluster stays idle.
+ * record changes, when it is told that the host's addresses have, and now and then all the same.
+ * Writes nothing while they are equal: an idle cluster stays idle.
  */
 import { isDeepStrictEqual } from 'node:util'
 import { delay } from '../base/clock.ts'
@@ -20,10 +20,14 @@ const RETRY_MS = 1_000
 /** Milliseconds between two looks at the host. */
 const LOOK_MS = 60_000
 
+/** Calls `told` after changes of the host, until the function that it gives is called. */
+export type OnHostChange = (told: () => void) => () => void
+
 interface Components {
   readonly store: StoreView
   readonly proposer: Proposer
   readonly describe: () => NodeDescription
+  readonly onHostChange?: OnHostChange
   readonly clock: Clock
   readonly log: Logger
 }
@@ -38,7 +42,7 @@ interface Identity {
 export class SelfReport {
   readonly #components: Components
   readonly #identity: Identity
-  readonly #undo: () => void
+  readonly #undo: readonly (() => void)[]
   readonly #stop = new AbortController()
   readonly #task: LatestTask<'report'>
   #timer: Timer | undefined
@@ -53,17 +57,19 @@ export class SelfReport {
         components.log.error({ err: errorText(error) }, 'own description was not reported')
       },
     )
-    this.#undo = components.store.onCommit((commit) => {
+    const undoCommit = components.store.onCommit((commit) => {
       const own =
         commit.type === 'restored' || commit.changes.some((one) => one.id === identity.nodeId)
       if (own) this.#task.want('report')
     })
+    const undoHost = components.onHostChange?.(() => this.#task.want('report'))
+    this.#undo = undoHost === undefined ? [undoCommit] : [undoCommit, undoHost]
     this.#task.want('report')
     this.#lookLater()
   }
 
   async stop(): Promise<void> {
-    this.#undo()
+    for (const undo of this.#undo) undo()
     this.#timer?.cancel()
     this.#stop.abort(new SwarmError('SHUTTING_DOWN', 'self report: node stops'))
     await this.#task.settled()
