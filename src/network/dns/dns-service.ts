@@ -10,6 +10,7 @@ import type { Logger } from '../../base/log.ts'
 import type { Random } from '../../base/random.ts'
 import type { StoreView } from '../../store/view.ts'
 import type { OwnTasks } from '../network.ts'
+import { TimeSlices } from '../time-slices.ts'
 import { Names } from './names.ts'
 import { ResolvConf } from './resolv-conf.ts'
 import { Resolver } from './resolver.ts'
@@ -44,7 +45,7 @@ export class DnsService {
   readonly #options: DnsOptions
   readonly #upstream: Upstream
   readonly #undo: readonly (() => void)[]
-  #names: Names | undefined
+  readonly #names: Names
   #resolver: Resolver | undefined
   #address: string | undefined
   #working: Promise<void> = Promise.resolve()
@@ -57,10 +58,13 @@ export class DnsService {
     this.#options = options
     const hosts = new ResolvConf(clock)
     this.#upstream = new Upstream({ clock, random, servers: () => hosts.servers() })
-    const forget = (): void => {
-      this.#names = undefined
-    }
-    this.#undo = [store.onCommit(forget), ownTasks.onChange(forget)]
+    const sources = { store, slices: new TimeSlices(clock), ownTasks: () => ownTasks.tasks() }
+    const names = new Names(sources, options)
+    this.#names = names
+    this.#undo = [
+      store.onCommit((commit) => names.noteCommit(commit)),
+      ownTasks.onChange(() => names.noteOwnTasks()),
+    ]
   }
 
   /** The address that containers may be told; undefined while nothing answers there. */
@@ -108,11 +112,8 @@ export class DnsService {
     }
   }
 
-  #currentNames(): Names {
-    const { store, ownTasks } = this.#components
-    const { nodeId, hasVirtualAddresses, routed } = this.#options
-    const own = ownTasks.tasks()
-    this.#names ??= new Names({ store, nodeId, own, hasVirtualAddresses, routed })
+  async #currentNames(): Promise<Names> {
+    await this.#names.refresh()
     return this.#names
   }
 }

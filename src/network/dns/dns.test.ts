@@ -21,10 +21,13 @@ import { Names } from './names.ts'
 import { parseServers } from './resolv-conf.ts'
 import { addressBytes } from '../netlink/address.ts'
 import { ipv6Of } from '../plane/names.ts'
+import { TimeSlices } from '../time-slices.ts'
 import { Resolver } from './resolver.ts'
+import type { ResolverComponents } from './resolver.ts'
 import { frameOf, messagesIn } from './stream-frames.ts'
 import { Upstream } from './upstream.ts'
 
+const LISTEN_ATTEMPTS = 20
 const FRONT = '127.0.0.11'
 const BOTH = '127.0.0.12'
 const BACK = '127.0.0.13'
@@ -93,13 +96,30 @@ async function start(t: ExecutionContext, options: { virtual?: boolean } = {}): 
     clock: systemClock,
     random,
     log: silentLogger,
-    names: () => new Names({ store, nodeId: 'here', hasVirtualAddresses: virtual, routed: true }),
+    names: async () => {
+      const sources = { store, slices: new TimeSlices(systemClock) }
+      const place = { nodeId: 'here', hasVirtualAddresses: virtual, routed: true }
+      const names = new Names(sources, place)
+      await names.refresh()
+      return names
+    },
     upstream: new Upstream({ clock: systemClock, random, servers: () => Promise.resolve(servers) }),
     ipv6Of: (address: string) => ipv6Of('fd00::', address),
   }
-  const resolver = await Resolver.listen(components, { address: '127.0.0.1', port: 0 })
+  const resolver = await listen(components)
   t.teardown(() => resolver.close())
   return { store, port: resolver.port, servers }
+}
+
+/** The kernel gives a port that is free for datagrams; connections of others may have it. */
+async function listen(components: ResolverComponents): Promise<Resolver> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await Resolver.listen(components, { address: '127.0.0.1', port: 0 })
+    } catch (error) {
+      if (attempt === LISTEN_ATTEMPTS) throw error
+    }
+  }
 }
 
 /** Asks by datagram from an address. */

@@ -35,7 +35,7 @@ export interface ResponderComponents {
   readonly clock: Clock
   readonly random: Random
   /** The names of this moment. */
-  readonly names: () => Names
+  readonly names: () => Promise<Names>
   readonly upstream: Pick<Upstream, 'ask'>
   /** The IPv6 address that belongs to an IPv4 one of the swarm; absent: there are none. */
   readonly ipv6Of?: (address: string) => string | undefined
@@ -62,7 +62,7 @@ export class Responder {
     if (opcode !== undefined && opcode !== 'QUERY') return reply(query, 'NOTIMP')
     const [question, ...more] = query.questions ?? []
     if (question === undefined || more.length > 0) return reply(query, 'FORMERR')
-    const names = this.#components.names()
+    const names = await this.#components.names()
     const caller = names.callerAt(address)
     if (caller === undefined) return reply(query, 'REFUSED')
     const found = this.#swarmAnswer(query, question, { names, caller })
