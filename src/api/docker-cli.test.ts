@@ -3,6 +3,8 @@ import { execFile, spawnSync } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import test from 'ava'
+import { ipv6PrefixOf } from '../store/ipv6.ts'
+import { makeDualStack } from './testing/dual-stack.ts'
 import { startFixture } from './testing/fixture.ts'
 import type { ApiFixture } from './testing/fixture.ts'
 
@@ -305,3 +307,24 @@ withDocker(
     t.regex((await docker(fixture, 'run', 'web:1')).err, /does not have this part of Docker's API/)
   },
 )
+
+withDocker('docker shows both ranges of a network with IPv6, and both addresses', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  await makeDualStack(fixture.swarm)
+  const prefix = ipv6PrefixOf(fixture.swarm.store.cluster()?.id ?? '')
+  const shown = async (format: string, ...args: string[]): Promise<string> => {
+    const { out, err } = await docker(fixture, ...args, '--format', format)
+    return `${out}${err}`.trim()
+  }
+  const ranges = '{{.EnableIPv6}}{{range .IPAM.Config}} {{.Subnet}}{{end}}'
+  t.is(await shown(ranges, 'network', 'inspect', 'six'), `true 10.96.1.0/24 ${prefix}a60:100/120`)
+  t.is(
+    await shown('{{range .Endpoint.VirtualIPs}}{{.Addr}} {{end}}', 'service', 'inspect', 'web'),
+    `10.96.1.2/24 10.96.2.2/24 ${prefix}a60:102/120`,
+  )
+  t.is(
+    await shown('{{(index .NetworksAttachments 0).Addresses}}', 'inspect', 'dual-task'),
+    `[10.32.3.7/32 ${prefix}a20:307/128]`,
+  )
+})

@@ -7,6 +7,8 @@ import { join } from 'node:path'
 import { spawn } from 'node:child_process'
 import test from 'ava'
 import { isSwarmError } from '../base/errors.ts'
+import { ipv6PrefixOf } from '../store/ipv6.ts'
+import { makeDualStack } from './testing/dual-stack.ts'
 import { DESCRIPTION, startFixture } from './testing/fixture.ts'
 import type { ApiFixture } from './testing/fixture.ts'
 import type { LogRecord } from './ports.ts'
@@ -491,4 +493,40 @@ test('filters may name many objects', async (t) => {
   const answer = await send(fixture.socketPath, { path })
   t.is(answer.status, 200)
   t.deepEqual(answer.json(), [])
+})
+
+test('a network with IPv6 is shown with both ranges, and so are addresses on it', async (t) => {
+  const fixture = await manager()
+  t.teardown(() => fixture.close())
+  await makeDualStack(fixture.swarm)
+  const prefix = ipv6PrefixOf(fixture.swarm.store.cluster()?.id ?? '')
+  const get = async (path: string): Promise<unknown> =>
+    (await send(fixture.socketPath, { path: `/v1.44${path}` })).json()
+  const six = (await get('/networks/six')) as { EnableIPv6: boolean; IPAM: { Config: object[] } }
+  t.true(six.EnableIPv6)
+  t.deepEqual(six.IPAM.Config, [
+    { Subnet: '10.96.1.0/24', Gateway: '10.96.1.1' },
+    { Subnet: `${prefix}a60:100/120`, Gateway: `${prefix}a60:101` },
+  ])
+  const four = (await get('/networks/four')) as typeof six
+  t.false(four.EnableIPv6)
+  t.deepEqual(four.IPAM.Config, [{ Subnet: '10.96.2.0/24', Gateway: '10.96.2.1' }])
+  const { Endpoint } = (await get('/services/web')) as {
+    Endpoint: { VirtualIPs: { NetworkID: string; Addr: string }[] }
+  }
+  t.deepEqual(Endpoint.VirtualIPs, [
+    { NetworkID: 'six', Addr: '10.96.1.2/24' },
+    { NetworkID: 'four', Addr: '10.96.2.2/24' },
+    { NetworkID: 'six', Addr: `${prefix}a60:102/120` },
+  ])
+  const { NetworksAttachments } = (await get('/tasks/dual-task')) as {
+    NetworksAttachments: { Network: { ID: string }; Addresses: string[] }[]
+  }
+  t.deepEqual(
+    NetworksAttachments.map(({ Network, Addresses }) => [Network.ID, Addresses]),
+    [
+      ['six', ['10.32.3.7/32', `${prefix}a20:307/128`]],
+      ['four', ['10.32.3.7/32']],
+    ],
+  )
 })

@@ -11,7 +11,7 @@ import {
   transactionOf,
 } from '../store/testing/fixtures.ts'
 import type { Action, Draft } from '../store/transaction.ts'
-import { ipv6Of, ipv6PrefixOf } from './plane/names.ts'
+import { ipv6Of, ipv6PrefixOf } from '../store/ipv6.ts'
 import type { VirtualServer } from './ports.ts'
 import { wantedServers } from './wanted-servers.ts'
 

@@ -10,27 +10,14 @@
  * IPv4 addresses, so that programs that know no IPv6 are reached in it all the same.
  */
 import { isIPv6 } from 'node:net'
-import type { Network, Task } from '../store/objects.ts'
+import { hasIpv6, ipv6Of, ipv6PrefixOf, isIpv6Network } from '../store/ipv6.ts'
+import type { Task } from '../store/objects.ts'
 import type { StoreView } from '../store/view.ts'
-import { ipv6Of, ipv6PrefixOf } from './plane/names.ts'
 import { ANY_ADDRESS, isLoopbackAddress } from './ports.ts'
 import type { Backend, VirtualServer } from './ports.ts'
 
 /** What ids of servers of IPv6 end with. */
 const SUFFIX = '/ipv6'
-
-/** Whether members of the network have IPv6 addresses. */
-export function isIpv6Network(network: Pick<Network, 'spec'> | undefined): boolean {
-  const { EnableIPv6: enabled, Driver: driver = '' } = network?.spec ?? {}
-  return enabled === true && (driver === '' || driver === 'overlay')
-}
-
-/** Whether the task has an IPv6 address: one of its networks has IPv6. */
-export function hasIpv6(store: StoreView, task: Pick<Task, 'networks'>): boolean {
-  return (task.networks ?? []).some(({ networkId }) =>
-    isIpv6Network(store.get('networks', networkId)),
-  )
-}
 
 /** Where twins are derived from. */
 export interface TwinScene {

@@ -4,7 +4,7 @@
  */
 import type { TaskNetworking, TaskNetworks } from '../agent/ports.ts'
 import type { Native } from '../network/netlink/native.ts'
-import { ipv6Of } from '../network/plane/names.ts'
+import { ipv6Of } from '../store/ipv6.ts'
 import { TaskLinks } from '../network/plane/task-links.ts'
 import type { TaskLink } from '../network/plane/task-links.ts'
 

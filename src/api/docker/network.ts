@@ -1,10 +1,12 @@
 /**
  * Networks as Docker's API shows them: those that users made, and those that are always there.
  * Published ports belong to `ingress`; its id is the cluster's, so that it is the same on every
- * node and after every start. Source: recorded answers 320 to 341.
+ * node and after every start. A network with IPv6 has a second range, behind the one of IPv4, as
+ * Docker shows networks of two families. Source: recorded answers 320 to 341.
  */
 import { INGRESS_NETWORK } from '../../control/network-commands.ts'
 import { PREDEFINED_NETWORKS, driverOf } from '../../control/networks.ts'
+import { ipv6Of, ipv6PrefixOf, ipv6RangeOf, isIpv6Network } from '../../store/ipv6.ts'
 import type { Cluster, Network } from '../../store/objects.ts'
 import type { StoreView } from '../../store/view.ts'
 
@@ -28,7 +30,7 @@ export function networkList(store: StoreView): readonly NetworkJson[] {
   const all = [
     ingressJson(cluster),
     ...PREDEFINED_NETWORKS.map((name) => predefinedJson(name, cluster)),
-    ...store.list('networks').map(networkJson),
+    ...store.list('networks').map((network) => networkJson(network, cluster)),
   ]
   return all.toSorted((a, b) => (a.Name < b.Name ? -1 : 1))
 }
@@ -38,7 +40,7 @@ export function isCustom(network: NetworkJson): boolean {
   return network['Ingress'] !== true && network.Labels?.[PREDEFINED_LABEL] === undefined
 }
 
-function networkJson(network: Network): NetworkJson {
+function networkJson(network: Network, cluster: Cluster): NetworkJson {
   const { spec } = network
   return {
     ...common(network.meta.createdAt),
@@ -48,7 +50,11 @@ function networkJson(network: Network): NetworkJson {
     Driver: driverOf(network),
     EnableIPv4: spec.EnableIPv4 ?? true,
     EnableIPv6: spec.EnableIPv6 ?? false,
-    IPAM: { Driver: spec.IPAM?.Driver ?? 'default', Options: null, Config: rangesOf(network) },
+    IPAM: {
+      Driver: spec.IPAM?.Driver ?? 'default',
+      Options: null,
+      Config: [...rangesOf(network), ...ipv6RangesOf(network, cluster)],
+    },
     Internal: spec.Internal ?? false,
     Attachable: spec.Attachable ?? false,
     Options: spec.Options ?? {},
@@ -67,6 +73,15 @@ function rangesOf({ spec, subnet, gateway }: Network): object[] {
     ...(reserved === undefined ? {} : { AuxiliaryAddresses: reserved }),
   }
   return range.Subnet === undefined ? [] : [range]
+}
+
+/** The range that follows from the allocated one. */
+function ipv6RangesOf(network: Network, cluster: Cluster): object[] {
+  const { subnet, gateway } = network
+  if (subnet === undefined || !isIpv6Network(network)) return []
+  const prefix = ipv6PrefixOf(cluster.id)
+  const Gateway = gateway === undefined ? '' : ipv6Of(prefix, gateway)
+  return [{ Subnet: ipv6RangeOf(prefix, subnet), Gateway }]
 }
 
 function ingressJson(cluster: Cluster): NetworkJson {

@@ -2,9 +2,14 @@
  * Services and their endpoints as Docker's API shows them. Source: recorded answers 254-258, 356.
  */
 import type { ServiceCounts } from '../../control/commands.ts'
+import { ipv6Of, ipv6PrefixOf, isIpv6Network } from '../../store/ipv6.ts'
 import type { AllocatedPort, Network, Service } from '../../store/objects.ts'
 import type { ServiceSpec, UpdateConfig } from '../../store/spec.ts'
 import type { StoreView } from '../../store/view.ts'
+
+/** Bits of an address. */
+const IPV4_BITS = 32
+const IPV6_BITS = 128
 
 /** One service; `insertDefaults` fills in what the user left to Skein. */
 export function serviceJson(
@@ -40,10 +45,7 @@ export function portJson(port: AllocatedPort): object {
 function endpointJson(service: Service, store: StoreView): object {
   if (service.endpoint === undefined) return { Spec: {} }
   const ports = service.endpoint.ports.map(portJson)
-  const addresses = (service.endpoint.virtualAddresses ?? []).map(({ networkId, address }) => ({
-    NetworkID: networkId,
-    Addr: withPrefix(address, store.get('networks', networkId)),
-  }))
+  const addresses = virtualAddresses(service, store)
   if (ports.length === 0 && addresses.length === 0) return { Spec: {} }
   return {
     Spec: service.spec.EndpointSpec ?? {},
@@ -52,9 +54,36 @@ function endpointJson(service: Service, store: StoreView): object {
   }
 }
 
+/** Those of IPv4 first: clients that know one address of a service take the first. */
+function virtualAddresses(service: Service, store: StoreView): object[] {
+  const all = service.endpoint?.virtualAddresses ?? []
+  const ipv4 = all.map(({ networkId, address }) => ({
+    NetworkID: networkId,
+    Addr: withPrefix(address, store.get('networks', networkId)),
+  }))
+  const ipv6 = all.flatMap(({ networkId, address }) => {
+    const network = store.get('networks', networkId)
+    if (!isIpv6Network(network)) return []
+    return ipv6WithPrefix(address, network, store).map((Addr) => ({ NetworkID: networkId, Addr }))
+  })
+  return [...ipv4, ...ipv6]
+}
+
 /** `10.0.1.2/24` of an address on a network. */
 export function withPrefix(address: string, network: Network | undefined): string {
-  return `${address}/${network?.subnet?.split('/')[1] ?? '32'}`
+  return `${address}/${network?.subnet?.split('/')[1] ?? IPV4_BITS}`
+}
+
+/** The same of the IPv6 address that belongs to an IPv4 one; none outside a cluster. */
+export function ipv6WithPrefix(
+  address: string,
+  network: Network | undefined,
+  store: StoreView,
+): readonly string[] {
+  const cluster = store.cluster()
+  if (cluster === undefined) return []
+  const bits = IPV6_BITS - IPV4_BITS + Number(network?.subnet?.split('/')[1] ?? IPV4_BITS)
+  return [`${ipv6Of(ipv6PrefixOf(cluster.id), address)}/${bits}`]
 }
 
 function updateStatusJson(service: Service): object {

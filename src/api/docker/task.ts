@@ -2,8 +2,9 @@
 import type { Task } from '../../store/objects.ts'
 import { INGRESS_NETWORK } from '../../control/network-commands.ts'
 import { driverOf } from '../../control/networks.ts'
+import { hasIpv6, isIpv6Network } from '../../store/ipv6.ts'
 import type { StoreView } from '../../store/view.ts'
-import { portJson, withPrefix } from './service.ts'
+import { ipv6WithPrefix, portJson, withPrefix } from './service.ts'
 
 /** One element of `GET /tasks`. */
 export function taskJson(task: Task, store: StoreView): object {
@@ -44,9 +45,13 @@ function statusJson(task: Task): object {
   }
 }
 
-/** The task's networks with its address there: the same on all but those with their own. */
+/**
+ * The task's networks with its addresses there: the same on all but those with their own, and one
+ * of IPv6 where the network has it.
+ */
 function attachments(task: Task, store: StoreView): object[] {
   const address = task.address ?? ''
+  const ipv6 = hasIpv6(store, task) ? ipv6WithPrefix(address, undefined, store) : []
   const own = (task.networks ?? []).flatMap((attachment) => {
     const network = store.get('networks', attachment.networkId)
     if (network === undefined) return []
@@ -54,14 +59,15 @@ function attachments(task: Task, store: StoreView): object[] {
     const shown = found === undefined ? `${address}/32` : withPrefix(found, network)
     const { Name, Labels = {} } = network.spec
     const spec = { Name, Labels, Scope: 'swarm' }
-    return [attachmentJson({ ID: network.id, Spec: spec }, driverOf(network), shown)]
+    const addresses = isIpv6Network(network) ? [shown, ...ipv6] : [shown]
+    return [attachmentJson({ ID: network.id, Spec: spec }, driverOf(network), addresses)]
   })
   const published = task.ports.some((port) => port.publishMode === 'ingress')
   if (own.length > 0 && !published) return own
   const spec = { Name: INGRESS_NETWORK, Labels: {}, Ingress: true, Scope: 'swarm' }
-  return [...own, attachmentJson({ Spec: spec }, 'overlay', `${address}/32`)]
+  return [...own, attachmentJson({ Spec: spec }, 'overlay', [`${address}/32`, ...ipv6])]
 }
 
-function attachmentJson(network: object, driver: string, address: string): object {
-  return { Network: { ...network, DriverState: { Name: driver } }, Addresses: [address] }
+function attachmentJson(network: object, driver: string, addresses: readonly string[]): object {
+  return { Network: { ...network, DriverState: { Name: driver } }, Addresses: addresses }
 }

@@ -12,7 +12,7 @@
  */
 import type { Network, Task } from '../../store/objects.ts'
 import type { Change, Commit, StoreView } from '../../store/view.ts'
-import { isIpv6Network } from '../ipv6-servers.ts'
+import { isIpv6Network } from '../../store/ipv6.ts'
 import type { TimeSlices } from '../time-slices.ts'
 import { Claims } from './claims.ts'
 import { joined, keyOf, namesOf } from './service-names.ts'

@@ -1,10 +1,7 @@
-/**
- * Internet and Ethernet addresses between text and bytes. Text of IPv6 is RFC 5952: lower case, the
- * longest run of two or more zero groups shortened.
- */
+/** Internet and Ethernet addresses between text and bytes. Text of IPv6 is RFC 5952's. */
 import { isIPv4, isIPv6 } from 'node:net'
-import { at } from '../../base/assert.ts'
 import { SwarmError } from '../../base/errors.ts'
+import { ipv6Text } from '../../base/ipv6-text.ts'
 import { malformed } from './netlink-error.ts'
 
 /** Address families, by the kernel's numbers. */
@@ -66,31 +63,11 @@ export function addressText(family: number, bytes: Uint8Array): string {
   for (let index = 0; index < GROUPS; index += 1) {
     groups.push(at16(bytes, 2 * index))
   }
-  return shortened(groups)
+  return ipv6Text(groups)
 }
 
 function at16(bytes: Uint8Array, offset: number): number {
   return ((bytes[offset] ?? 0) << 8) | (bytes[offset + 1] ?? 0)
-}
-
-function shortened(groups: readonly number[]): string {
-  const run = longestZeroRun(groups)
-  if (run.length < 2) return hex(groups)
-  return `${hex(groups.slice(0, run.start))}::${hex(groups.slice(run.start + run.length))}`
-}
-
-function hex(groups: readonly number[]): string {
-  return groups.map((group) => group.toString(16)).join(':')
-}
-
-function longestZeroRun(groups: readonly number[]): { start: number; length: number } {
-  let best = { start: 0, length: 0 }
-  let start = 0
-  for (let index = 0; index < groups.length; index += 1) {
-    if (at(groups, index) !== 0) start = index + 1
-    else if (index + 1 - start > best.length) best = { start, length: index + 1 - start }
-  }
-  return best
 }
 
 /** 6 bytes of `02:aa:00:00:00:01`. @throws INVALID_ARGUMENT */

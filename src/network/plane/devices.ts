@@ -18,7 +18,8 @@ import type { LinkAddress } from '../netlink/route.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { ForeignAddress } from './conflicts.ts'
 import { difference } from './difference.ts'
-import { macOfBridge, ipv6Of, planeNames } from './names.ts'
+import { ipv6Of } from '../../store/ipv6.ts'
+import { macOfBridge, planeNames } from './names.ts'
 import type { WantedPlane } from './wanted-plane.ts'
 
 /** Bytes that VXLAN puts around a packet: Ethernet, VXLAN, UDP, and the underlay's IP header. */

@@ -4,7 +4,6 @@
  */
 import { createHash } from 'node:crypto'
 import { SwarmError } from '../../base/errors.ts'
-import { AF_INET6, addressBytes, addressText } from '../netlink/address.ts'
 
 /** Digits of a node id in the names of its devices and tables; Linux takes 15 letters in all. */
 const NODE_ID_DIGITS = 8
@@ -72,27 +71,6 @@ export function markOfAddress(address: string): number {
 /** The mark of a published port. `protocol` is the number: 6, 17, 132. */
 export function markOfPort(protocol: number, port: number): number {
   return PORT_MARK_BASE + protocol * 0x1_0000 + port
-}
-
-/** The first 64 bits of a cluster's IPv6 addresses, and 32 zeros: what an IPv4 address follows. */
-export function ipv6PrefixOf(clusterId: string): string {
-  const hex = createHash('sha256').update(clusterId).digest('hex').slice(0, 10)
-  const groups = [`fd${hex.slice(0, 2)}`, hex.slice(2, 6), hex.slice(6, 10)]
-  return `${groups.map((group) => Number.parseInt(group, 16).toString(16)).join(':')}::`
-}
-
-/** The IPv6 address that belongs to an IPv4 one. */
-export function ipv6Of(prefix: string, address: string): string {
-  const number = ipv4Number(address)
-  const groups = [Math.floor(number / 2 ** 16), number % 2 ** 16]
-  const text = `${prefix}${groups.map((group) => group.toString(16)).join(':')}`
-  return addressText(AF_INET6, addressBytes(text))
-}
-
-/** The IPv6 range that belongs to an IPv4 one. */
-export function ipv6RangeOf(prefix: string, cidr: string): string {
-  const { base, bits } = parseRange(cidr)
-  return `${ipv6Of(prefix, ipv4Text(base))}/${bits + 96}`
 }
 
 /** A block of IPv4 addresses. */

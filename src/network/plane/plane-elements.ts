@@ -7,7 +7,8 @@ import { isIPv6 } from 'node:net'
 import { at } from '../../base/assert.ts'
 import type { NftElement } from '../netlink/nft-element.ts'
 import { addressField, interfaceField, macField, numberField } from '../netlink/nft-field.ts'
-import { ipv4Text, ipv6Of, parseRange } from './names.ts'
+import { ipv6Of } from '../../store/ipv6.ts'
+import { ipv4Text, parseRange } from './names.ts'
 import type { PlaneNetwork, PlaneTask, WantedPlane } from './wanted-plane.ts'
 
 /** A family that the plane speaks. */

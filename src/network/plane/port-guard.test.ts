@@ -2,7 +2,8 @@
 import { at } from '../../base/assert.ts'
 import { kernelTest } from '../netlink/testing/sandbox.ts'
 import { arpFrame, sendFrame, solicitationFrame, udpFrame } from '../testing/raw-frames.ts'
-import { ipv6Of, macOfBridge, macOfTask, planeNames, vethName } from './names.ts'
+import { ipv6Of } from '../../store/ipv6.ts'
+import { macOfBridge, macOfTask, planeNames, vethName } from './names.ts'
 import { Overlay } from './testing/overlay.ts'
 import type { OverlayTask } from './testing/overlay.ts'
 

@@ -16,15 +16,8 @@ import {
 import type { Action, Draft } from '../../store/transaction.ts'
 import { addressText } from '../netlink/address.ts'
 import { conflictsOf, withoutRanges } from './conflicts.ts'
-import {
-  ipv6Of,
-  ipv6PrefixOf,
-  ipv6RangeOf,
-  markOfAddress,
-  markOfPort,
-  parseRange,
-  planeNames,
-} from './names.ts'
+import { ipv6Of, ipv6PrefixOf, ipv6RangeOf } from '../../store/ipv6.ts'
+import { markOfAddress, markOfPort, parseRange, planeNames } from './names.ts'
 import {
   PLANE_SETS,
   elementText,

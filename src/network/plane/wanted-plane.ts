@@ -12,15 +12,8 @@ import { isIP } from 'node:net'
 import { isTerminal } from '../../store/objects.ts'
 import type { Network, Node, Service, Task } from '../../store/objects.ts'
 import type { StoreView } from '../../store/view.ts'
-import {
-  baseOf,
-  gatewayOf,
-  ipv6PrefixOf,
-  macOfNode,
-  macOfTask,
-  markOfAddress,
-  vxlanIdOf,
-} from './names.ts'
+import { ipv6PrefixOf } from '../../store/ipv6.ts'
+import { baseOf, gatewayOf, macOfNode, macOfTask, markOfAddress, vxlanIdOf } from './names.ts'
 
 /** Port of VXLAN (RFC 7348). */
 export const VXLAN_PORT = 4789
