@@ -13,43 +13,19 @@ import { silentLogger } from '../../src/base/log.ts'
 import { IpvsBalancer } from '../../src/network/ipvs/ipvs-balancer.ts'
 import { loadNative } from '../../src/network/netlink/native.ts'
 import type { Native } from '../../src/network/netlink/native.ts'
-import type { BalancerFault, VirtualServer } from '../../src/network/ports.ts'
+import type { BalancerFault } from '../../src/network/ports.ts'
 import type { GuestTier } from '../../cluster-tests/guest/guest-run.ts'
 import { missingGuest, runInGuest } from '../../cluster-tests/guest/run-in-guest.ts'
 import { NO_MARKS, freshNamespace } from '../../cluster-tests/ipvs/case.ts'
 import { markdownTable, rangeText, summarise } from '../statistics.ts'
 import { DAEMON_OPTIONS } from './daemon-options.ts'
 import { GUEST_TIMEOUT_MS } from './guest-time.ts'
+import { BACKENDS, SERVICES, server, servers } from './large-table.ts'
 
-const SERVICES = 1_000
-const BACKENDS = 10
 const ROUNDS = 5
 const CHANGES = 40
 const TICK_MS = 2
 const INSIDE = 'SKEIN_BENCH_INSIDE'
-
-function servers(): VirtualServer[] {
-  return Array.from({ length: SERVICES }, (_unused, index) => server(index, 4))
-}
-
-/** One of them; its first backend has this weight. */
-function server(index: number, weight: number): VirtualServer {
-  return {
-    id: `service${index}/net`,
-    protocol: 'any',
-    address: `10.96.${index >> 8}.${index & 255}`,
-    port: 0,
-    backends: Array.from({ length: BACKENDS }, (_none, n) => ({
-      taskId: `t${index}.${n}`,
-      nodeId: 'n',
-      local: false,
-      routed: true,
-      address: `10.${32 + (index >> 8)}.${index & 255}.${n + 1}`,
-      port: 0,
-      weight: n === 0 ? weight : 4,
-    })),
-  }
-}
 
 /** The same table for `ipvsadm -R`. */
 function script(): string {

@@ -31,6 +31,11 @@ export class MessageWriter {
   #view = new DataView(this.#bytes.buffer)
   #length = 0
 
+  /** Bytes that were written. */
+  get length(): number {
+    return this.#length
+  }
+
   /** What was written; valid until the next write. */
   get bytes(): Uint8Array {
     return this.#bytes.subarray(0, this.#length)

@@ -204,7 +204,8 @@ export class NetlinkSocket implements AsyncDisposable {
       this.#writer.message(beginBatch(subsystem, options.generation), head)
       for (const [index, request] of requests.entries()) {
         const sequence = head + 1 + index
-        await this.#write(request, sequence, sequence === last ? NLM_F_ACK : 0)
+        const pause = this.#write(request, sequence, sequence === last ? NLM_F_ACK : 0)
+        if (pause !== undefined) await pause
       }
       this.#writer.message(endBatch(subsystem), last + 1)
       const { operation } = at(requests, 0)
@@ -233,7 +234,8 @@ export class NetlinkSocket implements AsyncDisposable {
     this.#writer.clear()
     for (const [index, request] of chunk.entries()) {
       const sequence = first + index
-      await this.#write(request, sequence, sequence === last ? NLM_F_ACK : 0)
+      const pause = this.#write(request, sequence, sequence === last ? NLM_F_ACK : 0)
+      if (pause !== undefined) await pause
     }
     const { operation } = at(chunk, 0)
     const answers = await this.#exchange({ operation, first, last, head: 0 })
@@ -245,12 +247,14 @@ export class NetlinkSocket implements AsyncDisposable {
       })
   }
 
-  /** Writes one of many messages; the loop has its turn in between. */
-  async #write(request: NetlinkRequest, sequence: number, flags: number): Promise<void> {
-    const before = this.#writer.bytes.length
+  /**
+   * Writes one of many messages; gives what to wait for when it is the loop's turn. Most often it
+   * is not, and a promise for each message would be an eighth of all garbage.
+   */
+  #write(request: NetlinkRequest, sequence: number, flags: number): Promise<void> | undefined {
+    const before = this.#writer.length
     this.#writer.message(request, sequence, flags)
-    const bytes = this.#writer.bytes.length - before
-    await this.#slices.maybeYield(Math.ceil(bytes / BYTES_PER_STEP))
+    return this.#slices.maybeYield(Math.ceil((this.#writer.length - before) / BYTES_PER_STEP))
   }
 
   /** Writes one message. */
