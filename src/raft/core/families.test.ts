@@ -4,17 +4,12 @@
  */
 import test from 'ava'
 import { seededRandom } from '../../base/random.ts'
+import { ofType } from '../testing/core-messages.ts'
 import { EMPTY_SNAPSHOT, MemoryLog } from '../testing/memory-log.ts'
-import { normal, TestGroup, TestMember, TEST_TICKS } from '../testing/test-member.ts'
+import { normal, SAFE, TestGroup, TestMember, TEST_TICKS } from '../testing/test-member.ts'
 import type { PeerId, Snapshot, Term } from './entry.ts'
-import type { Message, MessageOf, MessageType } from './message.ts'
+import type { Message } from './message.ts'
 import { RaftCore } from './raft-core.ts'
-
-const SAFE = { preVote: true, checkQuorum: true } as const
-
-function ofType<T extends MessageType>(messages: readonly Message[], type: T): MessageOf<T>[] {
-  return messages.filter((message): message is MessageOf<T> => message.type === type)
-}
 
 function preVote(from: PeerId, to: PeerId, term: Term): Message {
   return { type: 'preVote', from, to, term, logTerm: 9, index: 9, transfer: false }

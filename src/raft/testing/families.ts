@@ -28,12 +28,14 @@ export function mistakeNamed(name: string): Mutant | undefined {
 
 /** Test titles by file, and by title the mistakes that it must notice. */
 const NOTICED: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
-  'core/paper.test.ts': {
+  'core/paper-elections.test.ts': {
     '§5.2: a member votes once a term, for who asks first, and again for the same': [
       'any-vote',
       'vote-not-loaded',
       'repeated-vote-refused',
     ],
+  },
+  'core/paper-replication.test.ts': {
     '§5.4.1: a voter with a newer log refuses': ['log-not-compared'],
     '§5.4.2: only entries of its own term does a leader commit by counting': [
       'commits-older-terms',
@@ -69,26 +71,15 @@ const NOTICED: Readonly<Record<string, Readonly<Record<string, readonly string[]
     ],
   },
   'core/raft-core.test.ts': {
-    'a learner gets everything, counts for nothing, and does not campaign': ['learner-campaigns'],
     'a long divergent tail costs one refusal a term, not one an entry (bug 8)': ['one-step-back'],
     'a follower whose window was lost is found by the next heartbeat (bug 9)': [
       'full-window-is-silent',
     ],
-    'a follower behind the log gets a snapshot, then the rest; a lost one is sent again': [
-      'no-snapshot-when-compacted',
-      'snapshot-failure-ignored',
-    ],
     'what is on its way to a follower is limited in messages and in bytes': ['window-unlimited'],
     'a follower commits no entry that the leader has not confirmed': ['commits-beyond-match'],
-    'a completion of a write that was overtaken makes nothing durable (bug 12)': [
-      'completion-of-old-term',
-    ],
-    'within a term, too, a completion counts only for the entry that was written': [
-      'completion-of-replaced-entries',
-    ],
-    'a log with another term at the snapshot is dropped as a whole (bug 14)': [
-      'snapshot-over-other-log',
-    ],
+  },
+  'core/conf-changes.test.ts': {
+    'a learner gets everything, counts for nothing, and does not campaign': ['learner-campaigns'],
     'one configuration change at a time, and none before a new leader has caught up (bug 18)': [
       'change-before-own-commit',
       'changes-overlap',
@@ -103,6 +94,8 @@ const NOTICED: Readonly<Record<string, Readonly<Record<string, readonly string[]
     'nobody campaigns with a committed configuration change that is not applied (bug 20)': [
       'campaign-with-unapplied-change',
     ],
+  },
+  'core/reads.test.ts': {
     'a read waits for the first commit of its leader (bug 22)': [
       'reads-before-first-commit',
       'lone-voter-reads-at-once',
@@ -115,14 +108,31 @@ const NOTICED: Readonly<Record<string, Readonly<Record<string, readonly string[]
     'a transfer ends the lease for the rest of the term, even if it fails (bug 24)': [
       'lease-outlives-transfer',
     ],
+  },
+  'core/storage.test.ts': {
+    'a follower behind the log gets a snapshot, then the rest; a lost one is sent again': [
+      'no-snapshot-when-compacted',
+      'snapshot-failure-ignored',
+    ],
+    'a completion of a write that was overtaken makes nothing durable (bug 12)': [
+      'completion-of-old-term',
+    ],
+    'within a term, too, a completion counts only for the entry that was written': [
+      'completion-of-replaced-entries',
+    ],
+    'a log with another term at the snapshot is dropped as a whole (bug 14)': [
+      'snapshot-over-other-log',
+    ],
+    'votes and acknowledgements wait for the write that they promise (bug 28)': [
+      'vote-before-sync',
+    ],
+  },
+  'core/transfer.test.ts': {
     'a transfer that fails is given up after an election timeout (bug 26)': [
       'transfer-never-given-up',
     ],
     'the target is brought up to date first, also when a follower asks': ['transfer-to-one-behind'],
     'leadership is handed over at once, and the old leader follows': ['writes-during-transfer'],
-    'votes and acknowledgements wait for the write that they promise (bug 28)': [
-      'vote-before-sync',
-    ],
   },
   'core/properties.test.ts': {
     'the committed index is the highest that more than half of each half has': ['half-is-a-quorum'],

@@ -10,6 +10,7 @@ import type { ConfState, Entry, HardState, PeerId, Snapshot, Term } from '../cor
 import type { Message, ProposedEntry } from '../core/message.ts'
 import { RaftCore } from '../core/raft-core.ts'
 import type { ReadState, Ready } from '../core/ready.ts'
+import { snapshotAt } from './core-messages.ts'
 import { EMPTY_SNAPSHOT, MemoryLog } from './memory-log.ts'
 
 /** Where a member starts. */
@@ -22,6 +23,10 @@ export interface MemberStart {
 }
 
 export const TEST_TICKS = { electionTicks: 10, heartbeatTicks: 1 } as const
+/** Options that keep a member that was cut off from disturbing the rest, and a leader from lingering. */
+export const SAFE = { preVote: true, checkQuorum: true } as const
+/** The same, with reads by lease. */
+export const LEASE = { ...SAFE, readOnly: 'lease' } as const
 
 /** Steps after which a group that does not come to rest is taken to be broken. */
 const MAX_ROUNDS = 1000
@@ -207,4 +212,21 @@ export class TestGroup {
   leaders(): PeerId[] {
     return [...this.members.values()].filter(({ role }) => role === 'leader').map(({ id }) => id)
   }
+}
+
+/** A core whose `Ready`s the test handles itself. */
+export function bareCore(
+  id: PeerId,
+  options: Partial<CoreOptions> & { readonly terms?: readonly Term[] } = {},
+): { core: RaftCore; log: MemoryLog } {
+  const { terms = [], ...rest } = options
+  const log = new MemoryLog(
+    ({ data }) => data.length,
+    () => EMPTY_SNAPSHOT,
+  )
+  log.install(snapshotAt(0, 0, [1, 2, 3]))
+  log.append(terms.map((term, position) => entry(position + 1, term)))
+  log.setHardState({ term: terms.at(-1) ?? 0, vote: 0, commit: 0 })
+  const core = RaftCore.restore({ ...TEST_TICKS, random: seededRandom(id), ...rest, id }, log)
+  return { core, log }
 }
