@@ -3,6 +3,7 @@ import { at } from '../../base/assert.ts'
 import { isSwarmError } from '../../base/errors.ts'
 import type { Entry } from '../core/entry.ts'
 import type { MemoryCluster } from './memory-cluster.ts'
+import type { Observation } from './observations.ts'
 import type { ServerId } from './ports.ts'
 import type { Raft } from './raft.ts'
 
@@ -73,4 +74,22 @@ export function writeAll(raft: Raft<number>, commands: readonly string[], into: 
       () => undefined,
     )
   }
+}
+
+/**
+ * A state that comes in these pieces.
+ *
+ * @yields them, encoded
+ */
+export async function* source(...chunks: readonly string[]): AsyncGenerator<Uint8Array> {
+  for (const chunk of chunks) yield bytes(chunk)
+}
+
+/** Reads a stream of observations into a list. */
+export async function collect(
+  stream: AsyncIterable<Observation>,
+  into: Observation[],
+): Promise<readonly Observation[]> {
+  for await (const one of stream) into.push(one)
+  return into
 }

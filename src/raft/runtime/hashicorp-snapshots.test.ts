@@ -12,15 +12,12 @@ import {
   follower,
   numbered,
   others,
+  source,
 } from './cluster-steps.ts'
 import { ListMachine, MemoryCluster } from './memory-cluster.ts'
 import { memberNumber } from './member-numbers.ts'
 import { Raft } from './raft.ts'
 import { sampleTransfer } from '../testing/sample-transfer.ts'
-
-async function* source(text: string): AsyncGenerator<Uint8Array> {
-  yield bytes(text)
-}
 
 test('a member restarts from its snapshot and the log behind it, also with other peers', async (t) => {
   await using cluster = await MemoryCluster.start(3, { raft: small })
