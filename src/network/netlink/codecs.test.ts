@@ -1,18 +1,12 @@
 /**
  * The codecs against bytes that were recorded from ipvsadm, iproute2 and nft, and from kernels that
- * answered them (`fixtures/recorded.jsonl`: one message or reply a line, with the command): what a tool
- * sends and what we send for the same mean the same. Then properties: nothing but a typed error comes
- * from any bytes, and what is written is what is read.
+ * answered them: what a tool sends and what we send for the same mean the same.
  */
-import { readFileSync } from 'node:fs'
-import { isIPv6 } from 'node:net'
 import test from 'ava'
-import * as fc from 'fast-check'
-import { addressBytes, addressText, macBytes, macText, parsePrefix } from './address.ts'
+import { macText } from './address.ts'
 import { Attributes } from './attributes.ts'
 import { decodeConnection, deleteConnection } from './conntrack.ts'
-import { decodeFamily } from './generic.ts'
-import { decodeDestination, decodeInfo, decodeService, decodeTimeouts } from './ipvs-reply.ts'
+import { decodeDestination, decodeService, decodeTimeouts } from './ipvs-reply.ts'
 import {
   deleteDestination,
   deleteService,
@@ -23,9 +17,6 @@ import {
 import type { DestinationOptions, ServiceKey, ServiceOptions } from './ipvs.ts'
 import { decodeLink } from './link-reply.ts'
 import { newLink, setBridgePort, setLink } from './link.ts'
-import { MessageWriter } from './message-writer.ts'
-import type { NetlinkRequest } from './message-writer.ts'
-import { readMessages, readOutcome } from './message.ts'
 import type { NetlinkMessage } from './message.ts'
 import {
   decodeForwardingEntry,
@@ -36,51 +27,10 @@ import {
 import { NetlinkError, errnoName } from './netlink-error.ts'
 import { addElements, decodeElements } from './nft-element.ts'
 import { addressField, fieldsBytes, portField } from './nft-field.ts'
-import { decodeGeneration } from './nftables.ts'
 import { decodeAddress, decodeRoute, newRoute, setAddress } from './route.ts'
 import { decodeRule, newRule } from './rule.ts'
+import { recorded, first, encoded, IPVS, WEB, DNS6, PLAIN } from './testing/recorded.ts'
 
-interface Recorded {
-  readonly name: string
-  readonly command: string
-  readonly hex: string
-}
-
-const recordings = new Map(
-  readFileSync(new URL('fixtures/recorded.jsonl', import.meta.url), 'utf8')
-    .trimEnd()
-    .split('\n')
-    .map((line) => JSON.parse(line) as Recorded)
-    .map((each) => [each.name, Uint8Array.from(Buffer.from(each.hex, 'hex'))] as const),
-)
-
-function recorded(name: string): NetlinkMessage[] {
-  const bytes = recordings.get(name)
-  if (bytes === undefined) throw new Error(`no recording ${name}`)
-  return readMessages(bytes)
-}
-
-function first(messages: readonly NetlinkMessage[]): NetlinkMessage {
-  const [message] = messages
-  if (message === undefined) throw new Error('no message')
-  return message
-}
-
-function encoded(request: NetlinkRequest): NetlinkMessage {
-  const writer = new MessageWriter()
-  writer.message(request, 7)
-  return first(readMessages(writer.bytes))
-}
-
-const IPVS = 0x1c
-const WEB: ServiceKey = { type: 'address', protocol: 'tcp', address: '10.96.0.1', port: 80 }
-const DNS6: ServiceKey = { type: 'address', protocol: 'udp', address: 'fd00::1', port: 53 }
-const PLAIN: ServiceOptions = {
-  scheduler: 'wrr',
-  onePacket: false,
-  schedulerFallback: false,
-  schedulerPort: false,
-}
 const DIRECT: DestinationOptions = {
   forwarding: 'direct',
   weight: 0,
@@ -365,168 +315,6 @@ test('map elements are what nft sends, and are read from a dump', (t) => {
 })
 
 const isElements = (message: NetlinkMessage): boolean => message.type === 0x0a0c
-
-const decoders: readonly ((message: NetlinkMessage) => unknown)[] = [
-  decodeService,
-  decodeDestination,
-  decodeTimeouts,
-  decodeInfo,
-  decodeFamily,
-  decodeLink,
-  decodeAddress,
-  decodeRoute,
-  decodeRule,
-  decodeNeighbour,
-  decodeForwardingEntry,
-  decodeElements,
-  decodeGeneration,
-  decodeConnection,
-  readOutcome,
-]
-
-/** Runs a decoder; only a typed error may come out. */
-function survives(decode: () => unknown): boolean {
-  try {
-    decode()
-    return true
-  } catch (error) {
-    return error instanceof NetlinkError && error.errno === 'EBADMSG'
-  }
-}
-
-test('nothing but a typed error comes from random bytes', (t) => {
-  fc.assert(
-    fc.property(fc.uint8Array({ maxLength: 200 }), fc.nat(0xffff), (bytes, flags) => {
-      if (!survives(() => readMessages(bytes))) return false
-      const payload = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-      const message = { type: 2, flags, sequence: 1, payload }
-      return decoders.every((decode) => survives(() => decode(message)))
-    }),
-    { numRuns: 3000 },
-  )
-  t.pass()
-})
-
-test('nothing but a typed error comes from recorded bytes with mistakes in them', (t) => {
-  const all = [...recordings.values()]
-  fc.assert(
-    fc.property(
-      fc.nat(all.length - 1),
-      fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 8 }),
-      fc.nat(),
-      (index, changes, cut) => {
-        const bytes = Uint8Array.from(all[index] ?? [])
-        for (const [place, value] of changes) bytes[place % bytes.length] = value
-        const part = bytes.subarray(0, cut % 7 === 0 ? cut % bytes.length : bytes.length)
-        return survives(() => {
-          for (const message of readMessages(part)) {
-            if (!decoders.every((decode) => survives(() => decode(message))))
-              throw new Error('escaped')
-          }
-        })
-      },
-    ),
-    { numRuns: 3000 },
-  )
-  t.pass()
-})
-
-const ipv4 = fc.ipV4()
-const ipv6 = fc.ipV6()
-const port = fc.integer({ min: 1, max: 65_535 })
-const u32 = fc.nat(0xffff_ffff)
-
-test('services and destinations are read as they were written', (t) => {
-  const key: fc.Arbitrary<ServiceKey> = fc.oneof(
-    fc.record({
-      type: fc.constant('address' as const),
-      protocol: fc.constantFrom('tcp' as const, 'udp' as const, 'sctp' as const),
-      address: fc.oneof(ipv4, ipv6.map(canonical)),
-      port,
-    }),
-    fc.record({
-      type: fc.constant('mark' as const),
-      mark: fc.integer({ min: 1, max: 0xffff_ffff }),
-      family: fc.constantFrom('ipv4' as const, 'ipv6' as const),
-    }),
-  )
-  const options = fc.record({
-    scheduler: fc.constantFrom('rr', 'wrr', 'lc', 'wlc', 'mh', 'lblcr'),
-    onePacket: fc.boolean(),
-    schedulerFallback: fc.boolean(),
-    schedulerPort: fc.boolean(),
-  })
-  const bits = fc.integer({ min: 1, max: 32 })
-  fc.assert(
-    fc.property(key, options, fc.option(bits), u32, (service, plain, prefixBits, seconds) => {
-      const timeoutSeconds = (seconds >>> 1) + 1 > 0x7fff_ffff ? 1 : (seconds >>> 1) + 1
-      const wanted =
-        prefixBits === null ? plain : { ...plain, persistence: { timeoutSeconds, prefixBits } }
-      const read = decodeService(encoded(newService(IPVS, { key: service, options: wanted })))
-      t.deepEqual({ key: read.key, options: read.options }, { key: service, options: wanted })
-    }),
-  )
-})
-
-test('addresses are read as they were written, and their text is canonical', (t) => {
-  fc.assert(
-    fc.property(ipv6, (text) => {
-      const read = addressText(10, addressBytes(text))
-      t.true(isIPv6(read))
-      t.is(read, canonical(text))
-      t.deepEqual(addressBytes(read), addressBytes(text))
-    }),
-    { numRuns: 1000 },
-  )
-  fc.assert(
-    fc.property(ipv4, (text) => {
-      t.is(addressText(2, addressBytes(text)), text)
-    }),
-  )
-  fc.assert(
-    fc.property(fc.uint8Array({ minLength: 6, maxLength: 6 }), (bytes) => {
-      t.deepEqual(macBytes(macText(bytes)), bytes)
-    }),
-  )
-  t.is(addressText(10, addressBytes('::ffff:10.0.0.1')), '::ffff:a00:1')
-  for (const wrong of ['', '1.2.3', '1::2::3', 'host']) t.throws(() => addressBytes(wrong))
-  for (const wrong of ['10.0.0.0/33', '10.0.0.0/', '10.0.0.0/8/8', 'fd00::/129', '1/2']) {
-    t.like(
-      t.throws(() => parsePrefix(wrong)),
-      { code: 'INVALID_ARGUMENT' },
-    )
-  }
-  t.throws(() => macBytes('02:00:00:00:00'))
-})
-
-/** Canonical text by another implementation. */
-function canonical(text: string): string {
-  return new URL(`http://[${text}]/`).hostname.slice(1, -1)
-}
-
-test('a batch larger than the first buffer is written and read whole', (t) => {
-  const writer = new MessageWriter()
-  const count = 5000
-  for (let index = 0; index < count; index += 1) {
-    const address = `10.${(index >> 8) & 255}.${index & 255}.1`
-    writer.message(newService(IPVS, { key: { ...WEB, address }, options: PLAIN }), index + 1)
-  }
-  const messages = readMessages(writer.bytes)
-  t.is(messages.length, count)
-  t.deepEqual(
-    messages.map((message) => message.sequence),
-    Array.from({ length: count }, (_, index) => index + 1),
-  )
-  for (const [index, message] of messages.entries()) {
-    const { key } = decodeService(message)
-    if (key.type !== 'address' || key.address !== `10.${(index >> 8) & 255}.${index & 255}.1`) {
-      t.fail(`message ${index} is another's`)
-    }
-  }
-  writer.clear()
-  writer.message(newService(IPVS, { key: DNS6, options: PLAIN }), 1)
-  t.deepEqual(decodeService(first(readMessages(writer.bytes))).key, DNS6)
-})
 
 test('a connection is deleted by the bytes it was read with', (t) => {
   const tuple =
