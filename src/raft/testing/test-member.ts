@@ -23,7 +23,7 @@ export interface MemberStart {
 }
 
 export const TEST_TICKS = { electionTicks: 10, heartbeatTicks: 1 } as const
-/** Options that keep a member that was cut off from disturbing the rest, and a leader from lingering. */
+/** Options that keep a member that was cut off from disturbing, and a leader from lingering. */
 export const SAFE = { preVote: true, checkQuorum: true } as const
 /** The same, with reads by lease. */
 export const LEASE = { ...SAFE, readOnly: 'lease' } as const
