@@ -27,6 +27,7 @@ import { assertFreeSpace } from './node/free-space.ts'
 import { KernelNetwork } from './node/kernel-network.ts'
 import { textLogStream } from './node/log-text.ts'
 import { MeshImagePeers } from './node/mesh-image-peers.ts'
+import { openPortReader } from './node/open-ports.ts'
 import { purgeNode, removeTasks } from './node/purge.ts'
 import { LateSwarmFacts } from './node/swarm-facts.ts'
 import { loadNative } from './network/netlink/native.ts'
@@ -71,8 +72,9 @@ async function startNode(options: DaemonOptions, log: Logger): Promise<AsyncDisp
   const facts = new LateSwarmFacts()
   const kernel = await KernelNetwork.probe({ ...system, log, swarm: facts }, options)
   started.use(kernel)
+  const native = loadNative()
   const watched = { ...system, log, read: hostAddresses }
-  const addresses = started.use(await AddressWatch.open(watched, loadNative()))
+  const addresses = started.use(await AddressWatch.open(watched, native))
   const networks = kernel.taskNetworks
   const [executor, images] = await Promise.all([
     chooseExecutor({ ...system, log, networks }, { dataDirectory, swarm: facts }),
@@ -84,7 +86,8 @@ async function startNode(options: DaemonOptions, log: Logger): Promise<AsyncDisp
   started.defer(() => images.close())
   log.info({ executor: executor.name, reason: executor.reason }, 'executor chosen')
   log.info({ ...kernel.choice }, 'balancer chosen')
-  const parts = { ...system, log, executor, images, imagePeers, kernel, addresses }
+  const openPorts = openPortReader(native)
+  const parts = { ...system, log, executor, images, imagePeers, kernel, addresses, ...openPorts }
   const swarm = await openSwarm(options, parts, facts)
   started.defer(() => swarm.close())
   // A node that ended on its way into a swarm or out of one.

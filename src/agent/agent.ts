@@ -21,6 +21,7 @@ import { successorTaskId } from '../store/restart-policy.ts'
 import type { Proposer } from '../store/transaction.ts'
 import type { Commit, StoreView } from '../store/view.ts'
 import { CHECKS_AT_ONCE_MAX } from './health/attendant.ts'
+import type { OpenPortReader } from './health/listening.ts'
 import { RestartReporter, restartsLocally, successorRecord } from './local-restarts.ts'
 import { hostNameservers } from './nameservers.ts'
 import type { Executor, TaskPlan } from './ports.ts'
@@ -47,6 +48,8 @@ export interface AgentComponents {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
+  /** Absent: the kernel's files say which ports are open. */
+  readonly openPorts?: OpenPortReader
 }
 
 /** How the agent works. */
@@ -84,7 +87,7 @@ export class Agent {
 
   constructor(components: AgentComponents, options: AgentOptions) {
     const { nodeId, dataDirectory } = options
-    const { executor, clock, log } = components
+    const { executor, clock, log, openPorts } = components
     this.#parts = components
     this.#options = options
     this.#directories = new TaskDirectories(dataDirectory)
@@ -104,6 +107,7 @@ export class Agent {
       directories: this.#directories,
       slots: new StartSlots(options.startConcurrency ?? START_CONCURRENCY_DEFAULT),
       checkSlots: new StartSlots(CHECKS_AT_ONCE_MAX),
+      ...(openPorts === undefined ? {} : { openPorts }),
       signal: this.#stopping.signal,
       plan: (record, signal) => this.#plan(record, signal),
       predecessorReleased: (task, signal) => this.#predecessorReleased(task, signal),

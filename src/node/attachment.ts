@@ -8,6 +8,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Logger } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import { Agent } from '../agent/agent.ts'
+import type { OpenPortReader } from '../agent/health/listening.ts'
 import type { Executor } from '../agent/ports.ts'
 import type { NodeAddresses } from '../cluster/advertise.ts'
 import type { SwarmMember } from '../cluster/member.ts'
@@ -37,6 +38,7 @@ export interface AttachmentComponents {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
+  readonly openPorts?: OpenPortReader
 }
 
 /** Agent, network, logs and image exchange of one membership. */
@@ -55,11 +57,11 @@ export class NodeAttachment implements Attachment {
     member: SwarmMember,
     options: { readonly dataDirectory: string; readonly addresses: NodeAddresses },
   ) {
-    const { clock, random, log } = components
+    const { clock, random, log, executor, images, openPorts } = components
     const { nodeId, store, proposer, mesh } = member
     const shared = { store, proposer, clock, random, log }
     this.agent = new Agent(
-      { ...shared, executor: components.executor, images: components.images },
+      { ...shared, executor, images, ...(openPorts === undefined ? {} : { openPorts }) },
       {
         nodeId,
         dataDirectory: options.dataDirectory,

@@ -1,6 +1,7 @@
 /**
  * Which ports have a program behind them in the network namespace of a process, from the kernel's
- * own tables. Looking costs no connection, so the program notices nothing.
+ * own tables. Looking costs no connection, so the program notices nothing. Where the kernel can be
+ * asked for open ports alone, it is; else its files are read, which list every connection.
  *
  * A TCP port counts when a socket listens there, a UDP port when one is bound and not connected. A
  * socket on a loopback address counts only where clients come by loopback.
@@ -25,20 +26,50 @@ export interface ListenQuery {
   readonly byLoopback: boolean
 }
 
+/** A port with a socket that takes clients. */
+export interface OpenPort {
+  readonly port: number
+  /** Whether clients must come by loopback. */
+  readonly isLoopback: boolean
+}
+
+/**
+ * Open ports in the network namespace of a process; none when the process is gone. Undefined: the
+ * kernel cannot be asked so.
+ */
+export type OpenPortReader = (
+  pid: number,
+  protocol: ServedPort['protocol'],
+) => Promise<readonly OpenPort[] | undefined>
+
 /** Ports of the wish that nothing listens on yet. All of them when the process is gone. */
-export async function missingPorts(query: ListenQuery): Promise<ServedPort[]> {
-  const { pid, wish, byLoopback } = query
-  const protocols = [...new Set(wish.ports.map(({ protocol }) => protocol))]
-  const open = new Set<string>()
-  for (const protocol of protocols) {
-    const wanted = wish.ports.filter((one) => one.protocol === protocol)
-    for (const table of [protocol, `${protocol}6`]) {
-      if (wanted.every(({ port }) => open.has(`${port}/${protocol}`))) break
-      const text = (await readTextFile(`/proc/${pid}/net/${table}`)) ?? ''
-      for (const port of openPorts(text, { protocol, byLoopback })) open.add(`${port}/${protocol}`)
-    }
+export async function missingPorts(
+  query: ListenQuery,
+  reader?: OpenPortReader,
+): Promise<ServedPort[]> {
+  const open = new Map<ServedPort['protocol'], ReadonlySet<number>>()
+  for (const protocol of new Set(query.wish.ports.map((one) => one.protocol))) {
+    const told = await reader?.(query.pid, protocol)
+    const usable = told?.filter(({ isLoopback: only }) => query.byLoopback || !only)
+    const ports = usable && new Set(usable.map(({ port }) => port))
+    open.set(protocol, ports ?? (await portsOfFiles(query, protocol)))
   }
-  return wish.ports.filter(({ protocol, port }) => !open.has(`${port}/${protocol}`))
+  return query.wish.ports.filter(({ protocol, port }) => open.get(protocol)?.has(port) !== true)
+}
+
+/** Open ports by the kernel's files; not all of them when the wanted ones are there. */
+async function portsOfFiles(
+  { pid, wish, byLoopback }: ListenQuery,
+  protocol: ServedPort['protocol'],
+): Promise<ReadonlySet<number>> {
+  const wanted = wish.ports.filter((one) => one.protocol === protocol)
+  const open = new Set<number>()
+  for (const table of [protocol, `${protocol}6`]) {
+    const text = (await readTextFile(`/proc/${pid}/net/${table}`)) ?? ''
+    for (const port of openPorts(text, { protocol, byLoopback })) open.add(port)
+    if (wanted.every(({ port }) => open.has(port))) break
+  }
+  return open
 }
 
 /** Whether nothing more of the wish is to be waited for. */

@@ -21,6 +21,7 @@ import { decodeElements } from './nft-element.ts'
 import { decodeGeneration } from './nftables.ts'
 import { decodeAddress, decodeRoute } from './route.ts'
 import { decodeRule } from './rule.ts'
+import { decodeOpenSocket } from './sock-diag.ts'
 import { recordings, first, encoded, IPVS, WEB, DNS6, PLAIN } from './testing/recorded.ts'
 
 const decoders: readonly ((message: NetlinkMessage) => unknown)[] = [
@@ -38,6 +39,7 @@ const decoders: readonly ((message: NetlinkMessage) => unknown)[] = [
   decodeElements,
   decodeGeneration,
   decodeConnection,
+  decodeOpenSocket,
   readOutcome,
 ]
 

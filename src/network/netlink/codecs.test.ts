@@ -29,6 +29,7 @@ import { addElements, decodeElements } from './nft-element.ts'
 import { addressField, fieldsBytes, portField } from './nft-field.ts'
 import { decodeAddress, decodeRoute, newRoute, setAddress } from './route.ts'
 import { decodeRule, newRule } from './rule.ts'
+import { decodeOpenSocket, dumpOpenSockets } from './sock-diag.ts'
 import { recorded, first, encoded, IPVS, WEB, DNS6, PLAIN } from './testing/recorded.ts'
 
 const DIRECT: DestinationOptions = {
@@ -198,6 +199,32 @@ test('impossible services and destinations are refused before the kernel sees th
     service({ ...WEB, port: 0 }, { ...PLAIN, persistence: { timeoutSeconds: 9, prefixBits: 32 } }),
   )
 })
+
+test('open sockets are asked for as `ss` does, and read as the kernel answers it', (t) => {
+  const sockets = {
+    tcp4: ['127.0.0.1:8080', '0.0.0.0:80'],
+    tcp6: ['::ffff:7f00:1:8082', '::1:8081', ':::443'],
+    udp4: ['0.0.0.0:53'],
+    udp6: ['::1:5353'],
+  }
+  for (const [name, expected] of Object.entries(sockets)) {
+    const protocol = name.startsWith('tcp') ? 'tcp' : 'udp'
+    const family = name.endsWith('4') ? 'ipv4' : 'ipv6'
+    const theirs = first(recorded(`sockets-${name}`))
+    const ours = encoded(dumpOpenSockets({ protocol, family }))
+    t.deepEqual([ours.type, ours.flags], [theirs.type, theirs.flags])
+    t.deepEqual(payloadOf(ours), payloadOf(theirs))
+    const found = recorded(`reply-sockets-${name}`).map(decodeOpenSocket)
+    const texts = found.map(({ address, port }) => `${address}:${port}`)
+    t.deepEqual(texts.toSorted(), expected.toSorted(), name)
+  }
+})
+
+/** What follows the header. */
+function payloadOf({ payload }: NetlinkMessage): Uint8Array {
+  const { buffer, byteOffset, byteLength } = payload
+  return new Uint8Array(buffer, byteOffset, byteLength).slice()
+}
 
 test('links are what iproute2 sends, and are read as it shows them', (t) => {
   const macAddress = '02:aa:00:00:00:01'

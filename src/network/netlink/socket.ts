@@ -11,7 +11,8 @@
  * Requests and answers are made and read by pure modules beside this one: `generic.ts` (families),
  * `ipvs.ts` and `ipvs-reply.ts`, `link.ts` and `link-reply.ts`, `route.ts` (addresses, routes),
  * `rule.ts`, `neighbour.ts` (and forwarding entries), `nftables.ts`, `nft-element.ts` and
- * `nft-field.ts`, `conntrack.ts`. Events come through `monitor.ts`, settings through `sysctl.ts`.
+ * `nft-field.ts`, `conntrack.ts`, `sock-diag.ts` (who listens). Events come through `monitor.ts`,
+ * settings through `sysctl.ts`.
  * The addon is loaded once, by `loadNative()` in `native.ts`, and handed down.
  *
  *     await using socket = await NetlinkSocket.open(native, { protocol: 'route', netns })
@@ -43,7 +44,7 @@ import { beginBatch, endBatch } from './nfnetlink.ts'
 import { StepSlices } from '../time-slices.ts'
 
 /** The kernel's numbers of the protocols that Skein speaks. */
-export const PROTOCOLS = { route: 0, netfilter: 12, generic: 16 } as const
+export const PROTOCOLS = { route: 0, diag: 4, netfilter: 12, generic: 16 } as const
 
 /** A netlink protocol by name. */
 export type Protocol = keyof typeof PROTOCOLS
