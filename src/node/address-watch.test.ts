@@ -94,3 +94,16 @@ kernelTest('the kernel’s events tell of addresses and cables', async (t, sandb
   await sleep(2 * COALESCE_MS)
   t.is(told.length, 2, 'interfaces without addresses are nobody’s business')
 })
+
+kernelTest(
+  'where events cannot be had nothing is told, and the log says why',
+  async (t, sandbox) => {
+    const { native } = sandbox
+    const warnings: string[] = []
+    const log = { ...silentLogger, warn: (_fields: object, text: string) => warnings.push(text) }
+    const components = { clock: systemClock, log, read: () => [] }
+    using watch = await AddressWatch.open(components, { type: 'loaded', native }, '/no/namespace')
+    t.deepEqual(warnings, ['changes of addresses are not told at once'])
+    t.notThrows(() => watch.onChange(() => t.fail())())
+  },
+)

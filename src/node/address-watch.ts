@@ -12,7 +12,8 @@ import type { Clock, Timer } from '../base/clock.ts'
 import { errorText } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
 import { NetlinkMonitor } from '../network/netlink/monitor.ts'
-import type { NativeLoad } from '../network/netlink/native.ts'
+import type { Native, NativeLoad } from '../network/netlink/native.ts'
+import { isNetlinkError } from '../network/netlink/netlink-error.ts'
 import { RTNLGRP } from '../network/netlink/route-layout.ts'
 
 /** From an event to the look: an interface that comes up brings several. */
@@ -52,7 +53,10 @@ export class AddressWatch implements Disposable {
     this.#known = components.read().join(' ')
   }
 
-  /** Watches by netlink, in this process's namespace or another. @throws NetlinkError */
+  /**
+   * Watches by netlink, in this process's namespace or another. Where that cannot be, nothing is
+   * told, and the log says why.
+   */
   static async open(
     components: AddressWatchComponents,
     load: NativeLoad,
@@ -60,20 +64,12 @@ export class AddressWatch implements Disposable {
   ): Promise<AddressWatch> {
     const watch = new AddressWatch(components)
     if (load.type === 'absent') return watch
-    const place = netns === undefined ? {} : { netns }
-    watch.#monitor = await NetlinkMonitor.open(
-      load.native,
-      { protocol: 'route', groups: GROUPS, ...place },
-      {
-        onMessage: () => watch.noteEvent(),
-        onLost: (error) => {
-          components.log.debug({ err: errorText(error) }, 'events of addresses were lost')
-          watch.noteEvent()
-        },
-      },
-    )
-    // What changed between the first reading and the subscription.
-    watch.noteEvent()
+    try {
+      await watch.#subscribe(load.native, netns)
+    } catch (error) {
+      if (!isNetlinkError(error)) throw error
+      components.log.warn({ err: errorText(error) }, 'changes of addresses are not told at once')
+    }
     return watch
   }
 
@@ -92,6 +88,22 @@ export class AddressWatch implements Disposable {
     this.#monitor?.close()
     this.#timer?.cancel()
     this.#listeners.clear()
+  }
+
+  async #subscribe(native: Native, netns?: string): Promise<void> {
+    const { log } = this.#components
+    const place = netns === undefined ? {} : { netns }
+    const options = { protocol: 'route', groups: GROUPS, ...place } as const
+    this.#monitor = await NetlinkMonitor.open(native, options, {
+      onMessage: () => this.noteEvent(),
+      onLost: (error) => {
+        const isOver = error.errno !== 'ENOBUFS' && error.errno !== 'EMSGSIZE'
+        if (isOver) log.warn({ err: errorText(error) }, 'changes of addresses are told no more')
+        this.noteEvent()
+      },
+    })
+    // What changed between the first reading and the subscription.
+    this.noteEvent()
   }
 
   #look(): void {
