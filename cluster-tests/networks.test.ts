@@ -3,6 +3,7 @@
  * over a device that two hosts share, a bridge of each node, the host's own stack, none; and a
  * parent that is not there. Two hosts as network namespaces.
  */
+import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import test from 'ava'
 import { api, run, skein, skeinOk, until } from './harness/daemon.ts'
@@ -148,6 +149,37 @@ kernelTest(
     t.regex(busy.stderr, /near is in use by service a \(\S+\), service b \(\S+\)/)
   },
 )
+
+kernelTest('what stops the network of a host is said by its daemon', async (t) => {
+  using hosts = new TestHosts(PREFIX, '172.31.84', 1)
+  await using swarm = await start(hosts)
+  const first = swarm.node(0)
+  const warned = (text: RegExp | undefined): Promise<boolean> =>
+    until(`a warning of ${String(text)}`, async () => {
+      const { Warnings: found } = (await api(first.socket, 'GET', '/info')) as {
+        readonly Warnings: readonly string[] | null
+      }
+      return text === undefined ? found === null : found?.some((one) => text.test(one))
+    })
+  const rival = spawn('nsenter', [
+    ...[`--net=/run/netns/${hosts.names[0]}`, 'busybox', 'httpd', '-f', '-p', '7070'],
+  ])
+  try {
+    await skeinOk(first, ...CREATE, '--name', 'web', '--publish', '7070:80', IMAGE)
+    await tasksOf(first, 'web', 1)
+    t.true(await warned(/^WARNING: network: port 7070.tcp on 0.0.0.0: is already in use/))
+  } finally {
+    rival.kill()
+  }
+  await skeinOk(first, 'service', 'rm', 'web')
+  t.true(await warned(undefined), 'it ends with its cause')
+  hosts.run(0, 'nft', 'add table ip filter')
+  const chain = '{ type filter hook forward priority 0; policy drop; }'
+  hosts.run(0, 'nft', `add chain ip filter FORWARD ${chain}`)
+  await first.kill('SIGTERM')
+  await first.start()
+  t.true(await warned(/chain FORWARD of the host's table ip filter drops by default/))
+})
 
 kernelTest('a parent that is not there is said in the state of the task', async (t) => {
   using hosts = new TestHosts(PREFIX, '172.31.84', 1)

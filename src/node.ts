@@ -152,6 +152,7 @@ function apiComponents(parts: Parts, swarm: NodeSwarm, options: DaemonOptions): 
     describe: describer(parts, options.hostname),
     logs: { read: (...asked) => memberLogs(swarm).read(...asked) },
     context: () => swarm.member,
+    networkFaults: () => swarm.attachment?.networkFaults() ?? [],
     containerCounts: () => swarm.attachment?.agent.containerCounts() ?? { running: 0, total: 0 },
   }
 }

@@ -130,6 +130,8 @@ export interface ApiComponents {
   describe(): NodeDescription
   /** Containers of this node's tasks that run, and all that exist. */
   containerCounts(): { readonly running: number; readonly total: number }
+  /** What of the network does not work on this node, for people. Absent: nothing is known. */
+  networkFaults?(): readonly string[]
   readonly dataDirectory: string
   readonly clock: Clock
   readonly random: Random

@@ -112,6 +112,17 @@ async function leaveStaleSocket(path: string): Promise<void> {
   await once(child, 'exit')
 }
 
+test('what does not work in the network of the node is a warning of info', async (t) => {
+  const faults: string[] = []
+  const fixture = await startFixture({ networkFaults: () => faults })
+  t.teardown(() => fixture.close())
+  const info = async (): Promise<string> =>
+    (await send(fixture.socketPath, { method: 'GET', path: '/info' })).text
+  t.notRegex(await info(), /WARNING: network/)
+  faults.push('port 80/tcp on 0.0.0.0: is already in use on this node')
+  t.regex(await info(), /"WARNING: network: port 80.tcp on 0.0.0.0: is already in use/)
+})
+
 test('an image that the swarm knows is pinned, an unknown one is a warning', async (t) => {
   const fixture = await manager()
   t.teardown(() => fixture.close())

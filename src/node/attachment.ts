@@ -99,6 +99,11 @@ export class NodeAttachment implements Attachment {
     return attachment
   }
 
+  /** What of the network does not work on this node, for people. */
+  networkFaults(): readonly string[] {
+    return this.#network?.faults() ?? []
+  }
+
   async stop(options: { readonly purge: boolean }): Promise<void> {
     this.#logServer.close()
     const stopped = this.#network?.stop({ remove: options.purge })

@@ -96,6 +96,12 @@ export class MemberNetwork {
     return network
   }
 
+  /** What does not work on this node, for people. */
+  faults(): readonly string[] {
+    const ports = this.#network.status().faults.map(({ message }) => message)
+    return [...(this.#kernel?.reconciler.faults ?? []), ...new Set(ports)]
+  }
+
   /** The resolver that a container started now is told; undefined: the host's servers. */
   async resolver(): Promise<string | undefined> {
     const subnet = this.#components.store.get('nodes', this.#options.nodeId)?.subnet

@@ -130,6 +130,10 @@ function managerInfo(components: ApiComponents): object {
 
 function warnings(components: ApiComponents): string[] | null {
   const { executor } = components.describe()
-  if (executor.name !== 'process') return null
-  return [`WARNING: tasks run as plain processes of this host: ${executor.reason}`]
+  const isPlain = executor.name === 'process'
+  const found = [
+    ...(isPlain ? [`tasks run as plain processes of this host: ${executor.reason}`] : []),
+    ...(components.networkFaults?.() ?? []).map((fault) => `network: ${fault}`),
+  ]
+  return found.length === 0 ? null : found.map((text) => `WARNING: ${text}`)
 }

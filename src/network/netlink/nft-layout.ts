@@ -8,6 +8,7 @@ export const NFT_MSG = {
   getTable: 1,
   deleteTable: 2,
   newChain: 3,
+  getChain: 4,
   deleteChain: 5,
   newSet: 9,
   deleteSet: 11,

@@ -26,6 +26,7 @@ import {
 } from './devices.ts'
 import type { PlaneDevices } from './devices.ts'
 import { Firewall } from './firewall.ts'
+import { hostFirewallFaults } from './host-firewall.ts'
 import { planeNames } from './names.ts'
 import type { TouchedMembers } from './plane-derivation.ts'
 import type { PlaneFamily } from './plane-elements.ts'
@@ -53,6 +54,14 @@ export interface PlaneReport {
   readonly faults: readonly string[]
 }
 
+/** What is on this host that is not the plane's, and in its way. */
+interface HostFindings {
+  /** Ranges of the cluster that this host is in already. */
+  readonly takenRanges: readonly string[]
+  /** These, and what its firewalls stop, for people. */
+  readonly faults: readonly string[]
+}
+
 /** Makes the kernel as wanted. Close it, or use `await using`. */
 export class Plane implements AsyncDisposable {
   readonly #settings: HostSettings
@@ -66,7 +75,7 @@ export class Plane implements AsyncDisposable {
     | {
         readonly asked: WantedPlane
         readonly devices: PlaneDevices
-        readonly conflicts: readonly Conflict[]
+        readonly host: HostFindings
       }
     | undefined
   /** Tasks whose MACs the bridge knows; undefined: look again. */
@@ -139,9 +148,8 @@ export class Plane implements AsyncDisposable {
     const applied = this.#applied
     const known = applied !== undefined && isSameBase(applied.asked, asked) ? applied : undefined
     this.#applied = undefined
-    const conflicts = known?.conflicts ?? (await this.#conflicts(asked, work))
-    const ranges = conflicts.map(({ range }) => range)
-    const wanted = withoutRanges(asked, ranges)
+    const host = known?.host ?? (await this.#examineHost(asked, work))
+    const wanted = withoutRanges(asked, host.takenRanges)
     const devices = wanted && (known?.devices ?? (await this.#ensureBase(wanted, work)))
     if (wanted !== undefined && devices !== undefined) {
       const isGuarded = await this.#ensureFirewalls(wanted, touched, work)
@@ -153,18 +161,25 @@ export class Plane implements AsyncDisposable {
       }
     }
     if (work.faults.length > 0 || devices === undefined) this.forget()
-    else this.#applied = { asked, devices, conflicts }
-    const faults = [...work.faults, ...conflicts.map(({ fault }) => fault)]
-    return { changes: work.changes, faults }
+    else this.#applied = { asked, devices, host }
+    return { changes: work.changes, faults: [...work.faults, ...host.faults] }
   }
 
-  /** Ranges that this host is in already. */
-  async #conflicts(wanted: WantedPlane, work: Work): Promise<readonly Conflict[]> {
+  /** What is on this host besides the plane. */
+  async #examineHost(wanted: WantedPlane, work: Work): Promise<HostFindings> {
     let conflicts: readonly Conflict[] = []
+    let stopped: readonly string[] = []
     await work.do('addresses of this host', async () => {
       conflicts = conflictsOf(wanted, await foreignAddresses(this.#route, wanted.nodeId))
     })
-    return conflicts
+    const { bridge } = planeNames(this.#options.nodeId)
+    const hasIpv6 = wanted.ipv6Prefix !== undefined
+    await work.do('firewall of the host', async () => {
+      const options = { bridge, hasIpv6, ...netnsOf(this.#options) }
+      stopped = await hostFirewallFaults(this.#netfilter, options)
+    })
+    const faults = [...conflicts.map(({ fault }) => fault), ...stopped]
+    return { takenRanges: conflicts.map(({ range }) => range), faults }
   }
 
   async #ensureBase(wanted: WantedPlane, work: Work): Promise<PlaneDevices | undefined> {

@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
+import { kernelTest } from '../../network/netlink/testing/sandbox.ts'
 import { systemClock } from '../../base/clock.ts'
 import type { Clock } from '../../base/clock.ts'
 import { examine, worstLevel } from './doctor.ts'
@@ -63,6 +64,30 @@ test('a bare host is told what it lacks', async (t) => {
   t.regex((await run(bare, 'container runtime')).message, /runc without conmon/)
   t.like(await run(bare, 'name servers'), { level: 'pass', message: '192.0.2.1' })
 })
+
+kernelTest(
+  'a firewall that drops what is forwarded is told, and what to do',
+  async (t, sandbox) => {
+    const { netns, run: sh } = sandbox
+    const look = async (): Promise<readonly Finding[]> => {
+      const checks = networkChecks({ listenAddress: '127.0.0.1:0' }, { proc: '/proc', netns })
+      const found = await checks.find(({ name }) => name === 'host firewall')?.run()
+      return Array.isArray(found) ? (found as readonly Finding[]) : []
+    }
+    t.deepEqual(
+      (await look()).map(({ level }) => level),
+      ['pass'],
+    )
+    sh(
+      `nft 'table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }'`,
+    )
+    const [finding, ...more] = await look()
+    t.is(finding?.level, 'warn')
+    t.regex(finding?.message ?? '', /chain FORWARD of the host's table ip filter drops by default/)
+    t.regex(finding?.advice ?? '', /^accept what is forwarded from and to/)
+    t.deepEqual(more, [])
+  },
+)
 
 test('a port in use and an address of somebody else are told apart', async (t) => {
   const server = createServer().listen(0, '127.0.0.1')

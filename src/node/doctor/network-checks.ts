@@ -8,6 +8,8 @@ import { loadNative } from '../../network/netlink/native.ts'
 import { chooseDriver, probeCapabilities } from '../../network/plane/capabilities.ts'
 import { join } from 'node:path'
 import { fail, pass, warn } from './finding.ts'
+import { checkHostFirewall } from './firewall-check.ts'
+import type { FirewallPlaces } from './firewall-check.ts'
 import type { Check, Finding } from './finding.ts'
 import { HOST_PLACES } from './host-checks.ts'
 import type { HostPlaces } from './host-checks.ts'
@@ -21,13 +23,14 @@ const UPLINK_MTU_MIN = 1_350
 /** Checks of the network. */
 export function networkChecks(
   options: { readonly listenAddress: string },
-  places: Pick<HostPlaces, 'proc'> = HOST_PLACES,
+  places: FirewallPlaces = HOST_PLACES,
 ): readonly Check[] {
   return [
     { name: 'mesh port', run: () => checkMeshPort(options.listenAddress) },
     { name: 'overlay port', run: () => checkOverlayPort() },
     { name: 'MTU', run: () => checkMtu() },
     { name: 'bridge filter', run: () => checkBridgeFilter() },
+    { name: 'host firewall', run: () => checkHostFirewall(places) },
     { name: SETTINGS, run: () => checkSettings(places) },
     { name: 'kernel balancing', run: () => checkKernel() },
   ]
