@@ -238,40 +238,6 @@ kernelTest(
   },
 )
 
-kernelTest('a host that dies takes new connections for two seconds at most', async (t) => {
-  using hosts = new TestHosts('skt-d', '172.31.79', 4)
-  await using swarm = new HostSwarm(hosts, 3)
-  await swarm.start()
-  await swarm.form(3)
-  const first = swarm.node(0)
-  await swarm.loadImage(first)
-  const create = ['service', 'create', '--detach', '--restart-delay', '0s', '--name', 'web']
-  await skeinOk(first, ...create, '--publish', `${PORT}:80`, '--replicas', '3', IMAGE)
-  await swarm.untilRunning(first, 3, 60_000)
-  const url = `http://${hosts.addresses[0]}:${PORT}/`
-  const client = hosts.names[CLIENT] ?? ''
-  await until('all to answer', async () => (await ask(client, url, 12)).ok.size === 3)
-  hosts.cable(2, 'down')
-  const deadMs = Date.now()
-  let lastFailureMs = deadMs
-  let failures = 0
-  let asked = 0
-  while (Date.now() - lastFailureMs < 5_000) {
-    const { failed } = await ask(client, url, 1)
-    asked += 1
-    if (failed > 0) {
-      failures += failed
-      lastFailureMs = Date.now()
-    }
-  }
-  // A request that waits for the dead host ends by curl's limit of three seconds.
-  const lastedMs = Math.max(0, lastFailureMs - deadMs - 3_000)
-  t.log(`${failures} of ${asked} requests failed, the last begun ${lastedMs} ms after the cable`)
-  t.true(lastedMs < 3_000)
-  hosts.cable(2, 'up')
-  await swarm.untilReady(first, 3)
-})
-
 /** Replaces all replicas, one after the other. */
 async function replaceAll(swarm: HostSwarm): Promise<void> {
   const { socket } = swarm.node(0)

@@ -2,14 +2,15 @@
  * Health and readiness with real daemons and containers under load: no connection is led to a
  * program that does not listen yet or is not well, by the kernel's balancers and by userspace.
  */
-import { spawn } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
-import { ROOT, api, skeinOk, until } from './harness/daemon.ts'
+import { api, skeinOk, until } from './harness/daemon.ts'
 import { HostSwarm, TestHosts } from './harness/hosts.ts'
+import { failureText } from './harness/load.ts'
+import { startLoad } from './harness/load-process.ts'
+import type { LoadProcess } from './harness/load-process.ts'
 import { IMAGE, TestSwarm } from './harness/swarm.ts'
 
 const PORT = 8081
@@ -21,30 +22,6 @@ const SLOW = `sleep 3; mkdir -p /tmp/w; echo "replica $(hostname)" > /tmp/w/inde
 httpd -f -p 80 -h /tmp/w & trap 'sleep 2; exit 0' TERM; wait`
 /** Well when it answers, until somebody says otherwise; a version with `BAD` never is. */
 const CHECK = 'test -z "$BAD" && test ! -e /tmp/ill && wget -q -O /dev/null localhost'
-
-interface Report {
-  readonly requests: number
-  readonly failures: readonly string[]
-  readonly slowestMs: number
-  readonly seen: readonly string[]
-}
-
-/** Clients without pause, as a process; `wrapper` puts it where clients are. */
-function load(wrapper: readonly string[], host: string): { stop(): Promise<Report> } {
-  const script = join(ROOT, 'cluster-tests/harness/load-client.ts')
-  const argv = [...wrapper, process.execPath, script, host, String(PORT)]
-  const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] })
-  let text = ''
-  child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
-  const ended = new Promise((done) => child.once('close', done))
-  return {
-    async stop() {
-      child.kill('SIGTERM')
-      await ended
-      return JSON.parse(text) as Report
-    },
-  }
-}
 
 /** Where a swarm is asked from. */
 interface Place {
@@ -118,21 +95,21 @@ function clock(): string {
 }
 
 /** Ends the clients; none may have met a failure. */
-async function assertUnharmed(
-  t: ExecutionContext,
-  clients: readonly { stop(): Promise<Report> }[],
-) {
+async function assertUnharmed(t: ExecutionContext, clients: readonly LoadProcess[]) {
   const reports = await Promise.all(clients.map((client) => client.stop()))
-  for (const [index, { requests, failures, slowestMs }] of reports.entries()) {
-    const slowest = `slowest ${slowestMs} ms`
+  for (const [index, { requests, failures, slowest: one }] of reports.entries()) {
+    const slowest = `slowest ${Math.round(one?.lastedMs ?? 0)} ms`
     t.log(`node ${index + 1}: ${requests} requests, ${failures.length} failed, ${slowest}`)
     t.true(requests > 100)
-    t.deepEqual([...new Set(failures)], [])
+    t.deepEqual(
+      failures.map((failure) => failureText(failure)),
+      [],
+    )
   }
 }
 
-function loads({ wrapper, addresses }: Place): { stop(): Promise<Report> }[] {
-  return addresses.map((address) => load(wrapper, address))
+function loads({ wrapper, addresses }: Place): LoadProcess[] {
+  return addresses.map((address) => startLoad({ wrapper, host: address, port: PORT }))
 }
 
 /** More replicas, then another version of all, while clients ask every node. */

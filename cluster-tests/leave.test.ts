@@ -58,8 +58,7 @@ function sharedTraces(tasks: readonly string[]): string[] {
 }
 
 kernelTest('a node that leaves leaves its host as it was, also after a crash', async (t) => {
-  const prefix = `sl${process.pid % 10_000}-`
-  using hosts = new TestHosts(prefix, '172.31.83', 2)
+  using hosts = new TestHosts('skt-l', '172.31.83', 2)
   for (const index of [0, 1]) {
     // Settings that go back wrong when forwarding alone is switched off again.
     hosts.run(index, 'sh', '-c', 'echo 0 >/proc/sys/net/ipv4/ip_forward')

@@ -14,7 +14,7 @@ import { IMAGE, type TaskJson } from './harness/swarm.ts'
 const isPossible = process.getuid?.() === 0 && existsSync('/usr/sbin/nft')
 const kernelTest = isPossible ? test.serial : test.serial.skip
 
-const PREFIX = `sn${process.pid % 10_000}-`
+const PREFIX = 'skt-n'
 const CREATE = ['service', 'create', '--detach', '--mode', 'global', '--restart-condition', 'none']
 
 /** Tasks of a service in the order of their nodes, when so many run. */

@@ -3,15 +3,23 @@
  * itself is not on their network. Daemons run in them with a kernel's network of their own.
  */
 import { execFileSync } from 'node:child_process'
+import { existsSync, readdirSync } from 'node:fs'
 import { Daemon } from './daemon.ts'
 import { TestSwarm } from './swarm.ts'
 
 /** npm puts another program named `nft` first. */
 const TOOL_ENVIRONMENT = { ...process.env, PATH: '/usr/sbin:/sbin:/usr/bin:/bin' }
 
+/** Where `ip netns` keeps namespaces. */
+const NAMESPACES = '/run/netns'
+
 /**
- * Namespaces `<prefix>0`, `<prefix>1`, … with `<network>.1`, `<network>.2`, …, and in IPv6
- * `fd00:<network>::1`, `fd00:<network>::2`, …
+ * Namespaces `<prefix><process>-0`, `<prefix><process>-1`, … with `<network>.1`, `<network>.2`, …,
+ * and in IPv6 `fd00:<network>::1`, `fd00:<network>::2`, …
+ *
+ * The process is in all names, in base 36, so that runs of one test do not meet; what runs that
+ * were killed left behind goes when the next one begins. Networks may be equal: no bridge has an
+ * address. A prefix has five characters at most, or cables' names are too long.
  */
 export class TestHosts implements Disposable {
   readonly names: readonly string[]
@@ -20,11 +28,13 @@ export class TestHosts implements Disposable {
   readonly #bridge: string
 
   constructor(prefix: string, network: string, count: number) {
-    this.names = Array.from({ length: count }, (_, index) => `${prefix}${index}`)
+    removeAbandoned(prefix)
+    const own = `${prefix}${process.pid.toString(36)}`
+    this.names = Array.from({ length: count }, (_, index) => `${own}-${index}`)
     this.addresses = this.names.map((_, index) => `${network}.${index + 1}`)
     const network6 = `fd00:${network.replaceAll('.', ':')}`
     this.addresses6 = this.names.map((_, index) => `${network6}::${index + 1}`)
-    this.#bridge = `${prefix}br`
+    this.#bridge = `${own}br`
     this[Symbol.dispose]()
     ip('link', 'add', this.#bridge, 'type', 'bridge')
     ip('link', 'set', this.#bridge, 'up')
@@ -43,7 +53,7 @@ export class TestHosts implements Disposable {
 
   /** Words before a command that make it run in the namespace of that name. */
   static inside(name: string): readonly string[] {
-    return ['nsenter', `--net=/run/netns/${name}`]
+    return ['nsenter', `--net=${NAMESPACES}/${name}`]
   }
 
   /** Runs a command in a host and gives what it prints. @throws when it fails */
@@ -57,11 +67,7 @@ export class TestHosts implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const name of this.names) {
-      tryIp('netns', 'del', name)
-      tryIp('link', 'del', `${name}-0`)
-    }
-    tryIp('link', 'del', this.#bridge)
+    removeHosts(this.names, this.#bridge)
   }
 }
 
@@ -90,6 +96,30 @@ export function runInside(namespace: string, ...command: readonly string[]): str
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'pipe'],
   })
+}
+
+/** Removes the hosts of processes that are no more. */
+function removeAbandoned(prefix: string): void {
+  const names = existsSync(NAMESPACES) ? readdirSync(NAMESPACES) : []
+  const owned = Map.groupBy(names, (name) => ownerOf(prefix, name))
+  for (const [owner, hosts] of owned) {
+    if (owner === '' || existsSync(`/proc/${Number.parseInt(owner, 36)}`)) continue
+    removeHosts(hosts, `${prefix}${owner}br`)
+  }
+}
+
+/** The process in a host's name; empty when it is no host of this prefix. */
+function ownerOf(prefix: string, name: string): string {
+  if (!name.startsWith(prefix)) return ''
+  return /^([0-9a-z]+)-\d+$/.exec(name.slice(prefix.length))?.[1] ?? ''
+}
+
+function removeHosts(names: readonly string[], bridge: string): void {
+  for (const name of names) {
+    tryIp('netns', 'del', name)
+    tryIp('link', 'del', `${name}-0`)
+  }
+  tryIp('link', 'del', bridge)
 }
 
 function ip(...words: readonly string[]): void {

@@ -53,6 +53,8 @@ export interface Stage {
   readonly neighbours: readonly ClientPlace[]
   /** Backends go here in turn. */
   readonly backends: readonly Place[]
+  /** Address of a host that is gone: what is sent there vanishes. Of kernels alone. */
+  readonly silentAddress?: string
 }
 
 /** Sockets of this process; clients come from `address`. */

@@ -43,6 +43,11 @@ export interface StageSource {
   readonly suffix?: string
 }
 
+/** Time in which a client's first packet is sent. */
+const FIRST_PACKET_MS = 300
+/** A client repeats its first packet after one second, and again after three in all. */
+const SECOND_REPETITION_MS = 2_900
+
 const ON_LOOPBACK: StageSource = { driver: 'sockets', stage: () => LOOPBACK_STAGE }
 
 /**
@@ -136,6 +141,34 @@ const CASES: readonly Case[] = [
       await t.throwsAsync(ask(port, from))
       t.is(await old.ask(), 'a')
       old.socket.destroy()
+    },
+  },
+  {
+    only: 'kernel',
+    title: 'what a lost replica never answered finds another, what it answered stays',
+    async run(t, scene) {
+      const from = scene.stage.clients
+      const peers = await Promise.all(['old', 'new'].map((name, i) => startAt(scene, i, name)))
+      t.teardown(() => peers.forEach((peer) => peer.stop()))
+      const port = await freePort()
+      const set = (...backends: Backend[]): Promise<unknown> =>
+        scene.balancer.apply([serverAt(scene, port, backends)])
+      const [old, fresh] = [at(peers, 0).backend(), at(peers, 1).backend()]
+      const silent = { ...old, taskId: 'silent', address: scene.stage.silentAddress ?? '' }
+      const lost = { weight: 0, lost: true }
+      await set(old)
+      const kept = await TestClient.open(port, { from })
+      t.is(await kept.ask(), 'old')
+      await set({ ...old, weight: 0 }, silent)
+      const beganMs = performance.now()
+      const pending = ask(port, from)
+      await pause(FIRST_PACKET_MS)
+      await set({ ...old, ...lost }, { ...silent, ...lost }, fresh)
+      t.is(await pending, 'new')
+      const tookMs = performance.now() - beganMs
+      t.true(tookMs < SECOND_REPETITION_MS, `${tookMs} ms`)
+      t.is(await kept.ask(), 'old')
+      kept.socket.destroy()
     },
   },
   {

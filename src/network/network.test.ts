@@ -29,7 +29,7 @@ import {
   virtualServer,
 } from './conformance-peers.ts'
 import { FAULT_RETRY_MS, NetworkReconciler } from './network.ts'
-import type { BalancerFault, LoadBalancer, ServerChange, VirtualServer } from './ports.ts'
+import type { Backend, BalancerFault, LoadBalancer, ServerChange, VirtualServer } from './ports.ts'
 import { DialServer, StreamDialer, decodeDialRequest } from './remote-dial.ts'
 import { changeTo, takeOver } from './server-change.ts'
 import { UserspaceBalancer } from './userspace/balancer.ts'
@@ -217,7 +217,7 @@ test('a port without replicas has a virtual server, a port not allocated has non
   )
 })
 
-test('a dead link gets nothing new, a relayed one less, and the last replica is kept', (t) => {
+test('a dead link is lost and gets nothing new, a relayed one less, the last one is kept', (t) => {
   const scene = new Scene()
   for (const id of ['here', 'near', 'far', 'dead']) scene.node(id)
   scene.service([port(8080), port(8053, { protocol: 'udp' })])
@@ -228,13 +228,20 @@ test('a dead link gets nothing new, a relayed one less, and the last replica is 
     ['dead', 'none'],
   ])
   const linkTo = (id: string): LinkState => states.get(id) ?? 'none'
+  const textOf = ({ taskId, weight, lost }: Backend): string =>
+    `${taskId} ${weight}${lost === true ? ' lost' : ''}`
   const weights = (): string[] =>
     wantedServers({ store: scene.store, linkTo }, OPTIONS).map(({ protocol, backends }) =>
-      [protocol, ...backends.map((backend) => `${backend.taskId} ${backend.weight}`)].join(', '),
+      [protocol, ...backends.map(textOf)].join(', '),
     )
-  t.deepEqual(weights(), ['tcp, dead 0, far 1, near 4', 'udp, far 1, near 4'])
+  t.deepEqual(weights(), ['tcp, dead 0 lost, far 1, near 4', 'udp, far 1, near 4'])
   for (const id of states.keys()) states.set(id, 'none')
   t.deepEqual(weights(), ['tcp, dead 4, far 4, near 4', 'udp, dead 4, far 4, near 4'])
+  states.set('near', 'direct')
+  scene.task('drains', { nodeId: 'dead', desiredState: 'shutdown' })
+  scene.task('drains-here', { nodeId: 'near', desiredState: 'shutdown' })
+  const [tcp] = weights()
+  t.is(tcp, 'tcp, dead 0 lost, drains 0 lost, drains-here 0, far 0 lost, near 4')
 })
 
 test('a virtual address has the replicas on its network, for every port', (t) => {

@@ -40,6 +40,12 @@ export interface Backend {
   readonly routed?: boolean
   /** 0 = draining: existing connections go on, no new ones. Below 65,536. */
   readonly weight: number
+  /**
+   * The weight is 0 because the link to its node is dead while another backend serves. What it has
+   * not answered finds another when it asks again; what it has answered stays, for the link may
+   * come back. One that drains otherwise lives, and may have an answer on its way.
+   */
+  readonly lost?: boolean
 }
 
 /** How a kernel driver picks a backend; others than IPVS take `wrr` for all but `mh`. */

@@ -150,12 +150,36 @@ test('flows of datagrams leave what is gone, and connections of TCP are left alo
   t.deepEqual((await update(set(1, 2))).dropped, [])
   const frontend = { kind: 'port', family: 'ipv4', protocol: 'udp', port: 80 } as const
   const target = { address: '10.32.0.1', port: 8_080 }
-  t.deepEqual((await update(set(2))).dropped, [{ frontend, target, onlyDatagrams: true }])
+  t.deepEqual((await update(set(2))).dropped, [{ frontend, target, why: 'draining' }])
   const { dropped } = await wanted.change({ set: [], removed: ['s/tcp', 's/udp'] })
   t.deepEqual(
     dropped.map((one) => one.target.address),
     ['10.32.0.2'],
   )
+})
+
+test('connections to a lost backend are forgotten once, those to a draining one are not', async (t) => {
+  const { update } = noPlacements()
+  const [one, other] = [backend(1), backend(2)]
+  const lost = { ...other, weight: 0, lost: true }
+  const virtual = { id: 's/net', protocol: 'any', address: '10.96.0.2', port: 0 } as const
+  const set = (...backends: Backend[]): VirtualServer[] => [
+    server({ backends }),
+    server({ ...virtual, backends: backends.map((each) => ({ ...each, port: 0 })) }),
+  ]
+  const reasons = async (servers: VirtualServer[]): Promise<string[]> =>
+    (await update(servers)).dropped.map(
+      ({ frontend, target, why }) => `${frontend.kind} ${target.address}:${target.port} ${why}`,
+    )
+  t.deepEqual(await reasons(set(one, other)), [])
+  t.deepEqual(await reasons(set(one, { ...other, weight: 0 })), [])
+  const both = ['port 10.32.0.2:8080 lost', 'vip 10.32.0.2:0 lost']
+  t.deepEqual(await reasons(set(one, lost)), both)
+  t.deepEqual(await reasons(set({ ...one, weight: 2 }, lost)), [])
+  t.deepEqual(await reasons(set(one, other)), [])
+  t.deepEqual(await reasons(set(one, lost)), both)
+  // Another task serves where the lost one did.
+  t.deepEqual(await reasons(set({ ...other, taskId: 'new' }, lost)), ['vip 10.32.0.1:0 draining'])
 })
 
 test('a draining backend of a udp port is left out while another serves', (t) => {

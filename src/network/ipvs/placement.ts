@@ -131,7 +131,7 @@ function checkBackend(server: VirtualServer, backend: Backend): void {
 }
 
 function sameBackend(a: Backend, b: Backend | undefined): boolean {
-  return a.address === b?.address && a.port === b.port && a.weight === b.weight
+  return a.address === b?.address && a.port === b.port && a.weight === b.weight && a.lost === b.lost
 }
 
 /** `mh` with the client's address alone: it comes back to its backend, on every node. */

@@ -34,6 +34,8 @@ const CTA = {
   markMask: 21,
   filter: 25,
 } as const
+/** Of a connection's status: packets came back. */
+const IPS_SEEN_REPLY = 1 << 1
 const CTA_FILTER = { replyFlags: 2 } as const
 /** Compare the source address alone. */
 const FILTER_SOURCE = 1
@@ -130,6 +132,11 @@ export function deleteConnection(connection: Connection): NetlinkRequest {
       if (connection.zone !== 0) writer.u16be(CTA.zone, connection.zone)
     },
   }
+}
+
+/** Whether anything ever came back: of TCP an answer to its first packet. */
+export function isAnswered({ status }: Pick<Connection, 'status'>): boolean {
+  return (status & IPS_SEEN_REPLY) !== 0
 }
 
 /** Reads the table and deletes what `isUnwanted` names; how many. @throws NetlinkError */

@@ -8,7 +8,7 @@
  * been executed. The table stays when the driver is closed, so that a restart of the daemon costs
  * no connection; what was wanted before is taken over from the table itself. Foreign tables are
  * never touched. Connections to a backend that is gone are forgotten after the table leads nowhere
- * near it, and the wish survives errors.
+ * near it, and the wish survives errors. So are those that a lost backend never answered.
  */
 import { assert } from '../../base/assert.ts'
 import type { Clock, Timer } from '../../base/clock.ts'
@@ -27,12 +27,12 @@ import type {
 } from '../ports.ts'
 import { changeTo } from '../server-change.ts'
 import { TimeSlices } from '../time-slices.ts'
-import { changeOf } from './difference.ts'
+import { changeOf, stillDropped } from './difference.ts'
 import type { Change, Dropped } from './difference.ts'
 import { forgetFlows } from './flows.ts'
 import { KernelTable } from './kernel-table.ts'
 import type { Placements, ReadPlacement, TablePlace } from './kernel-table.ts'
-import { DRAINING_SLOTS, frontendText, targetText } from './placement.ts'
+import { frontendText, targetText } from './placement.ts'
 import type { Placement } from './placement.ts'
 import { WantedFrontends } from './wanted-frontends.ts'
 
@@ -222,7 +222,8 @@ export class NftablesBalancer implements LoadBalancer {
     this.#kernel = undefined
     this.#keepReturned()
     const changes = await this.#changesOf(kernel, texts)
-    for (const [family, ones] of Map.groupBy(changes, (change) => change.family)) {
+    const written = changes.filter(({ gone, fresh }) => gone.length + fresh.length > 0)
+    for (const [family, ones] of Map.groupBy(written, (change) => change.family)) {
       await this.#tables[family].change(ones)
     }
     await this.#forget()
@@ -233,7 +234,7 @@ export class NftablesBalancer implements LoadBalancer {
     }
     this.#due.clear()
     this.#kernel = kernel
-    return changes.length
+    return written.length
   }
 
   /** What leads to what is wanted; whose connections must end is remembered. */
@@ -258,13 +259,10 @@ export class NftablesBalancer implements LoadBalancer {
 
   /** Backends that an attempt before this one dropped may be wanted again. */
   #keepReturned(): void {
-    for (const [text, { frontend, target, onlyDatagrams }] of this.#dropped) {
-      const slots = this.#placementOf(frontendText(frontend))?.slots ?? []
-      const isBack = [...slots].some(
-        ([slot, other]) =>
-          (!onlyDatagrams || slot < DRAINING_SLOTS) && targetText(other) === targetText(target),
-      )
-      if (isBack) this.#dropped.delete(text)
+    for (const [text, one] of this.#dropped) {
+      const left = stillDropped(one, this.#placementOf(frontendText(one.frontend)))
+      if (left === undefined) this.#dropped.delete(text)
+      else this.#dropped.set(text, left)
     }
   }
 

@@ -3,7 +3,9 @@
  *
  * Invariant: changes of one frontend are in one transaction, so that no packet meets half of them.
  * A target that only drains keeps its connections, but not flows of datagrams: they have no end
- * that could be waited for, and would go on to a program that stops.
+ * that could be waited for, and would go on to a program that stops. One that is lost also keeps no
+ * connection that it has not answered: tracking would lead every repetition of the first packet to
+ * a dead node, until the client gives up.
  */
 import type { AddressFamily } from '../ports.ts'
 import { DRAINING_SLOTS, frontendFamily, targetText } from './placement.ts'
@@ -19,12 +21,15 @@ export type Element =
       readonly target: Target
     }
 
-/** A target that a frontend has no longer. */
+/**
+ * A target that a frontend has no longer, or that takes nothing new. Of what leads there is
+ * forgotten, with `gone` everything, with `draining` flows of datagrams, with `lost` those and what
+ * was never answered.
+ */
 export interface Dropped {
   readonly frontend: Frontend
   readonly target: Target
-  /** It still has its connections: it drains. */
-  readonly onlyDatagrams: boolean
+  readonly why: 'gone' | 'draining' | 'lost'
 }
 
 /** Changes of one frontend. An element whose value changes is in both lists. */
@@ -35,7 +40,10 @@ export interface Change {
   readonly dropped: readonly Dropped[]
 }
 
-/** What leads from one placement to another of the same frontend; undefined if they are equal. */
+/**
+ * What leads from one placement to another of the same frontend; undefined if nothing does. It may
+ * have no element: a target that drained is lost now.
+ */
 export function changeOf(
   before: Placement | undefined,
   after: Placement | undefined,
@@ -43,10 +51,23 @@ export function changeOf(
   if (before === after) return undefined
   const gone = [...elementsBut(before, after)]
   const fresh = [...elementsBut(after, before)]
+  const dropped = before === undefined ? [] : droppedOf(before, after)
   const frontend = before?.frontend ?? after?.frontend
-  if (frontend === undefined || gone.length + fresh.length === 0) return undefined
-  const family = frontendFamily(frontend)
-  return { family, gone, fresh, dropped: before === undefined ? [] : droppedOf(before, after) }
+  if (frontend === undefined || gone.length + fresh.length + dropped.length === 0) return undefined
+  return { family: frontendFamily(frontend), gone, fresh, dropped }
+}
+
+/**
+ * What is left of `dropped`, which was to be forgotten, when `wanted` is what the frontend shall
+ * have now.
+ */
+export function stillDropped(dropped: Dropped, wanted: Placement | undefined): Dropped | undefined {
+  const text = targetText(dropped.target)
+  const slots = [...(wanted?.slots ?? [])].filter(([, target]) => targetText(target) === text)
+  if (slots.some(([slot]) => slot < DRAINING_SLOTS)) return undefined
+  if (slots.length === 0) return dropped
+  if (dropped.why === 'gone') return undefined
+  return wanted?.lost.has(text) === true ? dropped : { ...dropped, why: 'draining' }
 }
 
 // Elements of `placement` that `other` has not, or with another value.
@@ -70,26 +91,48 @@ function isSameTarget(a: Target, b: Target): boolean {
 
 function droppedOf(before: Placement, after: Placement | undefined): Dropped[] {
   const { frontend } = before
-  const kept = new Set([...(after?.slots.values() ?? [])].map((target) => targetText(target)))
-  const serving = new Set([...(after?.slots ?? [])].flatMap(servingText))
-  const hadServing = [...before.slots.keys()].some((slot) => slot < DRAINING_SLOTS)
+  const about = {
+    before,
+    wasServed: servingTexts(before).size > 0,
+    kept: new Set([...(after?.slots.values() ?? [])].map((target) => targetText(target))),
+    serving: servingTexts(after),
+    lost: after?.lost ?? new Set(),
+  }
   const dropped = new Map<string, Dropped>()
   for (const [slot, target] of before.slots) {
-    const text = targetText(target)
-    const onlyDatagrams = kept.has(text)
-    if (serving.has(text)) continue
-    // Flows left it when it began to drain, or nothing else serves: they would find no other.
-    const areOver = slot >= DRAINING_SLOTS && hadServing
-    if (onlyDatagrams && (areOver || serving.size === 0 || !hasDatagrams(frontend))) continue
-    dropped.set(text, { frontend, target, onlyDatagrams })
+    const why = whyDropped({ slot, text: targetText(target) }, about)
+    if (why !== undefined) dropped.set(targetText(target), { frontend, target, why })
   }
   return [...dropped.values()]
+}
+
+/** Why connections to a target end; undefined: none does. */
+function whyDropped(
+  { slot, text }: { readonly slot: number; readonly text: string },
+  about: {
+    readonly before: Placement
+    readonly wasServed: boolean
+    readonly kept: ReadonlySet<string>
+    readonly serving: ReadonlySet<string>
+    readonly lost: ReadonlySet<string>
+  },
+): Dropped['why'] | undefined {
+  const { before, wasServed, kept, serving, lost } = about
+  if (serving.has(text)) return undefined
+  if (!kept.has(text)) return 'gone'
+  // They would find no other.
+  if (serving.size === 0) return undefined
+  if (lost.has(text) && !(before.lost.has(text) && wasServed)) return 'lost'
+  // Flows of datagrams left it when it began to drain.
+  const areOver = slot >= DRAINING_SLOTS && wasServed
+  return hasDatagrams(before.frontend) && !areOver ? 'draining' : undefined
 }
 
 function hasDatagrams(frontend: Frontend): boolean {
   return frontend.kind === 'vip' || frontend.protocol === 'udp'
 }
 
-function servingText([slot, target]: readonly [number, Target]): string[] {
-  return slot < DRAINING_SLOTS ? [targetText(target)] : []
+function servingTexts(placement: Placement | undefined): ReadonlySet<string> {
+  const serving = [...(placement?.slots ?? [])].filter(([slot]) => slot < DRAINING_SLOTS)
+  return new Set(serving.map(([, target]) => targetText(target)))
 }

@@ -1,12 +1,18 @@
 /**
  * Ends connections to backends that are gone, by forgetting them: the next packet of the client is
  * looked at anew. Of UDP it goes to another backend; of TCP it is answered by a reset, from the
- * backend it meets now or from this node. What ends nothing is left alone: connections of other
- * frontends, and those to the task's own address.
+ * backend it meets now or from this node. A connection that was never answered begins anew: its
+ * client repeats the first packet, which finds another backend. What ends nothing is left alone:
+ * connections of other frontends, and those to the task's own address.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { PROTOCOL_NUMBER } from '../netlink/ipvs-layout.ts'
-import { decodeConnection, deleteConnection, dumpConnections } from '../netlink/conntrack.ts'
+import {
+  decodeConnection,
+  deleteConnection,
+  dumpConnections,
+  isAnswered,
+} from '../netlink/conntrack.ts'
 import type { Connection, ConnectionFilter } from '../netlink/conntrack.ts'
 import type { NetlinkSocket } from '../netlink/socket.ts'
 import type { AddressFamily } from '../ports.ts'
@@ -72,10 +78,9 @@ async function unwantedConnections(
 }
 
 /** Whether a connection came to the frontend and was sent on to the target. */
-function leadsTo(connection: Connection, { frontend, target, onlyDatagrams }: Dropped): boolean {
+function leadsTo(connection: Connection, { frontend, target, why }: Dropped): boolean {
   const { original, reply, protocol } = connection
-  if (reply.source !== target.address) return false
-  if (onlyDatagrams && protocol !== PROTOCOL_NUMBER.udp) return false
+  if (reply.source !== target.address || !ends(connection, why)) return false
   if (frontend.kind === 'vip') return original.destination === frontend.address
   const isHere =
     frontend.kind === 'bound'
@@ -87,4 +92,18 @@ function leadsTo(connection: Connection, { frontend, target, onlyDatagrams }: Dr
     original.destinationPort === frontend.port &&
     reply.sourcePort === target.port
   )
+}
+
+/** Whether a connection is one of those that end; see {@link Dropped}. */
+function ends(connection: Connection, why: Dropped['why']): boolean {
+  switch (why) {
+    case 'gone':
+      return true
+    case 'draining':
+      return connection.protocol === PROTOCOL_NUMBER.udp
+    case 'lost':
+      return connection.protocol === PROTOCOL_NUMBER.udp || !isAnswered(connection)
+    default:
+      return why satisfies never
+  }
 }

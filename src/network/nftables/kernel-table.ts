@@ -175,10 +175,14 @@ function dumpRules(table: NftTable): NetlinkRequest {
 function addTo(found: Map<string, ReadPlacement>, element: Element): void {
   const { frontend } = element
   const text = frontendText(frontend)
-  const placement = found.get(text) ?? { frontend, chain: undefined, slots: new Map() }
+  const placement = found.get(text) ?? emptyPlacement(frontend)
   found.set(text, placement)
   if (element.type === 'server') placement.chain = element.chain
   else placement.slots.set(element.slot, element.target)
+}
+
+function emptyPlacement(frontend: Frontend): ReadPlacement {
+  return { frontend, chain: undefined, slots: new Map(), lost: new Set() }
 }
 
 function byMap(elements: readonly Element[]): Map<MapName, Element[]> {

@@ -3,7 +3,8 @@ import test from 'ava'
 import { array, assert as check, integer, property } from 'fast-check'
 import { at } from '../../base/assert.ts'
 import type { Backend, VirtualServer } from '../ports.ts'
-import { changeOf } from './difference.ts'
+import { changeOf, stillDropped } from './difference.ts'
+import type { Dropped } from './difference.ts'
 import { decodeElement, encodeElement, mapOf } from './element-codec.ts'
 import { fieldsBytes } from '../netlink/nft-field.ts'
 import { maglevTable } from '../maglev.ts'
@@ -128,6 +129,50 @@ test('who drains has a slot that nothing picks, and is dropped only when it leav
   const [dropped] = changeOf(drains.placement, one)?.dropped ?? []
   t.is(dropped?.target.address, '10.32.0.1')
   t.is(changeOf(both, both), undefined)
+})
+
+/** Why each of the other backends is dropped, when `before` becomes `after`. */
+function reasons(before: readonly Backend[], after: readonly Backend[], protocol = 'tcp'): string {
+  const [one, other] = [before, after].map((backends) => {
+    const vip = { protocol: 'any', address: '10.96.0.2', port: 0 } as const
+    return compileServer(server({ ...(protocol === 'any' ? vip : {}), backends })).placement
+  })
+  const dropped = changeOf(one, other)?.dropped ?? []
+  return dropped.map(({ target, why }) => `${target.address} ${why}`).join(', ')
+}
+
+test('who is lost keeps what it answered, once, and only while another serves', (t) => {
+  const drains = backend(1, { weight: 0 })
+  const lost = { ...drains, lost: true }
+  t.is(reasons([backend(0), backend(1)], [backend(0), lost]), '10.32.0.1 lost')
+  t.is(reasons([backend(0), drains], [backend(0), lost]), '10.32.0.1 lost')
+  t.is(reasons([backend(0), lost], [backend(0), lost]), '')
+  t.is(reasons([backend(0), lost], [backend(0), drains]), '')
+  t.is(reasons([backend(0), backend(1)], [{ ...backend(0), weight: 0 }, lost]), '')
+  t.is(reasons([{ ...backend(0), weight: 0 }, lost], [backend(0), lost]), '10.32.0.1 lost')
+  t.is(reasons([backend(0), lost], [backend(0)]), '10.32.0.1 gone')
+  t.is(reasons([backend(0), backend(1)], [backend(0), drains], 'any'), '10.32.0.1 draining')
+  t.is(reasons([backend(0), backend(1)], [backend(0), lost], 'any'), '10.32.0.1 lost')
+})
+
+test('what was to be forgotten is not when its target is back', (t) => {
+  const placement = (...backends: Backend[]) => compileServer(server({ backends })).placement
+  const frontend = { kind: 'port', family: 'ipv4', protocol: 'tcp', port: 80 } as const
+  const dropped = (why: Dropped['why']): Dropped => {
+    return { frontend, target: { address: '10.32.0.1', port: 80 }, why }
+  }
+  const left = (why: Dropped['why'], ...backends: Backend[]): string | undefined =>
+    stillDropped(dropped(why), placement(backend(0), ...backends))?.why
+  const drains = backend(1, { weight: 0 })
+  for (const why of ['gone', 'draining', 'lost'] as const) {
+    t.is(left(why, backend(1)), undefined)
+    t.is(left(why), why)
+  }
+  t.is(left('gone', drains), undefined)
+  t.is(left('draining', drains), 'draining')
+  t.is(left('lost', drains), 'draining')
+  t.is(left('lost', { ...drains, lost: true }), 'lost')
+  t.is(stillDropped(dropped('lost'), undefined)?.why, 'lost')
 })
 
 test('more replicas than slots: the rest wait and it is a fault', (t) => {

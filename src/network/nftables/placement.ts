@@ -51,6 +51,11 @@ export interface Placement {
   /** Undefined: no packet is sent to the slots. */
   readonly chain: string | undefined
   readonly slots: ReadonlyMap<number, Target>
+  /**
+   * Targets, as text, whose node cannot be reached. The kernel's table does not say it, so of what
+   * is read from there it is empty, and what they did not answer is forgotten once more.
+   */
+  readonly lost: ReadonlySet<string>
 }
 
 /** What becomes of a virtual server. */
@@ -108,9 +113,10 @@ export function compileServer(server: VirtualServer): Compiled {
   for (const [index, backend] of [...resting, ...crowded].entries()) {
     slots.set(DRAINING_SLOTS + index, targetOf(backend))
   }
+  const lost = new Set(resting.flatMap((one) => (one.lost ? [targetText(targetOf(one))] : [])))
   const fault = faultOf(server, { usable, crowded })
   const owner = frontendText(frontend)
-  return { server, owner, placement: { frontend, chain, slots }, fault }
+  return { server, owner, placement: { frontend, chain, slots, lost }, fault }
 }
 
 /** Whether both ask for the same. */
@@ -132,7 +138,8 @@ function isSameBackend(a: Backend, b: Backend): boolean {
     a.address === b.address &&
     a.taskId === b.taskId &&
     a.local === b.local &&
-    a.routed === b.routed
+    a.routed === b.routed &&
+    a.lost === b.lost
   )
 }
 

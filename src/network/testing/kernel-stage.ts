@@ -4,6 +4,9 @@
  *
  *     client 10.9.0.2 ── 10.9.0.1 node 10.32.<n>.1 ── 10.32.<n>.2 task n
  *         fd09::2         fd09::1      fd32:<n>::1     fd32:<n>::2
+ *
+ * What the node sends to 10.32.0.66 and fd32:0::66 arrives at task 0 with a foreign MAC: it
+ * vanishes.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -21,6 +24,7 @@ export const NODE_ADDRESS_6 = 'fd09::1'
 /** Ranges of virtual addresses, delivered locally on the node. */
 const VIRTUAL_RANGE = '10.96.0.0/16'
 const VIRTUAL_RANGE_6 = 'fd96::/64'
+const SILENT = { ipv4: '10.32.0.66', ipv6: 'fd32:0::66', mac: '02:00:00:00:00:66' } as const
 
 /** A stage in the kernel, and what only tests of drivers need of it. */
 export interface KernelStage extends Stage {
@@ -56,18 +60,23 @@ export async function makeKernelStage(native: Native, tasks: number): Promise<Ke
     backends.push(netnsPlace(netns, `${place.prefix}.2`))
     backends6.push(netnsPlace(netns, `${place.prefix6}::2`))
   }
+  for (const address of [SILENT.ipv4, SILENT.ipv6]) {
+    runIn(node, `ip neigh replace ${address} lladdr ${SILENT.mac} dev task0 nud permanent`)
+  }
   return {
     driver: 'kernel',
     listenAddress: '0.0.0.0',
     clients: { ...netnsPlace(client, '10.9.0.2'), dialAddress: NODE_ADDRESS },
     neighbours: addNeighbours(client, '10.9.0.N/24', NODE_ADDRESS),
     backends,
+    silentAddress: SILENT.ipv4,
     ipv6: {
       driver: 'kernel',
       listenAddress: '::',
       clients: { ...netnsPlace(client, 'fd09::2'), dialAddress: NODE_ADDRESS_6 },
       neighbours: addNeighbours(client, 'fd09::N/64', NODE_ADDRESS_6),
       backends: backends6,
+      silentAddress: SILENT.ipv6,
     },
     netns: node,
     clientNetns: client,
