@@ -9,10 +9,10 @@
  * and is healthy as far as can be known (`agent/health/readiness.ts`). Of its own replicas the node
  * believes itself: they answer through it also when no leader has heard of their restart. A replica
  * behind a link that is dead gets no new connection from that moment on, unless there is no other:
- * then a daemon that restarts for an upgrade, whose containers go on, costs nothing. Otherwise it is
- * `lost`, whether it drained before or not: who waits for its first answer is sent to another. Flows
- * of datagrams have no end to wait for: they leave a replica that drains at once, when there is
- * another.
+ * then a daemon that restarts for an upgrade, whose containers go on, costs nothing. Otherwise it
+ * is `lost`, whether it drained before or not: who waits for its first answer is sent to another.
+ * Flows of datagrams have no end to wait for: they leave a replica that drains at once, when there
+ * is another.
  */
 import type { AllocatedPort, Node, Service, Task } from '../store/objects.ts'
 import {
