@@ -8,8 +8,11 @@ import type { Readable } from 'node:stream'
 import { SwarmError } from '../../base/errors.ts'
 
 const TOOL_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-/** Longest run, milliseconds; then SIGKILL. */
-const NFT_TIMEOUT_MS = 20_000
+/**
+ * Longest run, milliseconds; then SIGKILL. A host that is this slow has nftables all the same: what
+ * is found at the start holds for the life of the daemon.
+ */
+const NFT_TIMEOUT_MS = 120_000
 /** Most bytes kept of what it says. */
 const OUTPUT_BYTES_MAX = 256 * 1024
 
