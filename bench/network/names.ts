@@ -17,7 +17,7 @@ import {
   serviceDraft,
   serviceSpec,
   taskDraft,
-  transactionOf,
+  writeTo,
 } from '../../src/store/testing/fixtures.ts'
 import type { Action } from '../../src/store/transaction.ts'
 import { markdownTable, rangeText, summarise } from '../statistics.ts'
@@ -66,9 +66,7 @@ class Cluster {
   }
 
   #write(...actions: Action[]): void {
-    const index = this.store.index + 1
-    const result = this.store.applyTransaction(transactionOf(`r${index}`, actions), index)
-    if (!result.ok) throw new Error(result.message)
+    writeTo(this.store, ...actions)
   }
 }
 

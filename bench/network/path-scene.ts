@@ -28,7 +28,7 @@ import {
   serviceDraft,
   serviceSpec,
   taskDraft,
-  transactionOf,
+  writeTo,
 } from '../../src/store/testing/fixtures.ts'
 import type { AllocatedPort, Task } from '../../src/store/objects.ts'
 import type { Action, Draft } from '../../src/store/transaction.ts'
@@ -257,9 +257,7 @@ export class PathScene {
   }
 
   #write(actions: readonly Action[]): void {
-    const index = this.#store.index + 1
-    const result = this.#store.applyTransaction(transactionOf(`r${index}`, actions), index)
-    if (!result.ok) throw new Error(result.message)
+    writeTo(this.#store, ...actions)
   }
 
   #commit(...actions: Action[]): Promise<number> {

@@ -4,7 +4,7 @@ import { seededRandom } from '../base/random.ts'
 import type { Network, Service, Task } from '../store/objects.ts'
 import type { IpamConfig, NetworkSpec, PortConfig, ServiceSpec } from '../store/spec.ts'
 import { Store } from '../store/store.ts'
-import { clusterDraft, nodeDraft, serviceSpec, transactionOf } from '../store/testing/fixtures.ts'
+import { clusterDraft, nodeDraft, serviceSpec, writeTo } from '../store/testing/fixtures.ts'
 import type { Action } from '../store/transaction.ts'
 import { createService, removeService, updateService } from './commands.ts'
 import { createNetwork, pruneNetworks, removeNetwork } from './network-commands.ts'
@@ -32,9 +32,7 @@ class Scene {
   }
 
   write(...actions: readonly Action[]): void {
-    const index = this.store.index + 1
-    const result = this.store.applyTransaction(transactionOf(`r${index}`, [...actions]), index)
-    if (!result.ok) throw new Error(result.message)
+    writeTo(this.store, ...actions)
   }
 
   plan(): void {

@@ -1,6 +1,6 @@
 import test from 'ava'
 import { Store } from '../store/store.ts'
-import { nodeDraft, serviceSpec, transactionOf } from '../store/testing/fixtures.ts'
+import { nodeDraft, serviceSpec, writeTo } from '../store/testing/fixtures.ts'
 import { sctpWarnings } from './sctp-ports.ts'
 
 function storeOf(...balancers: readonly string[]): Store {
@@ -11,8 +11,7 @@ function storeOf(...balancers: readonly string[]): Store {
     const fields = { description: { ...description, hostname: `host${index}`, balancer } }
     return { type: 'create', table: 'nodes', object: nodeDraft(`node${index}`, fields) } as const
   })
-  const result = store.applyTransaction(transactionOf('r1', [...actions]), 1)
-  if (!result.ok) throw new Error(result.message)
+  writeTo(store, ...actions)
   return store
 }
 

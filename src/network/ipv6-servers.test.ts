@@ -8,7 +8,7 @@ import {
   serviceDraft,
   serviceSpec,
   taskDraft,
-  transactionOf,
+  writeTo,
 } from '../store/testing/fixtures.ts'
 import type { Action, Draft } from '../store/transaction.ts'
 import { ipv6Of, ipv6PrefixOf } from '../store/ipv6.ts'
@@ -41,9 +41,7 @@ class Scene {
   }
 
   write(...actions: Action[]): void {
-    const index = this.store.index + 1
-    const result = this.store.applyTransaction(transactionOf(`r${index}`, actions), index)
-    if (!result.ok) throw new Error(result.message)
+    writeTo(this.store, ...actions)
   }
 
   task(id: string, on: readonly string[], fields: Partial<Draft<Task>> = {}): void {

@@ -10,7 +10,7 @@ import {
   serviceDraft,
   serviceSpec,
   taskDraft,
-  transactionOf,
+  maybeWriteTo,
 } from '../store/testing/fixtures.ts'
 import type { Action, Draft } from '../store/transaction.ts'
 import type { VirtualServer } from './ports.ts'
@@ -35,7 +35,6 @@ class World {
   readonly links = new Map<string, LinkState>()
   own: readonly Task[] = []
   #tasks = 0
-  #steps = 0
 
   constructor(seed: number) {
     this.random = seededRandom(seed)
@@ -54,9 +53,7 @@ class World {
 
   /** What a rule of the store refuses does not happen. */
   write(...actions: Action[]): void {
-    this.#steps += 1
-    const transaction = transactionOf(`r${this.#steps}`, actions)
-    this.store.applyTransaction(transaction, this.store.index + 1)
+    maybeWriteTo(this.store, ...actions)
   }
 
   /** One random thing. */

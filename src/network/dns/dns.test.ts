@@ -14,7 +14,7 @@ import { seededRandom } from '../../base/random.ts'
 import type { Service } from '../../store/objects.ts'
 import { Store } from '../../store/store.ts'
 import { nodeDraft, serviceDraft, serviceSpec, taskDraft } from '../../store/testing/fixtures.ts'
-import { transactionOf } from '../../store/testing/fixtures.ts'
+import { writeTo } from '../../store/testing/fixtures.ts'
 import type { Action, Draft } from '../../store/transaction.ts'
 import { DnsService, LISTEN_RETRY_MS } from './dns-service.ts'
 import { Names } from './names.ts'
@@ -76,8 +76,7 @@ function scene(): Store {
     task('store-task-01', 'store', BACK, ['back']),
     task('alone-task-01', 'alone', ALONE, []),
   ]
-  const result = store.applyTransaction(transactionOf('r1', actions), 1)
-  if (!result.ok) throw new Error(result.message)
+  writeTo(store, ...actions)
   return store
 }
 
@@ -197,7 +196,7 @@ test('a task that stops is found no more, from the next question on', async (t) 
   const { store } = fixture
   t.deepEqual(data(await ask(fixture, FRONT, { name: 'tasks.web' })), [FRONT])
   const action = { type: 'desireTask', id: 'web-task-0001', desiredState: 'shutdown' } as const
-  store.applyTransaction(transactionOf('r2', [action]), 2)
+  writeTo(store, action)
   t.deepEqual(data(await ask(fixture, FRONT, { name: 'tasks.web' })), [])
   t.deepEqual(data(await ask(fixture, FRONT, { name: 'web' })), ['10.96.0.3'], 'the service stays')
 })
@@ -209,7 +208,7 @@ test('a task that turns unhealthy is found no more', async (t) => {
   if (task === undefined) throw new Error('no task')
   const status = { ...task.status, health: 'unhealthy' } as const
   const action = { type: 'observeTask', id: task.id, nodeId: task.nodeId, status } as const
-  store.applyTransaction(transactionOf('r2', [action]), 2)
+  writeTo(store, action)
   t.deepEqual(data(await ask(fixture, FRONT, { name: 'tasks.web' })), [])
 })
 
@@ -374,7 +373,7 @@ test('the service answers where it is told to, and tries again where it cannot',
   t.is(service.address, '127.0.0.1')
   t.deepEqual(data(await ask({ port }, FRONT, { name: 'web' })), ['10.96.0.3'])
   const remove = { type: 'remove', table: 'services', id: 'web' } as const
-  store.applyTransaction(transactionOf('r2', [remove]), 2)
+  writeTo(store, remove)
   t.is(rcode(await ask({ port }, FRONT, { name: 'web' })), 'NXDOMAIN')
 })
 

@@ -11,7 +11,8 @@ import {
   serviceSpec,
   taskDraft,
   taskSpec,
-  transactionOf,
+  writeTo,
+  maybeWriteTo,
 } from '../../store/testing/fixtures.ts'
 import type { Action, Draft } from '../../store/transaction.ts'
 import type { Indexes } from '../../store/view.ts'
@@ -59,8 +60,7 @@ class World {
 
   /** What a rule of the store refuses does not happen. */
   write(...actions: Action[]): void {
-    const index = this.store.index + 1
-    this.store.applyTransaction(transactionOf(`r${index}`, actions), index)
+    maybeWriteTo(this.store, ...actions)
   }
 
   /** One random thing. */
@@ -251,7 +251,7 @@ test('a change costs what its service costs, and a restored store is read anew',
   const { meta, ...draft } = at(store.findByIdPrefix('tasks', 'task-of-large7'), 0)
   const object = { ...draft, address: '10.40.9.9' }
   const update = { type: 'update', table: 'tasks', object, version: meta.version } as const
-  store.applyTransaction(transactionOf('moved', [update]), store.index + 1)
+  writeTo(store, update)
   await Promise.all([names.refresh(), names.refresh()])
   t.deepEqual(names.lookup(caller, 'large7')?.addresses, ['10.40.9.9'])
   t.is(store.reads - before, 1, 'the tasks of one service')

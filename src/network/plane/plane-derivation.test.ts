@@ -11,7 +11,7 @@ import {
   serviceDraft,
   serviceSpec,
   taskDraft,
-  transactionOf,
+  maybeWriteTo,
 } from '../../store/testing/fixtures.ts'
 import type { Action, Draft } from '../../store/transaction.ts'
 import { TimeSlices } from '../time-slices.ts'
@@ -34,7 +34,6 @@ class World {
   /** The node that others are reached through; empty: none. */
   relay = ''
   #tasks = 0
-  #writes = 0
 
   constructor(seed: number) {
     this.random = seededRandom(seed)
@@ -68,9 +67,7 @@ class World {
 
   /** What a rule of the store refuses does not happen. */
   write(...actions: Action[]): void {
-    this.#writes += 1
-    const transaction = transactionOf(`r${this.#writes}`, actions)
-    this.store.applyTransaction(transaction, this.store.index + 1)
+    maybeWriteTo(this.store, ...actions)
   }
 
   #pick<T>(list: readonly T[]): T {

@@ -4,7 +4,8 @@
  */
 import type { Cluster, Node, Service, Task } from '../objects.ts'
 import type { ServiceSpec, TaskSpec } from '../spec.ts'
-import type { Action, Draft, Transaction } from '../transaction.ts'
+import type { Store } from '../store.ts'
+import type { Action, Draft, Transaction, TransactionResult } from '../transaction.ts'
 
 /** A wall time for drafts; nothing decides by it. */
 export const FIXTURE_TIME = '2026-01-01T00:00:00.000Z'
@@ -89,4 +90,20 @@ export function clusterDraft(fields: Partial<Draft<Cluster>> = {}): Draft<Cluste
 /** A transaction of `actions`. */
 export function transactionOf(requestId: string, actions: readonly Action[]): Transaction {
   return { requestId, at: FIXTURE_TIME, actions }
+}
+
+/** Writes as Raft would, as one entry; whether the rules of the store let it happen. */
+export function maybeWriteTo(store: Store, ...actions: readonly Action[]): boolean {
+  return applyNext(store, actions).ok
+}
+
+/** Writes as Raft would, as one entry. Throws where a rule of the store refuses. */
+export function writeTo(store: Store, ...actions: readonly Action[]): void {
+  const result = applyNext(store, actions)
+  if (!result.ok) throw new Error(result.message)
+}
+
+function applyNext(store: Store, actions: readonly Action[]): TransactionResult {
+  const index = store.index + 1
+  return store.applyTransaction(transactionOf(`r${index}`, actions), index)
 }

@@ -17,7 +17,7 @@ import {
   serviceDraft,
   serviceSpec,
   taskDraft,
-  transactionOf,
+  writeTo,
 } from '../../../store/testing/fixtures.ts'
 import type { Action, Draft } from '../../../store/transaction.ts'
 import type { Sandbox } from '../../netlink/testing/sandbox.ts'
@@ -90,9 +90,7 @@ export class Overlay implements AsyncDisposable {
 
   /** Writes to the store that all nodes read. */
   write(...actions: Action[]): void {
-    const index = this.store.index + 1
-    const result = this.store.applyTransaction(transactionOf(`r${index}`, actions), index)
-    if (!result.ok) throw new Error(result.message)
+    writeTo(this.store, ...actions)
   }
 
   network(id: string, subnet: string, spec: Partial<Network['spec']> = {}): void {
