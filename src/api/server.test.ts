@@ -1,35 +1,11 @@
 /** The server as a client sees it, over a real unix socket and a real store. */
-import { chmod, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
-import { once } from 'node:events'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { spawn } from 'node:child_process'
 import test from 'ava'
-import { isSwarmError } from '../base/errors.ts'
 import { ipv6PrefixOf } from '../store/ipv6.ts'
 import { makeDualStack } from './testing/dual-stack.ts'
 import { DESCRIPTION, startFixture } from './testing/fixture.ts'
 import type { ApiFixture } from './testing/fixture.ts'
-import type { LogRecord } from './ports.ts'
-import { createApiServer } from './server.ts'
-import { open, send } from './testing/client.ts'
-import type { TestAnswer } from './testing/client.ts'
-
-/** Longest wait for something that should happen at once, in milliseconds. */
-const DEADLINE_MS = 5000
-
-async function manager(): Promise<ApiFixture> {
-  const fixture = await startFixture()
-  await send(fixture.socketPath, { method: 'POST', path: '/swarm/init', body: {} })
-  return fixture
-}
-
-function createService(fixture: ApiFixture, spec: object): Promise<TestAnswer> {
-  const template = { ContainerSpec: { Image: 'web:1' } }
-  const body = { TaskTemplate: template, ...spec }
-  return send(fixture.socketPath, { method: 'POST', path: '/services/create', body })
-}
+import { send } from './testing/client.ts'
+import { manager, createService } from './testing/manager-steps.ts'
 
 test('a ping needs no version, works with HEAD, and names the role in the Swarm header', async (t) => {
   const fixture = await startFixture()
@@ -67,50 +43,6 @@ test('what is not built says so with 501, and an unknown path is 404', async (t)
   t.regex(absent.text, /does not have this part of Docker's API: POST \/containers\/create/)
   t.is((await send(fixture.socketPath, { path: '/nonsense' })).status, 404)
 })
-
-test('the socket has mode 0660', async (t) => {
-  const fixture = await startFixture()
-  t.teardown(() => fixture.close())
-  t.is((await stat(fixture.socketPath)).mode & 0o777, 0o660)
-})
-
-test('a second server on the same socket is refused, and the first goes on', async (t) => {
-  const fixture = await startFixture()
-  t.teardown(() => fixture.close())
-  const second = createApiServer(fixture.components, { socketPath: fixture.socketPath })
-  const error = await t.throwsAsync(second)
-  t.true(isSwarmError(error, 'FAILED_PRECONDITION'))
-  t.is((await send(fixture.socketPath, { path: '/_ping' })).status, 200)
-})
-
-test('a socket that nobody answers on is replaced, a file is not', async (t) => {
-  const fixture = await startFixture()
-  const directory = await mkdtemp(join(tmpdir(), 'skein-socket-'))
-  t.teardown(async () => {
-    await fixture.close()
-    await rm(directory, { recursive: true, force: true })
-  })
-  const stale = join(directory, 'stale.sock')
-  await leaveStaleSocket(stale)
-  const server = await createApiServer(fixture.components, { socketPath: stale })
-  t.is((await send(stale, { path: '/_ping' })).status, 200)
-  await server.close()
-  const file = join(directory, 'file')
-  await writeFile(file, 'precious')
-  await chmod(file, 0o600)
-  await t.throwsAsync(createApiServer(fixture.components, { socketPath: file }), {
-    message: /the path is not a socket/,
-  })
-})
-
-/** A process that is killed cannot remove its socket. */
-async function leaveStaleSocket(path: string): Promise<void> {
-  const script = `require('net').createServer().listen(${JSON.stringify(path)}, () => console.log('up'))`
-  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
-  await once(child.stdout, 'data')
-  child.kill('SIGKILL')
-  await once(child, 'exit')
-}
 
 test('what does not work in the network of the node is a warning of info', async (t) => {
   const faults: string[] = []
@@ -343,157 +275,6 @@ test('a body over the limit is refused', async (t) => {
   const answer = await createService(fixture, { Name: 'big', Labels: { a: 'x'.repeat(5_000_000) } })
   t.is(answer.status, 400)
   t.regex(answer.text, /larger than 4194304 bytes/)
-})
-
-test('events come as they are committed, filtered, until the client goes', async (t) => {
-  const fixture = await manager()
-  t.teardown(() => fixture.close())
-  const going = new AbortController()
-  const filters = encodeURIComponent('{"type":["service"]}')
-  const stream = await open(fixture.socketPath, {
-    path: `/events?filters=${filters}`,
-    signal: going.signal,
-  })
-  t.is(stream.headers['content-type'], 'application/json')
-  await fixture.swarm.addNode({ role: 'worker', host: '127.0.0.2' })
-  await createService(fixture, { Name: 'watched' })
-  const [chunk] = (await once(stream.setEncoding('utf8'), 'data')) as [string]
-  const [line = ''] = chunk.split('\n')
-  const event = JSON.parse(line) as { Type: string; Action: string; Actor: { Attributes: object } }
-  t.is(event.Type, 'service')
-  t.is(event.Action, 'create')
-  t.deepEqual(event.Actor.Attributes, { name: 'watched' })
-  stream.on('error', () => {})
-  going.abort()
-})
-
-test('events end at `until`', async (t) => {
-  const fixture = await manager()
-  t.teardown(() => fixture.close())
-  const answer = await send(fixture.socketPath, { path: '/events?until=1' })
-  t.is(answer.status, 200)
-  t.is(answer.text, '')
-})
-
-test('logs are framed as Docker does, with details after the timestamp', async (t) => {
-  const record: LogRecord = {
-    taskId: 't1',
-    nodeId: 'n1',
-    serviceId: 's1',
-    stream: 'stderr',
-    timestamp: '2026-01-01T00:00:00Z',
-    line: Buffer.from('hello\n'),
-  }
-  const logs = {
-    async *read() {
-      yield await Promise.resolve(record)
-    },
-  }
-  const fixture = await startFixture({ logs })
-  t.teardown(() => fixture.close())
-  await send(fixture.socketPath, { method: 'POST', path: '/swarm/init', body: {} })
-  await createService(fixture, { Name: 's' })
-  const path = '/services/s/logs?stdout=1&stderr=1&timestamps=1&details=1'
-  const stream = await open(fixture.socketPath, { path })
-  t.is(stream.headers['content-type'], 'application/vnd.docker.multiplexed-stream')
-  const chunks: Uint8Array[] = []
-  for await (const chunk of stream as AsyncIterable<Uint8Array>) chunks.push(chunk)
-  const bytes = Buffer.concat(chunks)
-  t.is(bytes.readUInt8(0), 2)
-  t.is(bytes.readUInt32BE(4), bytes.length - 8)
-  t.is(
-    bytes.subarray(8).toString(),
-    '2026-01-01T00:00:00Z com.docker.swarm.node.id=n1,com.docker.swarm.service.id=s1,' +
-      'com.docker.swarm.task.id=t1 hello\n',
-  )
-  const neither = await send(fixture.socketPath, { path: '/services/s/logs' })
-  t.is(neither.status, 400)
-})
-
-test('logs without a reader are 501', async (t) => {
-  const fixture = await manager()
-  t.teardown(() => fixture.close())
-  await createService(fixture, { Name: 's' })
-  t.is((await send(fixture.socketPath, { path: '/services/s/logs?stdout=1' })).status, 501)
-})
-
-test('a client that goes away aborts its request', async (t) => {
-  const aborted = Promise.withResolvers<void>()
-  const fixture = await startFixture({
-    logs: {
-      async *read(_target, { signal }) {
-        const gone = once(signal, 'abort')
-        yield { ...EMPTY_RECORD }
-        await gone
-        aborted.resolve()
-      },
-    },
-  })
-  t.teardown(() => fixture.close())
-  await send(fixture.socketPath, { method: 'POST', path: '/swarm/init', body: {} })
-  await createService(fixture, { Name: 's' })
-  const going = new AbortController()
-  const path = '/services/s/logs?stdout=1&follow=1'
-  const stream = await open(fixture.socketPath, { path, signal: going.signal })
-  await once(stream, 'data')
-  stream.on('error', () => {})
-  going.abort()
-  await within(aborted.promise)
-  t.pass()
-})
-
-const EMPTY_RECORD: LogRecord = {
-  taskId: '',
-  nodeId: '',
-  serviceId: '',
-  stream: 'stdout',
-  timestamp: '',
-  line: Buffer.from('x\n'),
-}
-
-test('closing ends open streams and frees the socket', async (t) => {
-  const fixture = await manager()
-  const stream = await open(fixture.socketPath, { path: '/events' })
-  stream.on('error', () => {})
-  const ended = once(stream, 'close')
-  stream.resume()
-  await within(fixture.close())
-  await within(ended)
-  await t.throwsAsync(send(fixture.socketPath, { path: '/_ping' }))
-})
-
-async function within<T>(promise: Promise<T>): Promise<T> {
-  const deadline = AbortSignal.timeout(DEADLINE_MS)
-  const late = once(deadline, 'abort').then(() => {
-    throw new Error(`nothing within ${DEADLINE_MS} ms`)
-  })
-  return Promise.race([promise, late])
-}
-
-test('a socket path that Linux cannot take is refused', async (t) => {
-  const fixture = await startFixture()
-  t.teardown(() => fixture.close())
-  const socketPath = `/tmp/${'x'.repeat(120)}`
-  await t.throwsAsync(createApiServer(fixture.components, { socketPath }), {
-    message: /longer than 107 bytes/,
-  })
-})
-
-test('a foreign server on the socket is not disturbed', async (t) => {
-  const fixture = await startFixture()
-  const directory = await mkdtemp(join(tmpdir(), 'skein-socket-'))
-  const socketPath = join(directory, 'foreign.sock')
-  const foreign = createServer((connection) => connection.end())
-  foreign.listen(socketPath)
-  await once(foreign, 'listening')
-  t.teardown(async () => {
-    foreign.close()
-    await fixture.close()
-    await rm(directory, { recursive: true, force: true })
-  })
-  await t.throwsAsync(createApiServer(fixture.components, { socketPath }), {
-    message: /another daemon answers/,
-  })
 })
 
 test('filters may name many objects', async (t) => {
