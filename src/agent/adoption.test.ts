@@ -193,7 +193,8 @@ real('a daemon without root runs the image’s program as a process of its user'
   t.teardown(async () => {
     daemon.kill('SIGKILL')
     if (markProcess(pid) !== undefined) process.kill(pid, 'SIGKILL')
-    await rm(home, { recursive: true, force: true })
+    // The monitor of the task may be writing how it ended.
+    await rm(home, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 })
   })
   const [line = ''] = await collect(firstLine(daemon.stdout))
   pid = (JSON.parse(line) as { pid: number }).pid
