@@ -11,8 +11,9 @@ import { promisify } from 'node:util'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import { api, skeinOk, until } from './harness/daemon.ts'
-import { HostSwarm, TestHosts, runInside } from './harness/hosts.ts'
+import { HostSwarm, TestHosts } from './harness/hosts.ts'
 import { IMAGE, type TaskJson } from './harness/swarm.ts'
+import { namespaceOf, resolve } from './harness/task-places.ts'
 import { nodeIdOf } from './harness/web.ts'
 
 const PORT = 8079
@@ -68,27 +69,6 @@ function load(
       over.abort()
       return loop
     },
-  }
-}
-
-function namespaceOf(task: TaskJson): string {
-  return `skein-${task.ID}`
-}
-
-/** What the task's resolver says; empty when it knows nothing. */
-function resolve(task: TaskJson, name: string): string[] {
-  const gateway = runInside(namespaceOf(task), 'ip', 'route').match(/default via (\S+)/)?.[1] ?? ''
-  try {
-    const text = runInside(namespaceOf(task), 'busybox', 'nslookup', name, gateway)
-    return [
-      ...text
-        .split('Name:')
-        .slice(1)
-        .join()
-        .matchAll(/Address[^:]*: (\S+)/g),
-    ].map((match) => match[1] ?? '')
-  } catch {
-    return []
   }
 }
 

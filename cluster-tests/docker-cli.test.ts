@@ -1,23 +1,17 @@
 /**
- * The unmodified docker CLI drives a real Skein swarm over the same socket: every command that issue 2
- * names, as a user types it, with what docker's own users expect to read.
+ * The unmodified docker CLI drives a real Skein swarm over the same socket: every command of a swarm's
+ * life, as a user types it, with what docker's own users expect to read.
  */
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
-import { run, until } from './harness/daemon.ts'
-import type { CommandResult, Daemon } from './harness/daemon.ts'
+import { until } from './harness/daemon.ts'
+import type { Daemon } from './harness/daemon.ts'
+import { docker, hasDocker } from './harness/docker.ts'
 import { IMAGE, TestSwarm, demoImage } from './harness/swarm.ts'
 
-const found = await run('docker', ['--version']).then(
-  (result) => result.code === 0,
-  () => false,
-)
+const found = await hasDocker()
 const dockerTest = found ? test.serial : test.serial.skip
 if (!found) process.stderr.write('skipped: docker-cli.test.ts needs the docker CLI on PATH\n')
-
-function docker(daemon: Daemon, ...arguments_: readonly string[]): Promise<CommandResult> {
-  return run('docker', ['--host', `unix://${daemon.socket}`, ...arguments_])
-}
 
 async function dockerOk(
   t: ExecutionContext,

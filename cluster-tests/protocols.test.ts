@@ -12,12 +12,16 @@ import { rawSocket, netnsPlace } from '../src/network/testing/netns-sockets.ts'
 import { LOOPBACK_STAGE } from '../src/network/conformance-peers.ts'
 import type { Place } from '../src/network/conformance-peers.ts'
 import { IPPROTO_SCTP, askBySctp, serveSctp } from '../src/network/testing/sctp.ts'
-import { api, run, skeinOk, until } from './harness/daemon.ts'
+import { skeinOk, until } from './harness/daemon.ts'
 import type { Daemon } from './harness/daemon.ts'
+import { docker, hasDocker } from './harness/docker.ts'
 import { HostSwarm, TestHosts, runInside } from './harness/hosts.ts'
+import { askAll, census, openFlows } from './harness/census.ts'
 import { DatagramAsker, loadSpeaker, speak, speakerCommand } from './harness/speaker.ts'
 import { IMAGE, TestSwarm } from './harness/swarm.ts'
 import type { TaskJson } from './harness/swarm.ts'
+import { namespaceOf, resolve6, runningTasks, taskPlace } from './harness/task-places.ts'
+import { nodeIdOf } from './harness/web.ts'
 
 const NODES = 3
 const CLIENT = 3
@@ -85,60 +89,16 @@ function clientPlace(index = 0, family: 'ipv4' | 'ipv6' = 'ipv6'): Place {
   return netnsPlace(netns, index === 0 ? own : last)
 }
 
-/** Who answered how often, by host name; and the addresses that they saw. */
-interface Census {
-  readonly names: ReadonlyMap<string, number>
-  readonly seen: readonly string[]
-  readonly failed: number
+function tasksOf(service: string): Promise<TaskJson[]> {
+  return runningTasks(site().swarm.node(0), service)
 }
 
-async function census(from: Place, host: string, port: number, times: number): Promise<Census> {
-  const names = new Map<string, number>()
-  const seen = new Set<string>()
-  let failed = 0
-  for (let i = 0; i < times; i += 1) {
-    const [name, address = ''] = (await speak(from, { host, port }))?.split(' ') ?? []
-    if (name === undefined) failed += 1
-    else {
-      names.set(name, (names.get(name) ?? 0) + 1)
-      seen.add(address)
-    }
-  }
-  return { names, seen: [...seen], failed }
-}
-
-async function tasksOf(service: string): Promise<TaskJson[]> {
-  const filters = encodeURIComponent(JSON.stringify({ service: { [service]: true } }))
-  const { socket } = site().swarm.node(0)
-  const tasks = (await api(socket, 'GET', `/tasks?filters=${filters}`)) as TaskJson[]
-  return tasks.filter((task) => task.Status.State === 'running' && task.DesiredState === 'running')
-}
-
-/** Running tasks of the service on the host whose resolver is asked below. */
+/** A task of the service on this host. */
 async function taskOn(service: string, host: number): Promise<TaskJson> {
-  const info = (await api(site().swarm.node(host).socket, 'GET', '/info')) as {
-    readonly Swarm: { readonly NodeID: string }
-  }
-  const found = (await tasksOf(service)).find((task) => task.NodeID === info.Swarm.NodeID)
+  const nodeId = await nodeIdOf(site().swarm.node(host))
+  const found = (await tasksOf(service)).find((task) => task.NodeID === nodeId)
   if (found === undefined) throw new Error(`no task of ${service} on host ${host}`)
   return found
-}
-
-function namespaceOf(task: TaskJson): string {
-  return `skein-${task.ID}`
-}
-
-function taskPlace(task: TaskJson): Place {
-  const text = runInside(namespaceOf(task), 'ip', '-6', '-o', 'addr', 'show', 'dev', 'eth0')
-  return netnsPlace(`/run/netns/${namespaceOf(task)}`, /inet6 ([^/]+)\//.exec(text)?.[1] ?? '')
-}
-
-/** IPv6 addresses that the task's resolver gives. */
-function resolve6(task: TaskJson, name: string): string[] {
-  const netns = namespaceOf(task)
-  const gateway = runInside(netns, 'ip', 'route').match(/default via (\S+)/)?.[1] ?? ''
-  const text = runInside(netns, 'busybox', 'nslookup', '-type=AAAA', name, gateway)
-  return [...text.matchAll(/Address: (\S*:\S*:\S+)$/gm)].map((match) => match[1] ?? '')
 }
 
 kernelTest(
@@ -233,7 +193,7 @@ for (const family of ['ipv4', 'ipv6'] as const) {
       await skeinOk(swarm.node(0), 'service', 'scale', '--detach', `web=${REPLICAS}`)
       await until('six', async () => (await tasksOf('web')).length === REPLICAS, 60_000)
       await sleep(500)
-      const flows = await openFlows(addresses.slice(0, NODES), clientPlace(0, family))
+      const flows = await openFlows(addresses.slice(0, NODES), clientPlace(0, family), PORT.udp)
       t.teardown(() => flows.forEach((flow) => flow[Symbol.dispose]()))
       const first = await Promise.all(flows.map((flow) => flow.ask()))
       const again = await Promise.all(flows.map((flow) => flow.ask()))
@@ -266,49 +226,6 @@ for (const family of ['ipv4', 'ipv6'] as const) {
 
 function fail(what: string): never {
   throw new Error(what)
-}
-
-/** Clients through each host in turn. */
-function openFlows(
-  hosts: readonly string[],
-  from: Place,
-  port = PORT.udp,
-): Promise<DatagramAsker[]> {
-  const places = Array.from({ length: CLIENTS }, () => hosts).flat()
-  return Promise.all(places.map((host) => DatagramAsker.open(from, { host, port })))
-}
-
-/** What clients that never stop asking went through. */
-interface Report {
-  readonly asked: number
-  readonly lost: number
-  readonly gapMs: number
-}
-
-/** All flows ask without pause until `report` is called. */
-function askAll(flows: readonly DatagramAsker[], waitMs: number): { report(): Promise<Report> } {
-  const over = new AbortController()
-  let [asked, lost, gapMs] = [0, 0, 0]
-  const loops = flows.map(async (flow) => {
-    let answeredMs = performance.now()
-    while (!over.signal.aborted) {
-      const answer = await flow.ask(waitMs)
-      asked += 1
-      if (answer === undefined) lost += 1
-      else {
-        gapMs = Math.max(gapMs, Math.round(performance.now() - answeredMs))
-        answeredMs = performance.now()
-      }
-      await sleep(20)
-    }
-  })
-  return {
-    async report() {
-      over.abort()
-      await Promise.all(loops)
-      return { asked, lost, gapMs }
-    },
-  }
 }
 
 /** Every flow is answered by a replica that is to run. */
@@ -385,15 +302,11 @@ kernelTest(
 
 /** By the docker CLI where there is one. */
 async function createByDocker(daemon: Daemon, words: readonly string[]): Promise<void> {
-  const hasDocker = await run('docker', ['--version']).then(
-    ({ code }) => code === 0,
-    () => false,
-  )
-  if (!hasDocker) {
+  if (!(await hasDocker())) {
     await skeinOk(daemon, ...words)
     return
   }
-  const { code, stderr } = await run('docker', ['--host', `unix://${daemon.socket}`, ...words])
+  const { code, stderr } = await docker(daemon, ...words)
   if (code !== 0) throw new Error(`docker ${words.join(' ')}: ${stderr}`)
 }
 
@@ -470,7 +383,7 @@ kernelTest('nodes that balance in userspace do the same with datagrams and affin
   t.log(`${LOOPBACK_STAGE.neighbours.length} clients have ${replicas.size} of 4 replicas`)
   t.true(replicas.size >= 3)
 
-  const flows = await openFlows(hosts, LOOPBACK_STAGE.clients)
+  const flows = await openFlows(hosts, LOOPBACK_STAGE.clients, PORT.udp)
   t.teardown(() => flows.forEach((flow) => flow[Symbol.dispose]()))
   const answers = await Promise.all(flows.map((flow) => flow.ask()))
   t.is(new Set(answers.map((answer) => answer?.split(' ')[0])).size, 4)
