@@ -41,7 +41,7 @@ export class AgentGround {
     this.#prefix = prefix
   }
 
-  /** Makes the image and chooses the executor, if tasks can run here; removes all after the tests. */
+  /** Makes the image and chooses the executor, if tasks can run here; removes both at the end. */
   static async prepare(name: string, prefix: string): Promise<AgentGround> {
     const base = await mkdtemp(join(tmpdir(), `skein-agent-${name}-`))
     const ground = new AgentGround(base, prefix)
