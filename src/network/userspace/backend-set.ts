@@ -24,13 +24,28 @@ export type Scheduling = 'round-robin' | 'least-connections'
  */
 const RANK_RANGE = 2 ** 32
 
+/** Stands for the address of a client that is gone; who serves it does not matter. */
+const NO_ADDRESS = '0.0.0.0'
+
+/** A client; its address is asked for only where it matters, because that is a system call. */
+export interface Client {
+  /** Undefined when it is gone already. */
+  readonly remoteAddress?: string | undefined
+}
+
+/** What uses a backend: a dial, a connection, a session. */
+export interface SlotUser {
+  /** The backend is dropped. */
+  abort(reason: Error): void
+}
+
 /** A backend in the set. */
 export interface Slot {
   readonly key: string
   /** As told last: the weight may have changed. */
   readonly backend: Backend
-  /** What uses it now, a dial or a connection; aborted when the backend is dropped. */
-  readonly users: Set<AbortController>
+  /** What uses it now; aborted when the backend is dropped. */
+  readonly users: Set<SlotUser>
 }
 
 interface SlotState extends Slot {
@@ -70,15 +85,15 @@ export class BackendSet {
       .map(([key, backend]) => known.get(key) ?? this.#newSlot(key, backend))
       .toSorted((a, b) => a.rank - b.rank)
     for (const slot of this.#slots) slot.backend = wanted.get(slot.key) ?? slot.backend
-    for (const slot of known.values()) if (!wanted.has(slot.key)) dropUsers(slot)
     this.#affinity = scheduler === 'mh' ? affinityOf(this.#slots, this.#affinity) : undefined
+    // Last: a user that is dropped may pick another.
+    for (const slot of known.values()) if (!wanted.has(slot.key)) dropUsers(slot)
   }
 
   /**
-   * The backend for the next connection of the client at an address, none of `tried`; undefined
-   * when there is none.
+   * The backend for the next connection of a client, none of `tried`; undefined when there is none.
    */
-  pick(tried: ReadonlySet<string>, client: string): Slot | undefined {
+  pick(tried: ReadonlySet<string>, client: Client): Slot | undefined {
     const nowMs = this.#components.clock.monotonicMs()
     const open = this.#slots.filter((slot) => slot.backend.weight > 0 && !tried.has(slot.key))
     const fit = open.filter((slot) => slot.benchedUntilMs <= nowMs)
@@ -122,11 +137,11 @@ function affinityOf(slots: readonly SlotState[], known: Affinity | undefined): A
 function affine(
   { names, table }: Affinity,
   candidates: readonly SlotState[],
-  client: string,
+  { remoteAddress = NO_ADDRESS }: Client,
 ): SlotState | undefined {
   if (candidates.length === 0) return undefined
   const byName = new Map(candidates.map((slot) => [slot.backend.taskId, slot]))
-  const first = clientSlot(client, table.length)
+  const first = clientSlot(remoteAddress, table.length)
   for (let step = 0; step < table.length; step += 1) {
     const found = byName.get(at(names, at(table, (first + step) % table.length)))
     if (found !== undefined) return found

@@ -5,7 +5,7 @@
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { Clock } from '../../base/clock.ts'
+import type { Clock, Timer } from '../../base/clock.ts'
 import { SwarmError } from '../../base/errors.ts'
 import type { Backend, RemoteConnection, RemoteDialer } from '../ports.ts'
 import { abortReason } from './abort-reason.ts'
@@ -17,6 +17,19 @@ export interface DialBounds {
   readonly clock: Clock
   readonly timeoutMs: number
   readonly signal: AbortSignal
+}
+
+/** How a dial went: one of the two is called, once, and never before the dial is returned. */
+export interface DialEvents<T> {
+  onConnect(connection: T): void
+  /** @param error UNAVAILABLE (timeout), what the dial was cancelled with, or the socket's error */
+  onFailure(error: unknown): void
+}
+
+/** A dial under way. */
+export interface Dial {
+  /** Gives up; `onFailure` tells. Does nothing when the dial is over. */
+  cancel(reason: Error): void
 }
 
 /** A TCP address. */
@@ -34,21 +47,29 @@ const OWN_SHORTAGE: ReadonlySet<unknown> = new Set([
   'EADDRNOTAVAIL',
 ])
 
-/**
- * Connects to `backend`. @throws UNAVAILABLE (timeout), the signal's reason, or the socket's error
- */
+/** Connects to `backend`. */
 export function dialBackend(
   backend: Backend,
   dialer: RemoteDialer,
-  bounds: DialBounds,
-): Promise<Duplex> {
-  if (backend.local) return dialLocal(backend, bounds)
-  return bounded(bounds, async (signal) =>
-    streamOfConnection(await dialer.dial(backend, { signal })),
+  bounds: Omit<DialBounds, 'signal'>,
+  events: DialEvents<Duplex>,
+): Dial {
+  if (backend.local) return new LocalDial(backend, bounds, events)
+  const cancelled = new AbortController()
+  const dial = async (signal: AbortSignal): Promise<Duplex> =>
+    streamOfConnection(await dialer.dial(backend, { signal }))
+  void bounded({ ...bounds, signal: cancelled.signal }, dial).then(
+    (stream) => events.onConnect(stream),
+    (error: unknown) => events.onFailure(error),
   )
+  return { cancel: (reason) => cancelled.abort(reason) }
 }
 
-/** A stream of datagrams to a task of another node. @throws as {@link dialBackend} */
+/**
+ * A stream of datagrams to a task of another node.
+ *
+ * @throws UNAVAILABLE (timeout), the signal's reason, or the socket's error
+ */
 export function dialDatagrams(
   backend: Backend,
   dialer: RemoteDialer,
@@ -57,9 +78,24 @@ export function dialDatagrams(
   return bounded(bounds, (signal) => dialer.dial(backend, { signal, protocol: 'udp' }))
 }
 
-/** A TCP connection, half-close allowed. @throws as {@link dialBackend} */
+/** A TCP connection, half-close allowed. @throws as {@link dialDatagrams} */
 export function dialLocal(address: SocketAddress, bounds: DialBounds): Promise<Socket> {
-  return bounded(bounds, (signal) => connectTcp(address, signal))
+  const { signal } = bounds
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => dial.cancel(abortReason(signal))
+    const dial = new LocalDial(address, bounds, {
+      onConnect(socket) {
+        signal.removeEventListener('abort', onAbort)
+        resolve(socket)
+      },
+      onFailure(error) {
+        signal.removeEventListener('abort', onAbort)
+        reject(error)
+      },
+    })
+    signal.addEventListener('abort', onAbort, { once: true })
+    if (signal.aborted) onAbort()
+  })
 }
 
 /** Whether a failed dial speaks against the backend. */
@@ -67,45 +103,64 @@ export function blamesBackend(error: unknown): boolean {
   return !(error instanceof Error && 'code' in error && OWN_SHORTAGE.has(error.code))
 }
 
-async function bounded<T>(
-  bounds: DialBounds,
-  dial: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const late = new AbortController()
-  const timer = bounds.clock.after(bounds.timeoutMs, () =>
-    late.abort(new SwarmError('UNAVAILABLE', `dial: no answer in ${bounds.timeoutMs} ms`)),
-  )
-  try {
-    return await dial(AbortSignal.any([bounds.signal, late.signal]))
-  } finally {
-    timer.cancel()
-  }
-}
+/** A TCP connection being opened: without promises and signals, one is opened for each client. */
+class LocalDial implements Dial {
+  readonly #socket: Socket
+  readonly #timer: Timer
+  readonly #events: DialEvents<Socket>
+  #isOver = false
 
-function connectTcp(address: SocketAddress, signal: AbortSignal): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) {
-      reject(abortReason(signal))
-      return
-    }
-    const socket = connect({
-      host: address.address,
-      port: address.port,
+  constructor(
+    { address, port }: SocketAddress,
+    { clock, timeoutMs }: Omit<DialBounds, 'signal'>,
+    events: DialEvents<Socket>,
+  ) {
+    this.#events = events
+    this.#timer = clock.after(timeoutMs, () => this.cancel(lateAnswer(timeoutMs)))
+    this.#socket = connect({
+      host: address,
+      port,
       allowHalfOpen: true,
       noDelay: true,
       keepAlive: true,
       keepAliveInitialDelay: KEEP_ALIVE_DELAY_MS,
     })
-    const onAbort = (): void => {
-      socket.destroy(abortReason(signal))
-    }
-    signal.addEventListener('abort', onAbort, { once: true })
-    socket.once('connect', () => {
-      signal.removeEventListener('abort', onAbort)
-      resolve(socket)
+    this.#socket.once('connect', () => {
+      if (this.#end()) this.#events.onConnect(this.#socket)
     })
     // Stays: an error after `connect` is seen by the relay as `close`.
-    socket.on('error', reject)
-    socket.once('close', () => signal.removeEventListener('abort', onAbort))
-  })
+    this.#socket.on('error', (error) => {
+      if (this.#end()) this.#events.onFailure(error)
+    })
+  }
+
+  cancel(reason: Error): void {
+    if (!this.#isOver) this.#socket.destroy(reason)
+  }
+
+  /** Whether the dial was under way. */
+  #end(): boolean {
+    if (this.#isOver) return false
+    this.#isOver = true
+    this.#timer.cancel()
+    return true
+  }
+}
+
+function lateAnswer(timeoutMs: number): SwarmError {
+  return new SwarmError('UNAVAILABLE', `dial: no answer in ${timeoutMs} ms`)
+}
+
+async function bounded<T>(
+  bounds: DialBounds,
+  dial: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const late = new AbortController()
+  const { clock, timeoutMs } = bounds
+  const timer = clock.after(timeoutMs, () => late.abort(lateAnswer(timeoutMs)))
+  try {
+    return await dial(AbortSignal.any([bounds.signal, late.signal]))
+  } finally {
+    timer.cancel()
+  }
 }

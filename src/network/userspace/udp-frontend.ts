@@ -96,7 +96,7 @@ export class UdpFrontend implements Frontend {
   }
 
   #openSession(socket: Socket, key: string, client: RemoteInfo): UdpSession | undefined {
-    const slot = this.#backends.pick(new Set(), client.address)
+    const slot = this.#backends.pick(new Set(), { remoteAddress: client.address })
     if (slot === undefined) return undefined
     const { limits } = this.#context
     if (this.#sessions.size >= limits.udpSessionsMax) this.#sessions.values().next().value?.close()

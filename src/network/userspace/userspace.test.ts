@@ -63,8 +63,10 @@ function newSet(scheduling: 'round-robin' | 'least-connections'): BackendSet {
   )
 }
 
+const CLIENT = { remoteAddress: LOOPBACK }
+
 function pickMany(set: BackendSet, count: number): string {
-  return Array.from({ length: count }, () => set.pick(new Set(), LOOPBACK)?.backend.taskId).join('')
+  return Array.from({ length: count }, () => set.pick(new Set(), CLIENT)?.backend.taskId).join('')
 }
 
 test('round robin follows the weights without bursts', (t) => {
@@ -78,7 +80,7 @@ test('round robin follows the weights without bursts', (t) => {
 test('least connections goes to the emptiest backend', (t) => {
   const set = newSet('least-connections')
   set.update({ backends: [backendNamed('a'), backendNamed('b')] })
-  const busy = set.pick(new Set(), LOOPBACK)
+  const busy = set.pick(new Set(), CLIENT)
   busy?.users.add(new AbortController())
   const other = busy?.backend.taskId === 'a' ? 'b' : 'a'
   t.is(pickMany(set, 3), other.repeat(3))
@@ -87,7 +89,7 @@ test('least connections goes to the emptiest backend', (t) => {
 test('a benched backend is avoided while another can be had, and used when it is the last', (t) => {
   const set = newSet('round-robin')
   set.update({ backends: [backendNamed('a'), backendNamed('b')] })
-  const benched = set.pick(new Set(), LOOPBACK)
+  const benched = set.pick(new Set(), CLIENT)
   if (benched === undefined) return t.fail()
   set.bench(benched)
   const other = benched.backend.taskId === 'a' ? 'b' : 'a'
@@ -101,9 +103,9 @@ test('with affinity a client whose replica cannot be dialled has one other, and 
   const set = newSet('round-robin')
   const backends = ['a', 'b', 'c', 'd'].map((name) => backendNamed(name))
   set.update({ backends, scheduler: 'mh' })
-  const own = set.pick(new Set(), LOOPBACK)
+  const own = set.pick(new Set(), CLIENT)
   if (own === undefined) return t.fail()
-  const next = set.pick(new Set([own.key]), LOOPBACK)
+  const next = set.pick(new Set([own.key]), CLIENT)
   t.not(next?.key, own.key)
   set.bench(own)
   t.is(pickMany(set, 3), (next?.backend.taskId ?? '').repeat(3))
