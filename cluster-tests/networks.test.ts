@@ -150,6 +150,24 @@ kernelTest(
   },
 )
 
+kernelTest('names answer containers that ran on while their daemon did not', async (t) => {
+  using hosts = new TestHosts(PREFIX, '172.31.84', 1)
+  await using swarm = await start(hosts)
+  const first = swarm.node(0)
+  await skeinOk(first, 'network', 'create', 'front')
+  await skeinOk(first, ...CREATE, '--name', 'web', '--network', 'front', IMAGE)
+  const [web] = await tasksOf(first, 'web', 1)
+  t.is(resolve(web, 'web').length, 1)
+  await first.kill('SIGTERM')
+  t.deepEqual(resolve(web, 'web'), [])
+  await first.start()
+  await until('the resolver', () => Promise.resolve(resolve(web, 'web').length === 1))
+  t.deepEqual(
+    (await tasksOf(first, 'web', 1)).map(({ ID: id }) => id),
+    [web?.ID],
+  )
+})
+
 kernelTest('what stops the network of a host is said by its daemon', async (t) => {
   using hosts = new TestHosts(PREFIX, '172.31.84', 1)
   await using swarm = await start(hosts)

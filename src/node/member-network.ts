@@ -60,6 +60,12 @@ export class MemberNetwork {
   readonly #kernel: KernelParts | undefined
   readonly #network: NetworkReconciler
   readonly #dns: DnsService | undefined
+  /** What the resolver was moved to last; settles when it is there. Never rejects. */
+  #resolving: { readonly subnet: string | undefined; readonly done: Promise<unknown> } = {
+    subnet: undefined,
+    done: Promise.resolve(),
+  }
+  #unfollow: (() => void) | undefined
 
   private constructor(
     components: MemberNetworkComponents,
@@ -93,6 +99,8 @@ export class MemberNetwork {
     const network = new MemberNetwork(components, options, kernel)
     kernel?.reconciler.start()
     network.#network.start()
+    network.#unfollow = components.store.onCommit(() => network.#maybeResolve())
+    network.#maybeResolve()
     return network
   }
 
@@ -113,6 +121,8 @@ export class MemberNetwork {
 
   /** Stops following; with `remove` the kernel forgets this node, too. */
   async stop(options: { readonly remove: boolean }): Promise<void> {
+    this.#unfollow?.()
+    await this.#resolving.done
     await Promise.all([this.#network.stop(), this.#dns?.close()])
     const { networks } = this.#components.kernel
     if (networks !== undefined) networks.plane = undefined
@@ -120,6 +130,13 @@ export class MemberNetwork {
     if (options.remove) await this.#kernel?.balancer.remove()
     await this.#balancer.close()
     await this.#kernel?.plane[Symbol.asyncDispose]()
+  }
+
+  /** Containers that ran on while no daemon did ask at once; it does not wait for the next one. */
+  #maybeResolve(): void {
+    const subnet = this.#components.store.get('nodes', this.#options.nodeId)?.subnet
+    if (this.#dns === undefined || subnet === this.#resolving.subnet) return
+    this.#resolving = { subnet, done: this.resolver() }
   }
 
   #makeDns(kernel: KernelParts): DnsService {
