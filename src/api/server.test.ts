@@ -321,4 +321,22 @@ test('a network with IPv6 is shown with both ranges, and so are addresses on it'
       ['four', ['10.32.3.7/32']],
     ],
   )
+  const containers = (await get('/containers/json')) as {
+    NetworkSettings: { Networks: Record<string, object> }
+  }[]
+  const ipv4 = { IPAddress: '10.32.3.7', IPPrefixLen: 32 }
+  t.deepEqual(
+    containers.map(({ NetworkSettings }) => NetworkSettings.Networks),
+    [
+      {
+        six: {
+          NetworkID: 'six',
+          ...ipv4,
+          GlobalIPv6Address: `${prefix}a20:307`,
+          GlobalIPv6PrefixLen: 128,
+        },
+        four: { NetworkID: 'four', ...ipv4, GlobalIPv6Address: '', GlobalIPv6PrefixLen: 0 },
+      },
+    ],
+  )
 })

@@ -8,6 +8,7 @@ import { ipv6WithPrefix, portJson, withPrefix } from './service.ts'
 
 /** One element of `GET /tasks`. */
 export function taskJson(task: Task, store: StoreView): object {
+  const places = placesOf(task, store)
   return {
     ID: task.id,
     Version: { Index: task.meta.version },
@@ -20,7 +21,7 @@ export function taskJson(task: Task, store: StoreView): object {
     ...(task.nodeId === '' ? {} : { NodeID: task.nodeId }),
     Status: statusJson(task),
     DesiredState: task.desiredState,
-    ...(task.address === undefined ? {} : { NetworksAttachments: attachments(task, store) }),
+    ...(places.length === 0 ? {} : { NetworksAttachments: places.map(attachmentJson) }),
   }
 }
 
@@ -45,29 +46,61 @@ function statusJson(task: Task): object {
   }
 }
 
+/** A network that a task is on. */
+interface Place {
+  /** Absent: published ports, on no network that users made. */
+  readonly id?: string
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly driver: string
+  /** `10.0.1.5/24`; that of IPv6 behind it. */
+  readonly addresses: readonly string[]
+}
+
 /**
  * The task's networks with its addresses there: the same on all but those with their own, and one
  * of IPv6 where the network has it.
  */
-function attachments(task: Task, store: StoreView): object[] {
-  const address = task.address ?? ''
+function placesOf(task: Task, store: StoreView): Place[] {
+  const { address } = task
+  if (address === undefined) return []
   const ipv6 = hasIpv6(store, task) ? ipv6WithPrefix(address, undefined, store) : []
-  const own = (task.networks ?? []).flatMap((attachment) => {
+  const own = (task.networks ?? []).flatMap((attachment): Place[] => {
     const network = store.get('networks', attachment.networkId)
     if (network === undefined) return []
     const found = attachment.address
     const shown = found === undefined ? `${address}/32` : withPrefix(found, network)
-    const { Name, Labels = {} } = network.spec
-    const spec = { Name, Labels, Scope: 'swarm' }
+    const { Name: name, Labels: labels = {} } = network.spec
     const addresses = isIpv6Network(network) ? [shown, ...ipv6] : [shown]
-    return [attachmentJson({ ID: network.id, Spec: spec }, driverOf(network), addresses)]
+    return [{ id: network.id, name, labels, driver: driverOf(network), addresses }]
   })
   const published = task.ports.some((port) => port.publishMode === 'ingress')
   if (own.length > 0 && !published) return own
-  const spec = { Name: INGRESS_NETWORK, Labels: {}, Ingress: true, Scope: 'swarm' }
-  return [...own, attachmentJson({ Spec: spec }, 'overlay', [`${address}/32`, ...ipv6])]
+  const ingress = { name: INGRESS_NETWORK, labels: {}, driver: 'overlay' }
+  return [...own, { ...ingress, addresses: [`${address}/32`, ...ipv6] }]
 }
 
-function attachmentJson(network: object, driver: string, addresses: readonly string[]): object {
-  return { Network: { ...network, DriverState: { Name: driver } }, Addresses: addresses }
+function attachmentJson({ id, name, labels, driver, addresses }: Place): object {
+  const identity = id === undefined ? {} : { ID: id }
+  const ingress = id === undefined ? { Ingress: true } : {}
+  const Spec = { Name: name, Labels: labels, ...ingress, Scope: 'swarm' }
+  return { Network: { ...identity, Spec, DriverState: { Name: driver } }, Addresses: addresses }
+}
+
+/** The networks of a task's container by name, as `GET /containers/json` has them. */
+export function containerNetworks(task: Task, store: StoreView): Readonly<Record<string, object>> {
+  return Object.fromEntries(
+    placesOf(task, store).map(({ id = '', name, addresses }) => {
+      const [ipv4 = '', ipv4Bits = '0'] = addresses[0]?.split('/') ?? []
+      const [ipv6 = '', ipv6Bits = '0'] = addresses[1]?.split('/') ?? []
+      const endpoint = {
+        NetworkID: id,
+        IPAddress: ipv4,
+        IPPrefixLen: Number(ipv4Bits),
+        GlobalIPv6Address: ipv6,
+        GlobalIPv6PrefixLen: Number(ipv6Bits),
+      }
+      return [name, endpoint]
+    }),
+  )
 }

@@ -1,6 +1,8 @@
 /** `GET /containers/json`: the containers of this node's own tasks, as `docker ps` lists them. */
 import type { Task } from '../../store/objects.ts'
 import { isTerminal } from '../../store/objects.ts'
+import type { StoreView } from '../../store/view.ts'
+import { containerNetworks } from '../docker/task.ts'
 import { Filters } from '../filters.ts'
 import { taskName } from '../lookup.ts'
 import type { ApiComponents } from '../ports.ts'
@@ -31,7 +33,10 @@ function list(components: ApiComponents, request: ApiRequest): Reply {
   return json(
     tasks
       .filter((task) => matches(task, filters))
-      .map((task) => containerJson(task, components.clock.wallMs())),
+      .map((task) => ({
+        ...containerJson(task, components.clock.wallMs()),
+        NetworkSettings: { Networks: networksOf(task, context.store) },
+      })),
   )
 }
 
@@ -62,9 +67,13 @@ function containerJson(task: Task, nowMs: number): object {
     State: containerState(task),
     Status: statusText(task, nowMs),
     HostConfig: { NetworkMode: 'default' },
-    NetworkSettings: { Networks: {} },
     Mounts: [],
   }
+}
+
+/** One that has ended is on none. */
+function networksOf(task: Task, store: StoreView): object {
+  return isTerminal(task.status.state) ? {} : containerNetworks(task, store)
 }
 
 /** `Up 3 minutes (healthy)`, as clients print it. */

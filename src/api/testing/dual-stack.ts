@@ -3,7 +3,8 @@ import { serviceDraft, serviceSpec, taskDraft } from '../../store/testing/fixtur
 import type { LocalSwarm } from './fixture.ts'
 
 /** Makes networks `six` and `four`, service `web` and its task `dual-task`. */
-export async function makeDualStack({ proposer }: LocalSwarm): Promise<void> {
+export async function makeDualStack(swarm: LocalSwarm): Promise<void> {
+  const { proposer } = swarm
   const ids = ['six', 'four'] as const
   const subnets = { six: '10.96.1', four: '10.96.2' } as const
   const networks = ids.map((networkId) => ({ networkId, aliases: [] }))
@@ -13,7 +14,10 @@ export async function makeDualStack({ proposer }: LocalSwarm): Promise<void> {
     networks,
     virtualAddresses: ids.map((id) => ({ networkId: id, address: `${subnets[id]}.2` })),
   }
-  const task = { serviceId: 'web', nodeId: 'node', address: '10.32.3.7', networks }
+  const { nodeId } = swarm.status()
+  const draft = taskDraft('dual-task')
+  const status = { ...draft.status, container: { id: 'c'.repeat(64), pid: 42 } }
+  const task = { ...draft, serviceId: 'web', nodeId, address: '10.32.3.7', networks, status }
   await proposer.propose([
     ...ids.map((id) => {
       const spec = { Name: id, Driver: 'overlay', EnableIPv6: id === 'six' }
@@ -25,6 +29,6 @@ export async function makeDualStack({ proposer }: LocalSwarm): Promise<void> {
       table: 'services',
       object: { ...serviceDraft('web', serviceSpec('web')), endpoint },
     },
-    { type: 'create', table: 'tasks', object: taskDraft('dual-task', task) },
+    { type: 'create', table: 'tasks', object: task },
   ])
 }
