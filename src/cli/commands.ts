@@ -102,6 +102,10 @@ const service: Group = {
       aliases: ['remove'],
       load: async () => (await import('./commands/service-change.ts')).remove,
     },
+    rollback: {
+      short: "Revert changes to a service's configuration",
+      load: async () => (await import('./commands/service-update.ts')).rollback,
+    },
     scale: {
       short: 'Scale one or multiple replicated services',
       load: async () => (await import('./commands/service-change.ts')).scale,

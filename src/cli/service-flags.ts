@@ -1,4 +1,4 @@
-/** The flags of `service create`. */
+/** The flags of `service create` and `service update`. */
 import type { Flag } from './command.ts'
 
 function article(kind: 'update' | 'rollback'): string {
@@ -188,4 +188,43 @@ export const SERVICE_FLAGS: readonly Flag[] = [
     help: 'Exit immediately instead of waiting for the service to converge',
   },
   { name: 'quiet', short: 'q', kind: 'boolean', help: 'Suppress progress output' },
+]
+
+/** A list that an update adds to and takes from. */
+function listFlags(name: string, what: string, gone: { readonly value: string }): readonly Flag[] {
+  return [
+    { name: `${name}-add`, kind: 'list', help: `Add or update ${what}` },
+    { name: `${name}-rm`, kind: 'list', value: gone.value, help: `Remove ${what}` },
+  ]
+}
+
+/** Flags of `service create` that do not mean the same of a service that is there. */
+const CREATE_ONLY: ReadonlySet<string> = new Set([
+  'name',
+  'mode',
+  'publish',
+  'env',
+  'label',
+  'container-label',
+  'mount',
+  'constraint',
+  'placement-pref',
+  'network',
+])
+
+/** The flags of `service update`. */
+export const SERVICE_UPDATE_FLAGS: readonly Flag[] = [
+  { name: 'image', kind: 'string', help: 'Service image tag' },
+  { name: 'args', kind: 'string', value: 'command', help: 'Service command args' },
+  { name: 'force', kind: 'boolean', help: 'Force update even if no changes require it' },
+  { name: 'rollback', kind: 'boolean', help: 'Rollback to previous specification' },
+  ...listFlags('env', 'an environment variable', { value: 'name' }),
+  ...listFlags('label', 'a service label', { value: 'key' }),
+  ...listFlags('container-label', 'a container label', { value: 'key' }),
+  ...listFlags('publish', 'a published port', { value: 'target port' }),
+  ...listFlags('network', 'a network', { value: 'network' }),
+  ...listFlags('mount', 'a mount on a service', { value: 'target' }),
+  ...listFlags('constraint', 'a placement constraint', { value: 'constraint' }),
+  ...listFlags('placement-pref', 'a placement preference', { value: 'pref' }),
+  ...SERVICE_FLAGS.filter(({ name }) => !CREATE_ONLY.has(name)),
 ]

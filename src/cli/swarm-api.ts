@@ -189,6 +189,13 @@ export class SwarmApi {
     await this.client.call('POST', `/services/${service.ID}/update`, { query, body: spec })
   }
 
+  /** Back to the spec before the last update. */
+  async rollBackService(service: ServiceJson): Promise<void> {
+    const query = { version: String(service.Version.Index), rollback: 'previous' }
+    const path = `/services/${service.ID}/update`
+    await this.client.call('POST', path, { query, body: service.Spec })
+  }
+
   async updateNode(node: NodeJson, spec: NodeSpec): Promise<void> {
     const query = { version: String(node.Version.Index) }
     await this.client.call('POST', `/nodes/${node.ID}/update`, { query, body: spec })

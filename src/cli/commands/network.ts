@@ -2,7 +2,7 @@
 import type { NetworkSpec } from '../../store/spec.ts'
 import type { Arguments } from '../arguments.ts'
 import { CommandError, FILTER_FLAG, FORMAT_FLAG, QUIET_FLAG } from '../command.ts'
-import type { Command } from '../command.ts'
+import type { Command, Flag } from '../command.ts'
 import { filtersOf } from '../filters.ts'
 import { byName } from '../human.ts'
 import { SwarmApi, filterQuery } from '../swarm-api.ts'
@@ -97,6 +97,10 @@ export const inspect: Command = {
   },
 }
 
+const { short: _short, ...longFilter } = FILTER_FLAG
+/** `-f` is docker's short word for `--force` here. */
+const PRUNE_FILTER: Flag = longFilter
+
 /** `network prune` */
 export const prune: Command = {
   usage: '[OPTIONS]',
@@ -104,7 +108,7 @@ export const prune: Command = {
   minimum: 0,
   maximum: 0,
   flags: [
-    FILTER_FLAG,
+    PRUNE_FILTER,
     { name: 'force', short: 'f', kind: 'boolean', help: 'Accepted as docker does; never asked' },
   ],
   async run(context, given) {

@@ -1,108 +1,89 @@
 /**
- * `skein service update`: reads the spec, changes what the flags name, writes it back under the
- * version that was read. Source: docker `service update`, in its behaviour.
+ * `skein service update` and `service rollback`: read the spec, change what the flags name, write
+ * it back under the version that was read. Source: docker `service update`, in its behaviour.
  */
-import type { ContainerSpec, ServiceSpec, UpdateConfig } from '../../store/spec.ts'
 import type { Arguments } from '../arguments.ts'
+import { changedSpec } from '../changed-spec.ts'
 import { CommandError } from '../command.ts'
-import type { Command, Flag } from '../command.ts'
-import { changedHealthcheck } from '../healthcheck.ts'
+import type { Command, CommandContext } from '../command.ts'
+import { parseNetworkAttachment } from '../network-attachment.ts'
 import { waitForService } from '../progress.ts'
-import { SERVICE_FLAGS } from '../service-flags.ts'
+import { SERVICE_UPDATE_FLAGS } from '../service-flags.ts'
 import { SwarmApi } from '../swarm-api.ts'
-import { updateConfigOf } from '../update-config.ts'
+import type { ServiceJson } from '../swarm-api.ts'
 
-/** Flags of `service create` that mean the same here. */
-const SHARED = /^(update|rollback|health)-|^no-healthcheck$|^replicas$|^detach$|^quiet$/
-
-const FLAGS: readonly Flag[] = [
-  { name: 'image', kind: 'string', help: 'Service image tag' },
-  { name: 'args', kind: 'string', value: 'command', help: 'Service command args' },
-  { name: 'env-add', kind: 'list', help: 'Add or update an environment variable' },
-  { name: 'env-rm', kind: 'list', help: 'Remove an environment variable' },
-  { name: 'force', kind: 'boolean', help: 'Force update even if no changes require it' },
-  ...SERVICE_FLAGS.filter(({ name }) => SHARED.test(name)),
-]
+/** Flags that say how the command behaves, not what the service becomes. */
+const OWN_FLAGS: ReadonlySet<string> = new Set(['rollback', 'detach', 'quiet'])
 
 /** `service update` */
 export const update: Command = {
   usage: '[OPTIONS] SERVICE',
   short: 'Update a service',
   minimum: 1,
-  flags: FLAGS,
+  maximum: 1,
+  flags: SERVICE_UPDATE_FLAGS,
   async run(context, given) {
     const api = new SwarmApi(context.client)
+    const isRollback = given.flag('rollback')
+    if (isRollback) refuseOthers(given)
     const service = await api.service(given.positionals[0] ?? '')
-    await api.updateService(service, changedSpec(given, service.Spec))
-    context.console.write(`${given.positionals[0]}\n`)
-    if (given.flag('detach')) return 0
-    return waitForService(context, service.ID, { quiet: given.flag('quiet') })
+    if (isRollback) await api.rollBackService(service)
+    else await change(context, { api, given, service })
+    return finish(context, given, service)
   },
 }
 
-/** @throws CommandError */
-function changedSpec(given: Arguments, spec: ServiceSpec): ServiceSpec {
-  const { TaskTemplate: template } = spec
-  const pace = changedPace(given, 'update', spec.UpdateConfig)
-  const wayBack = changedPace(given, 'rollback', spec.RollbackConfig)
-  const force = (template.ForceUpdate ?? 0) + (given.flag('force') ? 1 : 0)
-  return {
-    ...spec,
-    TaskTemplate: {
-      ...template,
-      ContainerSpec: changedContainer(given, template.ContainerSpec),
-      ForceUpdate: force,
-    },
-    ...modeMember(given, spec),
-    ...(pace === undefined ? {} : { UpdateConfig: pace }),
-    ...(wayBack === undefined ? {} : { RollbackConfig: wayBack }),
-  }
+/** `service rollback` */
+export const rollback: Command = {
+  usage: '[OPTIONS] SERVICE',
+  short: "Revert changes to a service's configuration",
+  minimum: 1,
+  maximum: 1,
+  flags: SERVICE_UPDATE_FLAGS.filter(({ name }) => name === 'detach' || name === 'quiet'),
+  async run(context, given) {
+    const api = new SwarmApi(context.client)
+    const service = await api.service(given.positionals[0] ?? '')
+    await api.rollBackService(service)
+    return finish(context, given, service)
+  },
 }
 
-/** Undefined when no flag says anything of it. */
-function changedPace(
+/** @throws CommandError: a rollback takes the spec before, as it was */
+function refuseOthers(given: Arguments): void {
+  const other = SERVICE_UPDATE_FLAGS.find(({ name }) => !OWN_FLAGS.has(name) && given.has(name))
+  if (other === undefined) return
+  throw new CommandError(`other flags may not be combined with --rollback: --${other.name}`)
+}
+
+async function change(
+  { environment }: CommandContext,
+  about: { readonly api: SwarmApi; readonly given: Arguments; readonly service: ServiceJson },
+): Promise<void> {
+  const { api, given, service } = about
+  const networkNames = await namesOfNetworks(api, given)
+  await api.updateService(service, changedSpec(given, service.Spec, { environment, networkNames }))
+}
+
+/** Name and id of each network that the flags name. @throws ApiError: there is none */
+async function namesOfNetworks(
+  api: SwarmApi,
   given: Arguments,
-  kind: 'update' | 'rollback',
-  before: UpdateConfig | undefined,
-): UpdateConfig | undefined {
-  const asked = updateConfigOf(given, kind)
-  if (asked === undefined || before === undefined) return asked
-  const { Parallelism: parallelism, ...change } = asked
-  const isChosen = given.has(`${kind}-parallelism`) && parallelism !== undefined
-  return { ...before, ...change, ...(isChosen ? { Parallelism: parallelism } : {}) }
-}
-
-function changedContainer(given: Arguments, container: ContainerSpec): ContainerSpec {
-  const image = given.text('image')
-  const args = given.text('args')
-  const { Healthcheck: before, ...rest } = container
-  const check = changedHealthcheck(given, before)
-  return {
-    ...rest,
-    ...(image === undefined ? {} : { Image: image }),
-    ...(args === undefined ? {} : { Args: args.split(/\s+/).filter((word) => word !== '') }),
-    ...envMember(given, container.Env ?? []),
-    ...(check === undefined ? {} : { Healthcheck: check }),
+): Promise<ReadonlyMap<string, readonly string[]>> {
+  const added = given.list('network-add').map((text) => parseNetworkAttachment(text).Target)
+  const names = new Map<string, readonly string[]>()
+  for (const name of [...added, ...given.list('network-rm')]) {
+    const network = await api.network(name)
+    names.set(name, [network.Name, network.Id])
   }
+  return names
 }
 
-function envMember(given: Arguments, before: readonly string[]): Pick<ContainerSpec, 'Env'> {
-  const added = given.list('env-add')
-  const gone = new Set([...given.list('env-rm'), ...added.map(nameOf)])
-  if (gone.size === 0) return {}
-  return { Env: [...before.filter((entry) => !gone.has(nameOf(entry))), ...added] }
-}
-
-function nameOf(entry: string): string {
-  return entry.split('=')[0] ?? ''
-}
-
-/** @throws CommandError for a service without replicas */
-function modeMember(given: Arguments, spec: ServiceSpec): Pick<ServiceSpec, 'Mode'> {
-  const replicas = given.number('replicas', 'uint')
-  if (replicas === undefined) return {}
-  if (spec.Mode?.Replicated === undefined) {
-    throw new CommandError('replicas can only be used with replicated or replicated-job mode')
-  }
-  return { Mode: { Replicated: { ...spec.Mode.Replicated, Replicas: replicas } } }
+async function finish(
+  context: CommandContext,
+  given: Arguments,
+  service: ServiceJson,
+): Promise<number> {
+  context.console.write(`${given.positionals[0]}\n`)
+  if (given.flag('detach')) return 0
+  return waitForService(context, service.ID, { quiet: given.flag('quiet') })
 }
