@@ -1,7 +1,8 @@
 /**
  * Published ports: a port is published in the ingress by one service at a time (per protocol); a
  * port published on hosts shares only with other host-mode ports. Ports that the user left open
- * come from 30000–32767 and stay with the service while it lives.
+ * come from 30000–32767 and stay with the service while it lives; in Docker those on hosts are each
+ * node's own choice, here they are the same everywhere, too, so that a client can know them.
  * Source: swarmkit `manager/controlapi/service.go` for conflicts, `portallocator.go` for the range.
  */
 import { isDeepStrictEqual } from 'node:util'
@@ -32,15 +33,36 @@ function wanted(port: PortConfig): WantedPort {
   }
 }
 
+/** UDP port of the overlay's tunnels, on every node. */
+const TUNNEL_PORT = 4_789
+
 /**
- * Refuses a spec whose ports another service has.
+ * Refuses a spec whose ports another service has, or the swarm itself.
  * @throws INVALID_ARGUMENT with Docker's text
  */
 export function assertPortsFree(store: StoreView, spec: ServiceSpec, ownId?: string): void {
   assertNoDuplicates(spec)
+  assertNotOurs(store, spec)
   const others = store.list('services').filter((service) => service.id !== ownId)
   const conflict = findConflict(wantedPorts(spec), others)
   if (conflict !== undefined) throw new SwarmError('INVALID_ARGUMENT', conflict)
+}
+
+/** Where nodes talk to one another, the kernel or the daemon listens: no replica would answer. */
+function assertNotOurs(store: StoreView, spec: ServiceSpec): void {
+  const ours = new Map([[`udp/${TUNNEL_PORT}`, 'the tunnels between nodes']])
+  for (const node of store.list('nodes')) {
+    for (const address of node.addresses) {
+      const port = /\/tcp\/(\d+)$/.exec(address)?.[1]
+      if (port !== undefined) ours.set(`tcp/${port}`, `node ${node.description.hostname}`)
+    }
+  }
+  for (const port of wantedPorts(spec)) {
+    const owner = ours.get(portKey(port))
+    if (owner === undefined) continue
+    const fault = `port '${port.publishedPort}' is already in use by the swarm itself`
+    throw new SwarmError('INVALID_ARGUMENT', `${fault}, for ${owner}`)
+  }
 }
 
 function assertNoDuplicates(spec: ServiceSpec): void {
@@ -122,8 +144,7 @@ function settlePort(
   service: Service,
   taken: ReadonlySet<string>,
 ): number | undefined {
-  // On hosts, an open port is each node's own choice.
-  if (port.publishedPort !== 0 || port.publishMode === 'host') return port.publishedPort
+  if (port.publishedPort !== 0) return port.publishedPort
   const before = service.endpoint?.ports.find((held) =>
     isDeepStrictEqual({ ...held, publishedPort: 0 }, port),
   )
