@@ -76,16 +76,19 @@ export class RuggedWires implements AsyncDisposable {
     this.#wires = wires
   }
 
-  /** `size` meshes; the pairs in `cut` have no wire that works. They are not members yet. */
+  /**
+   * `size` meshes, each with the options of its index; the pairs in `cut` have no wire that works.
+   * They are not members yet.
+   */
   static async make(
     size: number,
     cut: readonly Pair[] = [],
-    options: Partial<MeshOptions> = {},
+    options: (index: number) => Partial<MeshOptions> = () => ({}),
   ): Promise<RuggedWires> {
     const meshes: MeshHost[] = []
     for (let index = 0; index < size; index += 1) {
       const listenAddresses = [`/ip4/127.70.0.${index + 1}/tcp/0`]
-      meshes.push(await loopbackMesh({ ...options, listenAddresses }))
+      meshes.push(await loopbackMesh({ ...options(index), listenAddresses }))
     }
     const wires = new Map<string, Forwarder>()
     for (const from of meshes.keys()) {

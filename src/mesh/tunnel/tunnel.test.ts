@@ -7,7 +7,8 @@ import type { MeshHost } from '../mesh.ts'
 import { RuggedWires } from '../testing/rugged-wires.ts'
 import { failure, pause, until } from '../testing/swarm.ts'
 import { TUNNELS_PER_PEER_MAX } from './relay.ts'
-import { TUNNEL_STREAM } from './tunnels.ts'
+import { AVOID_MS } from './route-finder.ts'
+import { TUNNEL_STREAM, TUNNEL_TIMEOUT_MS } from './tunnels.ts'
 
 const [A, B, C, D] = [0, 1, 2, 3] as const
 const MIB = 1024 * 1024
@@ -151,6 +152,27 @@ test.serial('a cut wire is replaced by a tunnel, and both ends see it', async (t
   net.set([A, C], 'cut')
   await until(() => net.way(A, C) === B && net.way(C, A) === B)
   t.like(await net.mesh(A).request(net.id(C), 'who', 1), { me: net.id(C) })
+})
+
+test.serial('a dead member is not reached through one that has not noticed', async (t) => {
+  const late = { timers: { deadAfterMs: 60_000 } }
+  // C as well: what it says when it gives up passes these wires, as it would no cable.
+  await using net = await RuggedWires.make(3, [], (index) => (index === A ? {} : late))
+  net.join()
+  await until(() => net.way(A, C) === 'direct' && net.way(B, C) === 'direct')
+  await until(() => net.way(A, B) === 'direct')
+  const ways: unknown[] = []
+  net.mesh(A).onPeer(({ nodeId, reachable, via }) => {
+    if (nodeId === net.id(C)) ways.push(reachable ? (via ?? 'direct') : 'none')
+  })
+  net.setNode(C, 'silent')
+  await until(() => net.way(A, C) === 'none', 5_000)
+  // The way through B fails, is left out for a while, and is tried again.
+  await pause(TUNNEL_TIMEOUT_MS + AVOID_MS + 2_000)
+  t.is(net.way(B, C), 'direct', 'so it claims')
+  t.deepEqual(ways, ['none'])
+  net.set([B, C], 'whole')
+  await until(() => net.way(A, C) === B, 20_000)
 })
 
 test.serial('two relays in a row carry a tunnel', async (t) => {
