@@ -8,8 +8,10 @@
  * the smaller peer id, so that both sides choose the same one. A session that was superseded stays
  * until nobody waits for anything on it: the way changes and no request is lost.
  * Why own liveness: without it a peer behind a cut cable is noticed after minutes, and libp2p's
- * monitor kills busy connections (`reference/libp2p.md` §3.3, §4.4). Silence is only counted while
- * this process was able to listen: a late timer of our own is not the peer's fault.
+ * monitor kills busy connections (`reference/libp2p.md` §3.3, §4.4). A late timer of our own is not
+ * the peer's fault: of silence the stall that has just ended does not count, and before a verdict
+ * this process has listened for as long as a living peer is silent at most. Stalls before that
+ * count, since what came in them has been read: a busy process notices a death, too.
  */
 import type { Connection } from '@libp2p/interface'
 import type { Clock } from '../base/clock.ts'
@@ -248,16 +250,16 @@ export class Link {
   }
 
   #checkLiveness(session: Session, stalledMs: number): void {
-    const silenceMs = session.silenceMs(stalledMs)
+    const { silentMs, listenedMs } = session.silence(stalledMs)
+    const { pingIntervalMs } = this.#timers
     const deadAfterMs = this.#timers.deadAfterMs + relayedAllowanceMs(session)
-    if (silenceMs >= deadAfterMs) {
-      session.close('timeout', `silent for ${Math.round(silenceMs)} ms`)
+    if (silentMs >= deadAfterMs && listenedMs >= pingIntervalMs) {
+      session.close('timeout', `silent for ${Math.round(silentMs)} ms`)
       return
     }
     const now = this.#components.clock.monotonicMs()
-    const { pingIntervalMs } = this.#timers
     const due = session === this.#current && now - this.#lastPingMs >= RTT_INTERVAL_MS
-    if (silenceMs >= pingIntervalMs || session.quietMs() >= pingIntervalMs || due) {
+    if (silentMs >= pingIntervalMs || session.quietMs() >= pingIntervalMs || due) {
       session.control?.ping()
       this.#lastPingMs = now
     }

@@ -117,6 +117,39 @@ test.serial('an idle link stays up on pings, and they measure the round trip', a
   t.true(rttMs !== undefined && rttMs > 0 && rttMs < 500, `round trip ${rttMs} ms`)
 })
 
+/** Holds this process up for a second, again and again, until the end of the test. */
+function stallOften(t: ExecutionContext): void {
+  const word = new Int32Array(new SharedArrayBuffer(4))
+  const timer = setInterval(() => Atomics.wait(word, 0, 0, 1_000), 50)
+  t.teardown(() => clearInterval(timer))
+}
+
+test.serial('a process that is held up again and again still notices a death', async (t) => {
+  const { mesh, lost, start } = await scene(t, 60_000)
+  const peer = await start('0')
+  mesh.setMembers([peer.self])
+  await until(() => reachable(mesh))
+  await pause(300)
+  stallOften(t)
+  const stoppedMs = systemClock.monotonicMs()
+  peer.process.kill('SIGSTOP')
+  await until(() => !reachable(mesh), 20_000)
+  const noticedMs = systemClock.monotonicMs() - stoppedMs
+  // A piece of news takes several turns of the loop, a second each. If no stall counts, 14 s.
+  t.true(noticedMs < 9_000, `noticed after ${noticedMs} ms`)
+  t.deepEqual(lost, [{ peer: peer.self.nodeId, reason: 'timeout' }])
+})
+
+test.serial('a process that is held up again and again still hears the living', async (t) => {
+  const { mesh, lost, start } = await scene(t, 60_000)
+  const peer = await start('0')
+  mesh.setMembers([peer.self])
+  await until(() => reachable(mesh))
+  stallOften(t)
+  await pause(10_000)
+  t.deepEqual(lost, [])
+})
+
 test.serial('a stall of this process is not held against the peer', async (t) => {
   const { mesh, lost, start } = await scene(t, 20_000)
   const peer = await start('0')

@@ -38,6 +38,14 @@ const RTT_GAIN = 1 / 8
 /** Why a session ended: its process or its connection went away, or it fell silent. */
 export type LossReason = 'closed' | 'timeout'
 
+/** For how long nothing was heard of a peer. */
+export interface Silence {
+  /** Up to the moment at which this process began not to listen, or to now. */
+  readonly silentMs: number
+  /** How much of it this process listened. */
+  readonly listenedMs: number
+}
+
 /** What a session needs. */
 export interface SessionComponents {
   readonly clock: Clock
@@ -78,6 +86,8 @@ export class Session {
   #peerHello: Hello | undefined
   /** When anything was heard last; monotonic. */
   #heardMs: number
+  /** For how long this process has not listened since then, as far as it was told. */
+  #stalledMs = 0
   #upSinceMs = 0
   #rttMs: number | undefined
   /** Sends that were counted when `#sentMs` was set last. */
@@ -199,15 +209,20 @@ export class Session {
   /** Something came from the peer. */
   heard(): void {
     this.#heardMs = this.#components.clock.monotonicMs()
+    this.#stalledMs = 0
   }
 
   /**
-   * Silence of the peer up to now, not counting `stalledMs` in which this process did not listen.
+   * How long the peer has been silent; this process did not listen in the last `stalledMs`. What
+   * came in these is read after this call, what came in earlier stalls has been read.
    */
-  silenceMs(stalledMs: number): number {
-    const now = this.#components.clock.monotonicMs()
-    this.#heardMs = Math.min(now, this.#heardMs + stalledMs)
-    return now - this.#heardMs
+  silence(stalledMs: number): Silence {
+    const sinceMs = this.#components.clock.monotonicMs() - this.#heardMs
+    this.#stalledMs += Math.min(stalledMs, sinceMs)
+    return {
+      silentMs: Math.max(0, sinceMs - stalledMs),
+      listenedMs: Math.max(0, sinceMs - this.#stalledMs),
+    }
   }
 
   /** For how long the peer has had no frame from here, as far as earlier calls can tell. */
