@@ -13,11 +13,12 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { performance } from 'node:perf_hooks'
 import { Worker } from 'node:worker_threads'
-import { MUTANTS, mutantNamed, type Mutant } from '../src/raft/sim/mutants.ts'
+import { MUTANTS, mutantNamed } from '../src/raft/sim/mutants.ts'
 import { plant } from '../src/raft/sim/mutation-loader.ts'
 import type { SeedOutcome, WorkerTask } from '../src/raft/sim/sim-worker.ts'
 import type { Script } from '../src/raft/sim/simulation.ts'
 import { endWithUsage, HELP, parseCommandLine } from './usage.ts'
+import type { Mutant } from '../src/raft/sim/mutant.ts'
 
 const WORKER = new URL('../src/raft/sim/sim-worker.ts', import.meta.url)
 const REGRESSIONS = new URL('../src/raft/sim/regressions/', import.meta.url)

@@ -1,6 +1,6 @@
 /** The pieces of the client that are pure: flags, quantities, ports, mounts, tables, times. */
 import test from 'ava'
-import { parseArguments } from './arguments.ts'
+import { parseArguments } from './parse-arguments.ts'
 import type { Arguments } from './arguments.ts'
 import { CommandError } from './command.ts'
 import type { Command } from './command.ts'

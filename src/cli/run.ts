@@ -1,6 +1,6 @@
 /** One run of the client: global flags, the command tree, errors as text and exit code. */
 import { errorText, isSwarmError } from '../base/errors.ts'
-import { checkCount, parseArguments } from './arguments.ts'
+import { checkCount, parseArguments } from './parse-arguments.ts'
 import { CommandError, EXIT_WRONG_FLAG } from './command.ts'
 import type { Command, Console } from './command.ts'
 import { COMMANDS, GROUPS } from './commands.ts'

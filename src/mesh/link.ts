@@ -25,7 +25,7 @@ import type { DialSlots } from './dial-slots.ts'
 import type { FrameChannel } from './frame-channel.ts'
 import type { Member, PeerState } from './ports.ts'
 import { Session, type LossReason } from './session.ts'
-import type { Neighbour } from './tunnel/route-finder.ts'
+import type { Neighbour } from './tunnel/link-states.ts'
 
 /** Timers of a link, milliseconds. */
 export interface LinkTimers {

@@ -10,7 +10,14 @@ import type { Clock, Timer } from '../../base/clock.ts'
 import { SwarmError, errorText, isSwarmError } from '../../base/errors.ts'
 import type { Logger } from '../../base/log.ts'
 import { asFields, integer, text } from '../control-message.ts'
-import type { Neighbour } from './route-finder.ts'
+
+/** A member with a direct session. */
+export interface Neighbour {
+  readonly nodeId: string
+  /** Tells its runs apart. */
+  readonly incarnation: string
+  readonly rttMs: number | undefined
+}
 
 /** Changes in quick succession are one announcement. */
 export const ANNOUNCE_COALESCE_MS = 50

@@ -8,6 +8,7 @@ import type { Clock } from '../../base/clock.ts'
 import { errorText, isSwarmError } from '../../base/errors.ts'
 import type { Logger } from '../../base/log.ts'
 import type { LinkStates } from './link-states.ts'
+import type { Neighbour } from './link-states.ts'
 
 /** Neighbours that are asked whom they know, nearest first. */
 export const ASKED_MAX = 16
@@ -19,14 +20,6 @@ export const NAMED_RELAYS_MAX = 8
 export const AVOID_MS = 5_000
 /** Failed ways that are remembered; the oldest makes room. */
 export const AVOIDED_MAX = 1_024
-
-/** A member with a direct session. */
-export interface Neighbour {
-  readonly nodeId: string
-  /** Tells its runs apart. */
-  readonly incarnation: string
-  readonly rttMs: number | undefined
-}
 
 /** What a route finder is built from. */
 export interface RouteFinderComponents {

@@ -4,7 +4,8 @@ import { SwarmError } from '../../base/errors.ts'
 import { components, pause, until } from '../testing/swarm.ts'
 import { ANNOUNCED_IDS_MAX, LinkStates } from './link-states.ts'
 import { checkedPlace } from './path.ts'
-import { type Neighbour, RouteFinder } from './route-finder.ts'
+import { RouteFinder } from './route-finder.ts'
+import type { Neighbour } from './link-states.ts'
 
 function neighbour(nodeId: string, rttMs = 1, incarnation = '1'): Neighbour {
   return { nodeId, incarnation, rttMs }

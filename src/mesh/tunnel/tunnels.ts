@@ -21,8 +21,9 @@ import type { Duplex, Mesh, RequestOptions } from '../ports.ts'
 import { LinkStates } from './link-states.ts'
 import { checkedPlace, type TunnelPlace } from './path.ts'
 import { Relay } from './relay.ts'
-import { ASK_TIMEOUT_MS, NAMED_RELAYS_MAX, type Neighbour, RouteFinder } from './route-finder.ts'
+import { ASK_TIMEOUT_MS, NAMED_RELAYS_MAX, RouteFinder } from './route-finder.ts'
 import { TunnelWire } from './tunnel-wire.ts'
+import type { Neighbour } from './link-states.ts'
 
 /** Stream between two hops of a tunnel. */
 export const TUNNEL_STREAM = 'mesh.tunnel'

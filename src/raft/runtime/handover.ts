@@ -6,15 +6,15 @@ import { SwarmError, isSwarmError } from '../../base/errors.ts'
 import { NO_PEER } from '../core/entry.ts'
 import type { Driver } from './driver.ts'
 import { memberNumber } from './member-numbers.ts'
+import type { MemberView } from './member-view.ts'
 import type { CallOptions } from './pending-calls.ts'
 import type { ServerId } from './ports.ts'
-import type { Raft } from './raft.ts'
 import { bestSuccessor } from './succession.ts'
 
 /** The member that is asked. */
 export interface HandoverParts {
   readonly raft: Pick<
-    Raft<unknown>,
+    MemberView<unknown>,
     'id' | 'role' | 'leader' | 'configuration' | 'progressOf' | 'onLeadership'
   >
   readonly driver: Pick<

@@ -12,6 +12,8 @@
 import { delay, type Clock } from '../../base/clock.ts'
 import { SwarmError, isSwarmError } from '../../base/errors.ts'
 import type { Index, Term } from '../core/entry.ts'
+import type { MemberView } from './member-view.ts'
+import type { MembershipChange, MembershipOptions } from './membership-changes.ts'
 import type { Observation, StagingPhase } from './observations.ts'
 import {
   CAUGHT_UP_ENTRIES,
@@ -21,20 +23,22 @@ import {
 } from './options.ts'
 import type { CallOptions } from './pending-calls.ts'
 import type { ServerId } from './ports.ts'
-import type { Raft } from './raft.ts'
+
+/** The member that stages. */
+export interface StagingMember extends Pick<
+  MemberView<unknown>,
+  'role' | 'term' | 'lastIndex' | 'configuration' | 'progressOf' | 'lastContactMs'
+> {
+  /** Resolves when the changes are in force. @throws as `Raft.changeMembership` */
+  changeMembership(
+    changes: readonly MembershipChange[],
+    options?: MembershipOptions,
+  ): Promise<Index>
+}
 
 /** What staging works with. */
 export interface StagingParts {
-  readonly raft: Pick<
-    Raft<unknown>,
-    | 'role'
-    | 'term'
-    | 'lastIndex'
-    | 'configuration'
-    | 'progressOf'
-    | 'lastContactMs'
-    | 'changeMembership'
-  >
+  readonly raft: StagingMember
   readonly clock: Clock
   readonly options: () => ResolvedRaftOptions
   /** Whether another change of membership is under way. */

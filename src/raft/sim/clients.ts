@@ -5,11 +5,11 @@
 import { SwarmError, isSwarmError, type ErrorCode } from '../../base/errors.ts'
 import type { Index } from '../core/entry.ts'
 import type { History, OpenCall } from './history.ts'
-import type { Operation } from './operations.ts'
 import { encodeCommand, outsideState } from './register-machine.ts'
-import type { Action } from './schedule.ts'
 import type { SimNode } from './sim-node.ts'
 import type { Verdict } from './verdict.ts'
+import type { Action } from './actions.ts'
+import type { Operation } from './actions.ts'
 
 /** With these a write or a restore took no effect. */
 export const WITHOUT_EFFECT: readonly ErrorCode[] = [

@@ -4,10 +4,10 @@ import type { PeerId } from '../core/entry.ts'
 import type { Server } from '../runtime/ports.ts'
 import { Dice } from './dice.ts'
 import type { EventLoop } from './event-loop.ts'
-import type { Who } from './schedule.ts'
 import { SimDisk, type DiskManners, type DiskWatch } from './sim-disk.ts'
 import type { SimNetwork } from './sim-network.ts'
 import { SimNode, type NodeWorld } from './sim-node.ts'
+import type { Who } from './actions.ts'
 
 /** Nodes that a run may come to have, gone ones included. */
 const NODES_MAX = 14

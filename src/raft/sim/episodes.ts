@@ -3,18 +3,18 @@
  * shrinking takes them apart again. Times are in election timeouts after the episode's beginning.
  */
 import type { Dice } from './dice.ts'
-import type { Focus } from './focus.ts'
 import { OPERATED_EPISODES } from './operated-episodes.ts'
 import { electionMs, type Plan } from './plan.ts'
-import { NUMBERS, SIDES, type Action, type Change, type Shape, type Who } from './schedule.ts'
+import { SIDES } from './schedule.ts'
+import { Scene } from './scene.ts'
+import type { Episode } from './scene.ts'
+import type { Action, Shape } from './actions.ts'
+import type { Focus } from './foci.ts'
 
 /** Mean time between two episodes, in election timeouts. */
 const EPISODE_GAP = 4
 /** Chance that the last one is not over when everything heals, but for those that never return. */
 const FINALE = 0.6
-
-/** Draws actions of one episode. */
-export type Episode = (scene: Scene) => void
 
 /** Puts episodes between `actions`. */
 export function addEpisodes(actions: readonly Action[], plan: Plan, dice: Dice): readonly Action[] {
@@ -44,99 +44,6 @@ const LENGTHS: { readonly [focus in Focus]: number } = {
   clocksApart: 4,
   halfHeard: 7,
   broughtState: 4,
-}
-
-/** One episode in the making. */
-export class Scene {
-  readonly dice: Dice
-  readonly unitMs: number
-  readonly #plan: Plan
-  readonly #added: Action[]
-  readonly #at: number
-
-  constructor(
-    dice: Dice,
-    plan: Plan,
-    { at, added }: { readonly at: number; readonly added: Action[] },
-  ) {
-    this.dice = dice
-    this.unitMs = electionMs(plan)
-    this.#plan = plan
-    this.#at = at
-    this.#added = added
-  }
-
-  someone(): number {
-    return this.dice.integer(0, NUMBERS - 1)
-  }
-
-  /** Mean delay of a message, in election timeouts. */
-  get delay(): number {
-    const { minDelayMs, meanDelayMs } = this.#plan.network
-    return (minDelayMs + meanDelayMs) / this.unitMs
-  }
-
-  atMs(after: number): number {
-    return (this.#at + after) * this.unitMs
-  }
-
-  add(action: Action): void {
-    this.#added.push(action)
-  }
-
-  write(after: number, who: Who, count: number): void {
-    const { keys, padding } = this.#plan
-    const key = this.dice.integer(1, keys)
-    const swap = this.dice.chance(0.3)
-    this.add({ atMs: this.atMs(after), type: 'write', who, key, count, swap, padding })
-  }
-
-  read(after: number, who: Who): void {
-    this.add({
-      atMs: this.atMs(after),
-      type: 'read',
-      who,
-      key: this.dice.integer(1, this.#plan.keys),
-    })
-  }
-
-  crash(after: number, who: Who, length: number): void {
-    this.add({ atMs: this.atMs(after), type: 'crash', who, forMs: length * this.unitMs })
-  }
-
-  change(after: number, change: Change): void {
-    this.add({ atMs: this.atMs(after), type: 'member', change, who: this.someone() })
-  }
-
-  /** A key of the run. */
-  key(): number {
-    return this.dice.integer(1, this.#plan.keys)
-  }
-
-  get voters(): number {
-    return this.#plan.voters
-  }
-
-  isolate(after: number, who: Who, length: number): void {
-    const forMs = length * this.unitMs
-    this.add({ atMs: this.atMs(after), type: 'partition', shape: 'isolate', who, sides: 0, forMs })
-  }
-
-  partition(after: number, cut: { shape: Shape; who: Who; sides: number }, length: number): void {
-    this.add({ atMs: this.atMs(after), type: 'partition', ...cut, forMs: length * this.unitMs })
-  }
-
-  /** What carries entries does not reach `machines`; votes and heartbeats do. */
-  blackHole(after: number, machines: number, length: number): void {
-    const [atMs, forMs] = [this.atMs(after), length * this.unitMs]
-    this.add({ atMs, type: 'storm', machines, loss: 0, blackHole: true, forMs })
-  }
-
-  slowDisk(after: number, who: Who, mean: number, length: number): void {
-    const { unitMs } = this
-    const [meanMs, forMs] = [mean * unitMs, length * unitMs]
-    this.add({ atMs: this.atMs(after), type: 'slowDisk', who, meanMs, forMs })
-  }
 }
 
 const EPISODES: { readonly [focus in Focus]: Episode } = {

@@ -1,16 +1,6 @@
 /** A binary heap of events, earliest first. Invariant: no event is before its parent. */
 import { at } from '../../base/assert.ts'
-import type { EventKind, Host } from './event-loop.ts'
-
-/** An event in the queue. */
-export interface SimEvent {
-  timeMs: number
-  order: number
-  readonly kind: EventKind
-  readonly host: Host | undefined
-  readonly run: () => void
-  cancelled: boolean
-}
+import type { SimEvent } from './event.ts'
 
 /** A priority queue by (time, order). */
 export class EventHeap {

@@ -9,18 +9,10 @@
  */
 import { nextTick } from 'node:process'
 import { setImmediate } from 'node:timers'
-import { EventHeap, type SimEvent } from './event-heap.ts'
+import { EventHeap } from './event-heap.ts'
 import { sealRealm } from './sealed-realm.ts'
-
-/** One life of a process. */
-export interface Host {
-  alive: boolean
-  /** Stopped or busy until then, virtual milliseconds. */
-  busyUntilMs: number
-}
-
-/** Kinds of events; timers may overtake others after a stall. */
-export type EventKind = 'timer' | 'network' | 'disk' | 'script'
+import type { Host, EventKind } from './event.ts'
+import type { SimEvent } from './event.ts'
 
 /** A planned event that can be called off. */
 export interface Planned {

@@ -13,10 +13,10 @@ import type { Configuration, Server } from '../runtime/ports.ts'
 import type { Raft } from '../runtime/raft.ts'
 import type { Cluster } from './cluster.ts'
 import type { Dice } from './dice.ts'
-import { expectSwarmError } from './nemesis.ts'
 import type { Answer } from './register-machine.ts'
-import type { Change } from './schedule.ts'
 import type { SimNode } from './sim-node.ts'
+import { expectSwarmError } from './expected-errors.ts'
+import type { Change } from './actions.ts'
 
 /** A change that somebody waits for. */
 interface PendingChange {

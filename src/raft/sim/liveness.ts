@@ -10,9 +10,9 @@ import type { Cluster } from './cluster.ts'
 import type { Dice } from './dice.ts'
 import { quorumHas } from './global-log.ts'
 import { hasChangesBehind } from './housekeeping.ts'
-import { expectSwarmError } from './nemesis.ts'
 import { encodeCommand } from './register-machine.ts'
 import type { SimNode } from './sim-node.ts'
+import { expectSwarmError } from './expected-errors.ts'
 
 /** Time between two probes, in election timeouts. */
 const PROBE_TIMEOUTS = 0.5

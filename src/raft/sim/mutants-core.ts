@@ -1,5 +1,5 @@
 /** Mistakes in elections, replication, reads and transfers. */
-import type { Mutant } from './mutants.ts'
+import type { Mutant } from './mutant.ts'
 
 /** See `mutants.ts`. */
 export const coreMutants: readonly Mutant[] = [

@@ -1,5 +1,5 @@
 /** Mistakes in leases, and in what a lone voter may answer after a restart. */
-import type { Mutant } from './mutants.ts'
+import type { Mutant } from './mutant.ts'
 
 /** See `mutants.ts`. */
 export const leaseMutants: readonly Mutant[] = [

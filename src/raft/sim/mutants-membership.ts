@@ -1,5 +1,5 @@
 /** Mistakes in changes of membership. */
-import type { Mutant } from './mutants.ts'
+import type { Mutant } from './mutant.ts'
 
 /** See `mutants.ts`. */
 export const membershipMutants: readonly Mutant[] = [

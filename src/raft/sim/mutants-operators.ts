@@ -1,5 +1,5 @@
 /** Mistakes in staging and in restores. */
-import type { Mutant } from './mutants.ts'
+import type { Mutant } from './mutant.ts'
 
 /** See `mutants.ts`. */
 export const operatorMutants: readonly Mutant[] = [

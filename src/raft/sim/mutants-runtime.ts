@@ -1,5 +1,5 @@
 /** Mistakes in what drives the core: writes, snapshots, answers to clients. */
-import type { Mutant } from './mutants.ts'
+import type { Mutant } from './mutant.ts'
 
 /** See `mutants.ts`. */
 export const runtimeMutants: readonly Mutant[] = [

@@ -9,24 +9,7 @@ import { leaseMutants } from './mutants-lease.ts'
 import { membershipMutants } from './mutants-membership.ts'
 import { operatorMutants } from './mutants-operators.ts'
 import { runtimeMutants } from './mutants-runtime.ts'
-
-/** One change of one file below `src/raft`. */
-export interface Patch {
-  readonly file: string
-  /** Stands there exactly once. */
-  readonly find: string
-  readonly replace: string
-}
-
-/** A mistake. */
-export interface Mutant {
-  readonly name: string
-  /** Number of the bug family in reference/raft.md §1.2. */
-  readonly family: number
-  /** What is wrong. */
-  readonly mistake: string
-  readonly patches: readonly Patch[]
-}
+import type { Mutant } from './mutant.ts'
 
 /** All mistakes, by family. */
 export const MUTANTS: readonly Mutant[] = [

@@ -4,7 +4,7 @@
  */
 import { registerHooks } from 'node:module'
 import { AssertionError } from '../../base/assert.ts'
-import type { Mutant, Patch } from './mutants.ts'
+import type { Mutant, Patch } from './mutant.ts'
 
 const ROOT = new URL('../', import.meta.url)
 

@@ -1,16 +1,15 @@
 /** Does what a schedule says: calls of clients and faults, at the nodes there are. */
 import { at } from '../../base/assert.ts'
-import type { SwarmError } from '../../base/errors.ts'
-import { isSwarmError } from '../../base/errors.ts'
 import type { Clients } from './clients.ts'
 import type { Cluster } from './cluster.ts'
 import type { Housekeeping } from './housekeeping.ts'
 import { isOperation } from './operations.ts'
 import type { Operators } from './operators.ts'
 import { partition } from './partitions.ts'
-import type { Action, Who } from './schedule.ts'
 import type { SimNode } from './sim-node.ts'
 import type { Verdict } from './verdict.ts'
+import { expectSwarmError } from './expected-errors.ts'
+import type { Action, Who } from './actions.ts'
 
 interface NemesisParts {
   readonly cluster: Cluster
@@ -198,9 +197,3 @@ type OneNodeFault = Extract<
       | 'snapshot'
   }
 >
-
-/** Faults make calls fail, with codes. @throws what is no operating error */
-export function expectSwarmError(error: unknown): SwarmError {
-  if (isSwarmError(error)) return error
-  throw error
-}

@@ -3,7 +3,8 @@
  * while the process is stopped or busy.
  */
 import type { Clock, Timer } from '../../base/clock.ts'
-import type { EventLoop, Host } from './event-loop.ts'
+import type { EventLoop } from './event-loop.ts'
+import type { Host } from './event.ts'
 
 /** `Clock` of a host. */
 export class NodeClock implements Clock {

@@ -1,8 +1,10 @@
 /** Episodes with operators and sharp-eyed clients in them (see `episodes.ts`, `focus.ts`). */
-import type { Episode, Scene } from './episodes.ts'
-import type { OPERATED_FOCI } from './focus.ts'
-import { LEASE_DRIFT, type Prelude } from './operations.ts'
-import type { Shape } from './schedule.ts'
+import { LEASE_DRIFT } from './operations.ts'
+import type { Scene } from './scene.ts'
+import type { Episode } from './scene.ts'
+import type { Shape } from './actions.ts'
+import type { Prelude } from './actions.ts'
+import type { OPERATED_FOCI } from './foci.ts'
 
 /** How long the voters who lost the leader do without it, in election timeouts. */
 const LOST = 6

@@ -9,74 +9,11 @@
  */
 import type { Dice } from './dice.ts'
 import { electionMs, type Plan } from './plan.ts'
-import type { Action, Who } from './schedule.ts'
-
-/** What happens to a leader just before it is cut off. */
-export const PRELUDES = ['nothing', 'transfer', 'stall', 'reset', 'restart'] as const
-/** `restartHearing`: of the others, those restart who still hear it. */
-export type Prelude = (typeof PRELUDES)[number] | 'restartHearing'
-
-/** How the source of a restore fails, if it does. */
-export const RESTORE_FATES = ['whole', 'whole', 'whole', 'broken', 'wrongSize'] as const
-
-type OperationKind = 'leaseRead' | 'cutLeader' | 'stage' | 'restore' | 'reload' | 'leave'
-
-/** What a run has beside its faults. */
-export interface OperationsPlan {
-  /** Whether members give leases. */
-  readonly leases: boolean
-  readonly heartbeatTicks: number
-  /** Mean time between two operations, in election timeouts. */
-  readonly gap: number
-  readonly weights: Readonly<Record<OperationKind, number>>
-}
-
-/** One operation. Times are virtual milliseconds; `who` is as in a schedule. */
-export type Operation = { readonly atMs: number } & (
-  | { readonly type: 'leaseRead'; readonly who: number; readonly key: number }
-  | {
-      readonly type: 'cutLeader'
-      readonly prelude: Prelude
-      readonly who: number
-      readonly key: number
-      /** From the prelude to the cut. */
-      readonly delayMs: number
-      readonly forMs: number
-      /** By how much its wall clock is set back before. */
-      readonly wallBackMs: number
-    }
-  | { readonly type: 'wallClock'; readonly who: Who; readonly leapMs: number }
-  | {
-      readonly type: 'stage'
-      readonly who: number
-      /** Asked for twice at once. */
-      readonly twice: boolean
-      /** The server is removed so long after; 0 = never. */
-      readonly removeMs: number
-    }
-  | {
-      readonly type: 'restore'
-      readonly fate: (typeof RESTORE_FATES)[number]
-      /** Between two pieces of the source. */
-      readonly gapMs: number
-    }
-  | {
-      readonly type: 'reload'
-      readonly who: Who
-      readonly electionTicks: number
-      readonly heartbeatTicks: number
-      readonly snapshotThreshold: number
-    }
-  | { readonly type: 'leave'; readonly who: Who; readonly forMs: number }
-  | {
-      readonly type: 'boundedRead'
-      readonly who: Who
-      readonly key: number
-      readonly boundMs: number
-      /** How long it waits for its proof; 0 = not at all. */
-      readonly waitMs: number
-    }
-)
+import type { Action } from './actions.ts'
+import { PRELUDES, RESTORE_FATES } from './actions.ts'
+import type { Operation } from './actions.ts'
+import type { OperationsPlan } from './plan.ts'
+import type { OperationKind } from './plan.ts'
 
 const OPERATIONS: ReadonlySet<string> = new Set([
   'leaseRead',

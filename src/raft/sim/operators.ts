@@ -7,11 +7,11 @@ import { isSwarmError } from '../../base/errors.ts'
 import type { Clients } from './clients.ts'
 import type { Cluster } from './cluster.ts'
 import type { Housekeeping } from './housekeeping.ts'
-import type { Operation } from './operations.ts'
 import { electionMs, type Plan } from './plan.ts'
 import type { SimNode } from './sim-node.ts'
 import { StagingWatch } from './staging-checks.ts'
 import type { Verdict } from './verdict.ts'
+import type { Operation } from './actions.ts'
 
 /** Time that a server may take to be staged, in election timeouts. */
 const STAGING_TIMEOUTS = 12

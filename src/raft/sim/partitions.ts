@@ -2,7 +2,7 @@
  * Who cannot reach whom. Source: reference/raft.md §4.1; Alquraan et al., OSDI 2018 (partial and
  * one-way partitions).
  */
-import type { Shape } from './schedule.ts'
+import type { Shape } from './actions.ts'
 
 /** Whether nothing passes from the node at position `from` to the one at `to`. */
 export type Blocks = (from: number, to: number) => boolean

@@ -4,10 +4,21 @@
  * data, so that a trace file can hold it.
  */
 import type { Dice } from './dice.ts'
-import type { OperationsPlan } from './operations.ts'
-import type { Focus } from './focus.ts'
 import type { DiskManners } from './sim-disk.ts'
 import type { NetworkManners } from './sim-network.ts'
+import type { Focus } from './foci.ts'
+
+export type OperationKind = 'leaseRead' | 'cutLeader' | 'stage' | 'restore' | 'reload' | 'leave'
+
+/** What a run has beside its faults. */
+export interface OperationsPlan {
+  /** Whether members give leases. */
+  readonly leases: boolean
+  readonly heartbeatTicks: number
+  /** Mean time between two operations, in election timeouts. */
+  readonly gap: number
+  readonly weights: Readonly<Record<OperationKind, number>>
+}
 
 /** Kinds of things that a run is made of, and how often each is drawn. */
 export interface Weights {

@@ -5,78 +5,10 @@
  * rest of a list keeps its meaning when a part is taken out.
  */
 import type { Dice } from './dice.ts'
-import type { Operation } from './operations.ts'
-import { WRITE_KINDS, type WriteKind } from './sim-disk.ts'
+import { WRITE_KINDS } from './sim-disk.ts'
 import { electionMs, type Plan, type Weights } from './plan.ts'
-
-/** The leader of the moment, or a node by number. */
-export type Who = number | 'leader'
-
-/** Shapes of partitions; see `partitions.ts`. */
-export const SHAPES = ['split', 'oneWay', 'isolate', 'mute', 'deaf', 'bridge', 'ring'] as const
-/**
- * `generations`: the old machines apart from the new ones and the one in the middle; `pair`: the
- * one in the middle and one other reach each other and nobody else.
- */
-export type Shape = (typeof SHAPES)[number] | 'generations' | 'pair'
-
-/** Ways in which the membership changes. */
-export const CHANGES = ['learner', 'voter', 'promote', 'demote', 'remove', 'swap'] as const
-export type Change = (typeof CHANGES)[number]
-
-/** One thing done from outside. */
-export type Action = Operation | Fault
-
-/** A call or a fault. `atMs` and `forMs` are virtual milliseconds. */
-export type Fault = { readonly atMs: number } & (
-  | {
-      readonly type: 'write'
-      readonly who: Who
-      readonly key: number
-      readonly count: number
-      readonly swap: boolean
-      readonly padding: number
-    }
-  | { readonly type: 'read'; readonly who: Who; readonly key: number }
-  | { readonly type: 'crash' | 'failWrite' | 'pause'; readonly who: Who; readonly forMs: number }
-  | {
-      readonly type: 'crashAtWrite'
-      readonly who: Who
-      readonly write: WriteKind
-      readonly forMs: number
-    }
-  | { readonly type: 'blackout'; readonly forMs: number }
-  | {
-      readonly type: 'partition'
-      readonly shape: Shape
-      readonly who: Who
-      readonly sides: number
-      readonly forMs: number
-    }
-  | {
-      /** Much of what is sent to some machines is lost. */
-      readonly type: 'storm'
-      /** Bit n: whether it hits what is sent to the n-th node. */
-      readonly machines: number
-      readonly loss: number
-      /** What carries entries is lost: stands for a path that loses all large packets. */
-      readonly blackHole: boolean
-      readonly forMs: number
-    }
-  | { readonly type: 'clog'; readonly from: Who; readonly to: Who; readonly forMs: number }
-  | { readonly type: 'resetLink'; readonly from: Who; readonly to: Who; readonly forMs: number }
-  | {
-      readonly type: 'slowDisk'
-      readonly who: Who
-      /** Mean time of a write meanwhile. */
-      readonly meanMs: number
-      readonly forMs: number
-    }
-  | { readonly type: 'clock'; readonly who: Who; readonly rate: number; readonly leapMs: number }
-  | { readonly type: 'member'; readonly change: Change; readonly who: number }
-  | { readonly type: 'snapshot' | 'transfer'; readonly who: Who }
-  | { readonly type: 'loseDisk'; readonly who: Who }
-)
+import { SHAPES, CHANGES } from './actions.ts'
+import type { Who, Action } from './actions.ts'
 
 type FaultKind = keyof Weights
 

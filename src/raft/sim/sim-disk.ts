@@ -16,7 +16,8 @@ import type {
 } from '../storage/ports.ts'
 import { SnapshotPins, isSameSnapshot, newestFirst } from '../storage/snapshot-generations.ts'
 import type { Dice } from './dice.ts'
-import type { EventLoop, Host } from './event-loop.ts'
+import type { EventLoop } from './event-loop.ts'
+import type { Host } from './event.ts'
 
 /** How a disk behaves. */
 export interface DiskManners {

@@ -6,10 +6,12 @@
  */
 import type { Message } from '../core/message.ts'
 import { decodeMessages, encodeMessages } from '../runtime/codec.ts'
-import type { ServerId, SnapshotTransfer, TransportHandler } from '../runtime/ports.ts'
+import type { ServerId, SnapshotTransfer } from '../runtime/ports.ts'
 import { Dice } from './dice.ts'
-import type { EventLoop, Host } from './event-loop.ts'
+import type { EventLoop } from './event-loop.ts'
 import { streamSnapshot } from './snapshot-stream.ts'
+import type { Host } from './event.ts'
+import type { Station } from './station.ts'
 
 /** How the network behaves. */
 export interface NetworkManners {
@@ -37,13 +39,6 @@ export interface Storm {
   readonly loss: number
   /** Frames with entries never arrive, as on a path that loses all large packets. */
   readonly blackHole: boolean
-}
-
-/** A process on the network. */
-export interface Station {
-  readonly id: ServerId
-  readonly host: Host
-  readonly handler: TransportHandler
 }
 
 /** Sees everything that leaves and arrives. */

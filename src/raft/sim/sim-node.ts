@@ -11,7 +11,7 @@ import type { RaftOptions } from '../runtime/options.ts'
 import type { Server, Transport } from '../runtime/ports.ts'
 import { Raft } from '../runtime/raft.ts'
 import { Dice } from './dice.ts'
-import type { EventLoop, Host } from './event-loop.ts'
+import type { EventLoop } from './event-loop.ts'
 import type { MachineChecks } from './machine-checks.ts'
 import { NodeClock } from './node-clock.ts'
 import type { NodeChecks, NodeView } from './node-checks.ts'
@@ -20,6 +20,7 @@ import type { SimDisk } from './sim-disk.ts'
 import type { SimNetwork } from './sim-network.ts'
 import { SimLogStore, SimSnapshotStore } from './sim-stores.ts'
 import type { Verdict } from './verdict.ts'
+import type { Host } from './event.ts'
 
 /** What nodes share. */
 export interface NodeWorld {

@@ -14,8 +14,8 @@ import type {
   StoredSnapshot,
 } from '../storage/ports.ts'
 import { digestOf, notAsAnnounced, skipBytes } from '../storage/snapshot-generations.ts'
-import type { Host } from './event-loop.ts'
 import type { HeldSnapshot, SimDisk } from './sim-disk.ts'
+import type { Host } from './event.ts'
 
 /** `LogStore` of one process. */
 export class SimLogStore implements LogStore {

@@ -5,8 +5,9 @@
 import { SwarmError } from '../../base/errors.ts'
 import { decodeMessages, encodeMessages } from '../runtime/codec.ts'
 import type { SnapshotTransfer } from '../runtime/ports.ts'
-import type { EventLoop, Host } from './event-loop.ts'
-import type { Station } from './sim-network.ts'
+import type { EventLoop } from './event-loop.ts'
+import type { Host } from './event.ts'
+import type { Station } from './station.ts'
 
 /** The way between the two ends. */
 export interface StreamPath {

@@ -4,9 +4,9 @@
  */
 import { SwarmError } from '../../base/errors.ts'
 import type { Plan } from './plan.ts'
-import type { Action } from './schedule.ts'
 import type { Script } from './simulation.ts'
 import type { Failure } from './verdict.ts'
+import type { Action } from './actions.ts'
 
 interface Head {
   readonly seed: number

@@ -9,12 +9,7 @@ import type { Entry, EntryType, Index, SnapshotMetadata, Term } from '../core/en
 import { EMPTY_BASE, EMPTY_CONFIGURATION, EMPTY_HARD_STATE } from './empty-log.ts'
 import { PARTIAL_SCENARIOS } from './partial-conformance.ts'
 import type { LogContents, LogStore, SnapshotStore } from './ports.ts'
-
-/** Somewhere to store; `store()` gives a store on it, each time for a new "process". */
-export interface StoragePlace<T> {
-  store(): T
-  dispose(): Promise<void>
-}
+import type { StoragePlace } from './storage-place.ts'
 
 /** Every kind of entry comes up. */
 const TYPES: readonly EntryType[] = [

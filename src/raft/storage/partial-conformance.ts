@@ -4,9 +4,9 @@ import { at } from '../../base/assert.ts'
 import { isSwarmError } from '../../base/errors.ts'
 import type { Index } from '../core/entry.ts'
 import { EMPTY_CONFIGURATION } from './empty-log.ts'
-import type { StoragePlace } from './conformance.ts'
 import type { PartialSink, SnapshotIdentity, SnapshotStore } from './ports.ts'
 import { digestOf } from './snapshot-generations.ts'
+import type { StoragePlace } from './storage-place.ts'
 
 type Scenario = readonly [
   string,

@@ -4,8 +4,9 @@
  * here is lost. A mistake that several tests notice stands here with the one that means it.
  */
 import { defined } from '../../base/assert.ts'
-import { MUTANTS, type Mutant } from '../sim/mutants.ts'
+import { MUTANTS } from '../sim/mutants.ts'
 import { familyMistakes } from './family-mistakes.ts'
+import type { Mutant } from '../sim/mutant.ts'
 
 /** A mistake and the test that notices it. */
 export interface Proof {

@@ -3,7 +3,7 @@
  * (`../sim/mutants.ts`) leaves out: most concern what it does not simulate, leases, LevelDB, or
  * one branch only.
  */
-import type { Mutant } from '../sim/mutants.ts'
+import type { Mutant } from '../sim/mutant.ts'
 
 /** In addition to `MUTANTS`. */
 export const familyMistakes: readonly Mutant[] = [
