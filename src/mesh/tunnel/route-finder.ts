@@ -7,8 +7,7 @@
 import type { Clock } from '../../base/clock.ts'
 import { errorText, isSwarmError } from '../../base/errors.ts'
 import type { Logger } from '../../base/log.ts'
-import type { LinkStates } from './link-states.ts'
-import type { Neighbour } from './link-states.ts'
+import type { LinkStates, Neighbour } from './link-states.ts'
 
 /** Neighbours that are asked whom they know, nearest first. */
 export const ASKED_MAX = 16

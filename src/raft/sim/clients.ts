@@ -8,8 +8,7 @@ import type { History, OpenCall } from './history.ts'
 import { encodeCommand, outsideState } from './register-machine.ts'
 import type { SimNode } from './sim-node.ts'
 import type { Verdict } from './verdict.ts'
-import type { Action } from './actions.ts'
-import type { Operation } from './actions.ts'
+import type { Action, Operation } from './actions.ts'
 
 /** With these a write or a restore took no effect. */
 export const WITHOUT_EFFECT: readonly ErrorCode[] = [

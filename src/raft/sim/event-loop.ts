@@ -11,8 +11,7 @@ import { nextTick } from 'node:process'
 import { setImmediate } from 'node:timers'
 import { EventHeap } from './event-heap.ts'
 import { sealRealm } from './sealed-realm.ts'
-import type { Host, EventKind } from './event.ts'
-import type { SimEvent } from './event.ts'
+import type { Host, EventKind, SimEvent } from './event.ts'
 
 /** A planned event that can be called off. */
 export interface Planned {

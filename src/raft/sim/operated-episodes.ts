@@ -1,9 +1,7 @@
 /** Episodes with operators and sharp-eyed clients in them (see `episodes.ts`, `focus.ts`). */
 import { LEASE_DRIFT } from './operations.ts'
-import type { Scene } from './scene.ts'
-import type { Episode } from './scene.ts'
-import type { Shape } from './actions.ts'
-import type { Prelude } from './actions.ts'
+import type { Scene, Episode } from './scene.ts'
+import type { Shape, Prelude } from './actions.ts'
 import type { OPERATED_FOCI } from './foci.ts'
 
 /** How long the voters who lost the leader do without it, in election timeouts. */

@@ -9,11 +9,9 @@
  */
 import type { Dice } from './dice.ts'
 import { electionMs, type Plan } from './plan.ts'
-import type { Action } from './actions.ts'
+import type { Action, Operation } from './actions.ts'
 import { PRELUDES, RESTORE_FATES } from './actions.ts'
-import type { Operation } from './actions.ts'
-import type { OperationsPlan } from './plan.ts'
-import type { OperationKind } from './plan.ts'
+import type { OperationsPlan, OperationKind } from './plan.ts'
 
 const OPERATIONS: ReadonlySet<string> = new Set([
   'leaseRead',
