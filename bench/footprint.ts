@@ -5,20 +5,12 @@
  * processes do not count; what holds them (conmon, containerd-shim) does.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
+import { Results, readComparison } from './comparison.ts'
 import { poll } from './engine-client.ts'
 import { BENCH_IMAGE } from './image.ts'
 import type { Peer, PeerName } from './peer.ts'
 import { cpuSecondsOf, memoryOf, processesOf } from './process-table.ts'
-import {
-  peerNames,
-  positiveIntegers,
-  progress,
-  record,
-  recordSetting,
-  withPeers,
-} from './session.ts'
-import { markdownTable, rangeText, summarise } from './statistics.ts'
+import { progress, record, recordSetting, withPeers } from './session.ts'
 
 /** Quiet time before memory is read, milliseconds. */
 const SETTLE_MS = 10_000
@@ -31,26 +23,13 @@ interface Options {
   readonly starts: number
 }
 
-/** What was measured, by name, then by peer; the unit is in the name. */
-type Results = Map<string, Map<PeerName, number[]>>
-
 function readOptions(): Options {
-  const { values } = parseArgs({
-    options: {
-      peers: { type: 'string', default: 'skein,docker' },
-      tasks: { type: 'string', default: '10' },
-      rounds: { type: 'string', default: '3' },
-      starts: { type: 'string', default: '3' },
-    },
-  })
-  const [rounds = 1] = positiveIntegers(values.rounds)
-  const [starts = 1] = positiveIntegers(values.starts)
-  const tasks = positiveIntegers(values.tasks)
-  return { peers: peerNames(values.peers), tasks, rounds, starts }
+  const { peers, numbers, count } = readComparison({ tasks: '10', rounds: '3', starts: '3' })
+  return { peers, tasks: numbers('tasks'), rounds: count('rounds'), starts: count('starts') }
 }
 
 async function run(options: Options): Promise<void> {
-  const results: Results = new Map()
+  const results = new Results()
   await withPeers(async (start) => {
     for (let round = 1; round <= options.rounds; round += 1) {
       for (const name of round % 2 === 1 ? options.peers : options.peers.toReversed()) {
@@ -63,7 +42,7 @@ async function run(options: Options): Promise<void> {
       }
     }
   })
-  process.stdout.write(`\n${table(results, options.peers)}\n`)
+  process.stdout.write(`\n${results.table(options.peers)}\n`)
 }
 
 async function measure(peer: Peer, options: Options, results: Results): Promise<void> {
@@ -129,27 +108,8 @@ function holdsContainer(one: { readonly program: string }): boolean {
 function add(results: Results, peer: Peer, values: Readonly<Record<string, number>>): void {
   for (const [what, value] of Object.entries(values)) {
     record({ peer: peer.name, what, value })
-    const byPeer = results.get(what) ?? new Map<PeerName, number[]>()
-    results.set(what, byPeer)
-    byPeer.set(peer.name, [...(byPeer.get(peer.name) ?? []), value])
+    results.add(what, peer.name, value)
   }
-}
-
-function table(results: Results, peers: readonly PeerName[]): string {
-  const both = peers.includes('skein') && peers.includes('docker')
-  const heading = [
-    '',
-    ...peers.map((peer) => `${peer}: median (min–max)`),
-    ...(both ? ['ratio'] : []),
-  ]
-  const rows = [...results].map(([what, byPeer]) => {
-    const cells = peers.map((peer) => rangeText(summarise(byPeer.get(peer) ?? []), 1, ''))
-    if (!both) return [what, ...cells]
-    const ours = summarise(byPeer.get('skein') ?? []).median
-    const theirs = summarise(byPeer.get('docker') ?? []).median
-    return [what, ...cells, theirs === 0 ? '–' : `${(ours / theirs).toFixed(2)}×`]
-  })
-  return markdownTable([heading, ...rows])
 }
 
 await run(readOptions())

@@ -4,22 +4,14 @@
  * image. Death is SIGKILL of the container's main process. Both are seen through `GET /tasks`,
  * asked every `POLL_MS`.
  */
-import { parseArgs } from 'node:util'
 import { killIfThere } from './daemon.ts'
+import { Results, readComparison } from './comparison.ts'
 import { poll } from './engine-client.ts'
 import type { EngineTask } from './engine-client.ts'
 import { BENCH_IMAGE } from './image.ts'
 import type { Peer, PeerName } from './peer.ts'
 import { isAlive } from './process-table.ts'
-import {
-  peerNames,
-  positiveIntegers,
-  progress,
-  record,
-  recordSetting,
-  withPeers,
-} from './session.ts'
-import { markdownTable, rangeText, summarise } from './statistics.ts'
+import { progress, record, recordSetting, withPeers } from './session.ts'
 
 const POLL_MS = 20
 const DEADLINE_MS = 180_000
@@ -34,26 +26,13 @@ interface Options {
   readonly deaths: number
 }
 
-/** Milliseconds by what was measured and by peer. */
-type Results = Map<string, Map<PeerName, number[]>>
-
 function readOptions(): Options {
-  const { values } = parseArgs({
-    options: {
-      peers: { type: 'string', default: 'skein,docker' },
-      replicas: { type: 'string', default: '1,10,50' },
-      rounds: { type: 'string', default: '5' },
-      deaths: { type: 'string', default: '5' },
-    },
+  const { peers, numbers, count } = readComparison({
+    replicas: '1,10,50',
+    rounds: '5',
+    deaths: '5',
   })
-  const [rounds = 1] = positiveIntegers(values.rounds)
-  const [deaths = 1] = positiveIntegers(values.deaths)
-  return {
-    peers: peerNames(values.peers),
-    replicas: positiveIntegers(values.replicas),
-    rounds,
-    deaths,
-  }
+  return { peers, replicas: numbers('replicas'), rounds: count('rounds'), deaths: count('deaths') }
 }
 
 async function run(options: Options): Promise<void> {
@@ -61,7 +40,7 @@ async function run(options: Options): Promise<void> {
     const peers: Peer[] = []
     for (const name of options.peers) peers.push(await start(name))
     await recordSetting(peers)
-    const results: Results = new Map()
+    const results = new Results()
     for (let round = 1; round <= options.rounds; round += 1) {
       // Every second round in the other order, so that neither always follows the other.
       const order = round % 2 === 1 ? peers : peers.toReversed()
@@ -76,7 +55,7 @@ async function run(options: Options): Promise<void> {
         await measureDeaths(peer, options.deaths, results)
       }
     }
-    process.stdout.write(`\n${table(results, options.peers)}\n`)
+    process.stdout.write(`\n${results.table(options.peers, { divisor: 1_000, unit: 's' })}\n`)
   })
 }
 
@@ -178,27 +157,7 @@ function add(
   },
 ): void {
   record(measurement)
-  const byPeer = results.get(measurement.what) ?? new Map<PeerName, number[]>()
-  results.set(measurement.what, byPeer)
-  byPeer.set(measurement.peer, [...(byPeer.get(measurement.peer) ?? []), measurement.ms])
-}
-
-function table(results: Results, peers: readonly PeerName[]): string {
-  const both = peers.includes('skein') && peers.includes('docker')
-  const heading = [
-    '',
-    ...peers.map((peer) => `${peer}: median (min–max)`),
-    ...(both ? ['ratio'] : []),
-  ]
-  const rows = [...results].map(([what, byPeer]) => {
-    const summaries = peers.map((peer) => summarise(byPeer.get(peer) ?? []))
-    const cells = summaries.map((summary) => rangeText(summary, 1_000, 's'))
-    if (!both) return [what, ...cells]
-    const ours = summarise(byPeer.get('skein') ?? []).median
-    const theirs = summarise(byPeer.get('docker') ?? []).median
-    return [what, ...cells, `${(ours / theirs).toFixed(2)}×`]
-  })
-  return markdownTable([heading, ...rows])
+  results.add(measurement.what, measurement.peer, measurement.ms)
 }
 
 await run(readOptions())

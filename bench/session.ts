@@ -16,23 +16,6 @@ const STARTERS: Readonly<Record<PeerName, (parent: string) => Promise<Peer>>> = 
   docker: startDocker,
 }
 
-/** `skein,docker` as names. @throws on another name */
-export function peerNames(text: string): PeerName[] {
-  return text.split(',').map((name) => {
-    if (name !== 'skein' && name !== 'docker') throw new Error(`peer "${name}": is unknown`)
-    return name
-  })
-}
-
-/** `1,10,50` as numbers. @throws on anything else */
-export function positiveIntegers(text: string): number[] {
-  return text.split(',').map((word) => {
-    const value = Number(word)
-    if (!Number.isInteger(value) || value < 1) throw new Error(`"${word}": is no positive integer`)
-    return value
-  })
-}
-
 /** Runs `work` with a directory for peers, and with the peers that it starts stopped afterwards. */
 export async function withPeers(
   work: (start: (name: PeerName) => Promise<Peer>) => Promise<void>,
