@@ -100,6 +100,47 @@ test('the source tree is tidy', (t) => {
   )
 })
 
+/** A way from a file back to itself along imports, types included; undefined: there is none. */
+function circleOf(imports: ReadonlyMap<string, readonly string[]>): string | undefined {
+  const done = new Set<string>()
+  const visit = (path: string, above: readonly string[]): string | undefined => {
+    if (above.includes(path)) return [...above.slice(above.indexOf(path)), path].join(' → ')
+    if (done.has(path)) return undefined
+    done.add(path)
+    for (const target of imports.get(path) ?? []) {
+      const circle = visit(target, [...above, path])
+      if (circle !== undefined) return circle
+    }
+    return undefined
+  }
+  for (const path of imports.keys()) {
+    const circle = visit(path, [])
+    if (circle !== undefined) return circle
+  }
+  return undefined
+}
+
+test('no two files import each other, not even types, directly or through others', (t) => {
+  const imports = new Map(
+    globSync('src/**/*.ts').map((path) => {
+      const targets = readFileSync(path, 'utf8').matchAll(/from '(\.[^']*)'/g)
+      return [path, [...targets].map((match) => join(dirname(path), match[1] ?? ''))]
+    }),
+  )
+  t.true(imports.size > 0)
+  t.is(circleOf(imports), undefined)
+  t.is(
+    circleOf(
+      new Map([
+        ['a', ['b']],
+        ['b', ['c']],
+        ['c', ['b']],
+      ]),
+    ),
+    'b → c → b',
+  )
+})
+
 test('every dependency has a line of reason in docs/decisions', (t) => {
   const manifest = JSON.parse(readFileSync('package.json', 'utf8')) as {
     dependencies: Record<string, string>
