@@ -355,7 +355,9 @@ export class Agent {
     const image = await images.ensure(task.spec.ContainerSpec.Image, { signal })
     const node = store.get('nodes', this.#options.nodeId)
     const own = await this.#options.resolver?.()
-    const nameservers = own === undefined ? await hostNameservers() : [own]
+    const { Nameservers: asked = [] } = task.spec.ContainerSpec.DNSConfig ?? {}
+    const others = asked.length > 0 ? asked : await hostNameservers()
+    const nameservers = own === undefined ? others : [own]
     const networking = executor.hasNetwork
       ? (taskNetworking(task, node, {
           nameservers,

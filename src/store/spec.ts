@@ -51,6 +51,16 @@ export interface HealthcheckSpec {
   readonly StartInterval?: number
 }
 
+/** How a container resolves names that the swarm does not know. */
+export interface DnsConfig {
+  /** Servers in place of its node's. */
+  readonly Nameservers?: readonly string[]
+  /** Domains that are tried behind names without a dot. */
+  readonly Search?: readonly string[]
+  /** `options` of resolv.conf(5). */
+  readonly Options?: readonly string[]
+}
+
 /** What runs in the container. `Command` replaces the image's entry point, `Args` its arguments. */
 export interface ContainerSpec {
   /** Reference, after create normally with a digest: `web:1@sha256:…`. */
@@ -73,6 +83,7 @@ export interface ContainerSpec {
   readonly Healthcheck?: HealthcheckSpec
   readonly Mounts?: readonly MountSpec[]
   readonly Hosts?: readonly string[]
+  readonly DNSConfig?: DnsConfig
   readonly Sysctls?: Readonly<Record<string, string>>
   readonly CapabilityAdd?: readonly string[]
   readonly CapabilityDrop?: readonly string[]

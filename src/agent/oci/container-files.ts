@@ -4,6 +4,7 @@
  */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { DnsConfig } from '../../store/spec.ts'
 import { readTextFile } from '../json-file.ts'
 import type { TaskPlan } from '../ports.ts'
 import { isOnHostNetwork } from '../task-plan.ts'
@@ -34,11 +35,31 @@ export async function writeContainerFiles(plan: TaskPlan): Promise<OciMount[]> {
   )
 }
 
-/** On the host's network the host's own file, which may name servers on loopback. */
+/**
+ * On the host's network the host's own file, which may name servers on loopback, but for what the
+ * spec says. Elsewhere the resolver that the plan names, which asks the spec's servers itself.
+ */
 async function resolverFile(plan: TaskPlan): Promise<string> {
-  if (isOnHostNetwork(plan.task)) return (await readTextFile('/etc/resolv.conf')) ?? ''
-  const servers = plan.networking?.nameservers ?? []
-  return servers.map((address) => `nameserver ${address}\n`).join('')
+  const { Nameservers: servers = [], ...rest } = plan.task.spec.ContainerSpec.DNSConfig ?? {}
+  const own = resolverLines({ ...rest, Nameservers: plan.networking?.nameservers ?? [] })
+  if (!isOnHostNetwork(plan.task)) return own
+  const host = (await readTextFile('/etc/resolv.conf')) ?? ''
+  const kept = host.split('\n').filter((line) => {
+    const isReplaced =
+      (servers.length > 0 && /^\s*nameserver\s/.test(line)) ||
+      (rest.Search !== undefined && /^\s*(search|domain)\s/.test(line))
+    return !isReplaced && line !== ''
+  })
+  return kept.map((line) => `${line}\n`).join('') + resolverLines({ ...rest, Nameservers: servers })
+}
+
+function resolverLines(config: DnsConfig): string {
+  const { Nameservers: servers = [], Search: search = [], Options: options = [] } = config
+  return [
+    ...servers.map((address) => `nameserver ${address}\n`),
+    ...(search.length === 0 ? [] : [`search ${search.join(' ')}\n`]),
+    ...(options.length === 0 ? [] : [`options ${options.join(' ')}\n`]),
+  ].join('')
 }
 
 function hostsFile(plan: TaskPlan): string {

@@ -1,10 +1,12 @@
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
+import type { TaskPlan } from '../ports.ts'
 import { testPlan } from '../testing/test-plans.ts'
 import { containerCapabilities, decodeCapabilityMask } from './capabilities.ts'
 import { ALL_CAPABILITIES, DEFAULT_CAPABILITIES } from './capabilities.ts'
+import { writeContainerFiles } from './container-files.ts'
 import { clampLimits, parseLimits } from './limits-of-host.ts'
 import { specMounts, systemMounts } from './mounts.ts'
 import { cgroupResources, readCgroupFacts } from './resources.ts'
@@ -212,4 +214,36 @@ test('without CAP_SYS_ADMIN clone makes no namespaces and clone3 says it does no
   t.is(clone3?.errnoRet, 38)
   const mighty = seccompFilter(['CAP_SYS_ADMIN'], 'x64')?.syscalls[0]
   t.true(mighty?.names.includes('clone3'))
+})
+
+test("resolv.conf has the node's resolver, and what the spec says of search and options", async (t) => {
+  const dataDirectory = await mkdtemp(join(tmpdir(), 'skein-rules-'))
+  t.teardown(() => rm(dataDirectory, { recursive: true }))
+  const place = { dataDirectory, rootfs: '/' }
+  const DNSConfig = {
+    Nameservers: ['192.0.2.9'],
+    Search: ['corp.example', 'example'],
+    Options: ['ndots:2'],
+  }
+  const text = async (plan: TaskPlan): Promise<string> => {
+    await writeContainerFiles(plan)
+    return await readFile(join(plan.directory, 'resolv.conf'), 'utf8')
+  }
+  const networking = {
+    cidr: '10.0.0.2/24',
+    gateway: '10.0.0.1',
+    bridge: 'sk0',
+    nameservers: ['10.0.0.1'],
+  }
+  const plan = await testPlan(place, { container: { DNSConfig }, networking })
+  t.is(
+    await text(plan),
+    'nameserver 10.0.0.1\nsearch corp.example example\noptions ndots:2\n',
+    'the resolver asks the servers of the spec itself',
+  )
+  const networks = [{ networkId: 'host', aliases: [] }]
+  const onHost = await text({ ...plan, task: { ...plan.task, networks } })
+  t.regex(onHost, /^nameserver 192.0.2.9$/m)
+  t.is(onHost.match(/^nameserver/gm)?.length, 1, "in place of the host's")
+  t.is(onHost.match(/^search/gm)?.length, 1)
 })

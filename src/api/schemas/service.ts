@@ -49,6 +49,13 @@ const containerSpec = z.looseObject({
   Healthcheck: healthcheck.exactOptional(),
   Mounts: z.array(mount).exactOptional(),
   Hosts: texts.exactOptional(),
+  DNSConfig: z
+    .looseObject({
+      Nameservers: texts.exactOptional(),
+      Search: texts.exactOptional(),
+      Options: texts.exactOptional(),
+    })
+    .exactOptional(),
   Sysctls: labels.exactOptional(),
   CapabilityAdd: texts.exactOptional(),
   CapabilityDrop: texts.exactOptional(),

@@ -32,6 +32,7 @@ const FRONT = '127.0.0.11'
 const BOTH = '127.0.0.12'
 const BACK = '127.0.0.13'
 const ALONE = '127.0.0.14'
+const PICKY = '127.0.0.15'
 
 /** Two networks, the first with IPv6, three services, tasks at addresses of loopback. */
 function scene(): Store {
@@ -277,6 +278,22 @@ test('other names come from outside, are remembered, and last when outside is go
   server.close()
   t.deepEqual(data(await ask(fixture, FRONT, { name })), ['192.0.2.1'], 'out of date, but known')
   t.is(rcode(await ask(fixture, FRONT, { name: 'other.org' })), 'SERVFAIL')
+})
+
+test("a task's own servers are asked in place of the node's, and answer it alone", async (t) => {
+  const fixture = await start(t)
+  const answering = (address: string): ReturnType<typeof outside> =>
+    outside(t, (name) => [{ type: 'A', name, ttl: 60, data: address }])
+  const [host, own] = [await answering('192.0.2.1'), await answering('192.0.2.2')]
+  fixture.servers.push(host.address)
+  const spec = { ContainerSpec: { Image: 'web:1', DNSConfig: { Nameservers: [own.address] } } }
+  const object = taskDraft('picky', { nodeId: 'here', address: PICKY, spec })
+  writeTo(fixture.store, { type: 'create', table: 'tasks', object })
+  const name = 'example.org'
+  t.deepEqual(data(await ask(fixture, PICKY, { name })), ['192.0.2.2'])
+  t.deepEqual(data(await ask(fixture, FRONT, { name })), ['192.0.2.1'])
+  t.deepEqual(data(await ask(fixture, PICKY, { name })), ['192.0.2.2'], 'also from the cache')
+  t.deepEqual([host.asked, own.asked], [1, 1])
 })
 
 test('a long answer is cut for datagrams and whole over a stream', async (t) => {

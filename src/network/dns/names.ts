@@ -42,6 +42,8 @@ export interface Caller {
   readonly networkIds: readonly string[]
   /** Whether names outside the swarm are its business: not on internal networks alone. */
   readonly outside: boolean
+  /** Servers that know them, in place of the node's. */
+  readonly servers?: readonly string[]
 }
 
 /** The names of this moment. */
@@ -203,7 +205,8 @@ export class Names {
     const networkIds = (task.networks ?? []).map((one) => one.networkId)
     const isInternal = (id: string): boolean => this.#networks.get(id)?.spec.Internal === true
     const outside = networkIds.length === 0 || networkIds.some((id) => !isInternal(id))
-    return { taskId: task.id, networkIds, outside }
+    const { Nameservers: servers = [] } = task.spec.ContainerSpec.DNSConfig ?? {}
+    return { taskId: task.id, networkIds, outside, ...(servers.length === 0 ? {} : { servers }) }
   }
 
   #derive(serviceId: string): void {

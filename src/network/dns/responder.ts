@@ -69,7 +69,7 @@ export class Responder {
     if (found !== undefined) return found
     if (isSwarmName(question.name, caller, names) || !caller.outside)
       return reply(query, 'NXDOMAIN')
-    return await this.#forward(query, question)
+    return await this.#forward(query, question, caller.servers)
   }
 
   /** Withdraws what waits for upstream. */
@@ -129,14 +129,21 @@ export class Responder {
     return mixed
   }
 
-  async #forward(query: DecodedPacket, question: Question): Promise<Packet> {
-    const key = `${question.type} ${question.class ?? 'IN'} ${question.name.toLowerCase()}`
+  /** What one server says is not told to those who ask others. */
+  async #forward(
+    query: DecodedPacket,
+    question: Question,
+    servers?: readonly string[],
+  ): Promise<Packet> {
+    const what = `${question.type} ${question.class ?? 'IN'} ${question.name.toLowerCase()}`
+    const key = servers === undefined ? what : `${what} ${servers.join(' ')}`
     const kept = this.#cache.get(key, { stale: false })
     if (kept !== undefined) return relayed(query, kept)
     if (this.#pending >= UPSTREAM_PENDING_MAX) return reply(query, 'SERVFAIL')
     this.#pending += 1
     try {
-      const answer = await this.#components.upstream.ask(question, this.#stopping.signal)
+      const { upstream } = this.#components
+      const answer = await upstream.ask(question, this.#stopping.signal, servers)
       this.#cache.put(key, answer)
       return relayed(query, answer)
     } catch (error) {

@@ -40,9 +40,16 @@ export class Upstream {
     this.#components = components
   }
 
-  /** @throws UNAVAILABLE when there is no server, or none answers */
-  async ask(question: Question, signal: AbortSignal): Promise<DecodedPacket> {
-    const servers = await this.#components.servers()
+  /**
+   * Asks the host's servers, or those that were `asked` for.
+   * @throws UNAVAILABLE when there is no server, or none answers
+   */
+  async ask(
+    question: Question,
+    signal: AbortSignal,
+    asked?: readonly string[],
+  ): Promise<DecodedPacket> {
+    const servers = asked ?? (await this.#components.servers())
     const faults: string[] = []
     for (let round = 0; round < ROUNDS; round += 1) {
       for (const server of servers) {
