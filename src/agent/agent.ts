@@ -25,6 +25,7 @@ import type { OpenPortReader } from './health/listening.ts'
 import { RestartReporter, restartsLocally, successorRecord } from './local-restarts.ts'
 import { hostNameservers } from './nameservers.ts'
 import type { Executor, TaskPlan } from './ports.ts'
+import type { Balancers } from './quiesce.ts'
 import { StartSlots } from './start-slots.ts'
 import { StatusReporter } from './status-reporter.ts'
 import { TaskDirectories } from './task-directory.ts'
@@ -45,6 +46,8 @@ export interface AgentComponents {
   readonly proposer: Proposer
   readonly images: Images
   readonly executor: Executor
+  /** Absent: nothing leads connections to tasks. */
+  readonly balancers?: Balancers
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
@@ -87,7 +90,7 @@ export class Agent {
 
   constructor(components: AgentComponents, options: AgentOptions) {
     const { nodeId, dataDirectory } = options
-    const { executor, clock, log, openPorts } = components
+    const { executor, clock, log, openPorts, store, balancers } = components
     this.#parts = components
     this.#options = options
     this.#directories = new TaskDirectories(dataDirectory)
@@ -104,6 +107,8 @@ export class Agent {
       executor,
       clock,
       log,
+      store,
+      ...(balancers === undefined ? {} : { balancers }),
       directories: this.#directories,
       slots: new StartSlots(options.startConcurrency ?? START_CONCURRENCY_DEFAULT),
       checkSlots: new StartSlots(CHECKS_AT_ONCE_MAX),
@@ -111,9 +116,9 @@ export class Agent {
       signal: this.#stopping.signal,
       plan: (record, signal) => this.#plan(record, signal),
       predecessorReleased: (task, signal) => this.#predecessorReleased(task, signal),
+      onUnwanted: () => this.#tell(),
       onStatus: (runner) => this.#onStatus(runner),
       onEnded: (runner) => this.#onEnded(runner),
-      storeIndex: () => components.store.index,
     }
   }
 

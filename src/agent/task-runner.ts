@@ -46,12 +46,12 @@ export interface RunnerParts extends WatchParts {
   plan(record: TaskRecord, signal: AbortSignal): Promise<TaskPlan>
   /** Resolves when the task before this one has freed its address. */
   predecessorReleased(task: Task, signal: AbortSignal): Promise<void>
+  /** It is no longer wanted. */
+  onUnwanted(): void
   /** Something new was observed. */
   onStatus(runner: TaskRunner): void
   /** It ended by itself; the restart policy's turn. Resolves when the decision is on disk. */
   onEnded(runner: TaskRunner): Promise<void>
-  /** The store's index now. */
-  storeIndex(): number
 }
 
 /** Runs one task. */
@@ -106,16 +106,24 @@ export class TaskRunner {
   /** The store has a new version of the task. */
   update(task: Task): void {
     const { predecessorStatus: _told, ...kept } = this.#record
-    this.#record = { ...kept, task, origin: 'store', seenIndex: this.#parts.storeIndex() }
-    if (isUnwanted(task) || isTerminal(task.status.state)) this.#stopping.abort()
+    this.#record = { ...kept, task, origin: 'store', seenIndex: this.#parts.store.index }
+    if (isUnwanted(task) || isTerminal(task.status.state)) this.#stop()
     this.#wake?.()
   }
 
   /** The task is gone from the store: stop what runs, delete its directory. */
   remove(): void {
     this.#removed = true
-    this.#stopping.abort()
+    // What other nodes' balancers must have seen.
+    this.#record = { ...this.#record, seenIndex: this.#parts.store.index }
+    this.#stop()
     this.#wake?.()
+  }
+
+  #stop(): void {
+    if (!this.isWanted) return
+    this.#stopping.abort()
+    this.#parts.onUnwanted()
   }
 
   /** The runner's one loop. Resolves when the directory is deleted, or when the agent stops. */

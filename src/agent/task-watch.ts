@@ -2,37 +2,27 @@
  * The time of a task in which its process lives: it is attended until it is ready and as long as it
  * has a health check, and it ends by itself, because it is to stop, or because it is unhealthy.
  *
- * An unhealthy one goes the way of one that is to stop: out of all balancers first, then its stop
- * signal, the grace period, SIGKILL. Nothing here depends on who watched before: after a crash the
+ * An unhealthy one goes the way of one that is to stop: out of all balancers first (`quiesce.ts`),
+ * then its stop signal, the grace period, SIGKILL. Nothing here depends on who watched before: after a crash the
  * same begins again, with what the record says of the task's health.
  * Source: moby `daemon/cluster/executor/container/controller.go`, in its behaviour.
  */
-import { delay } from '../base/clock.ts'
-import type { Clock } from '../base/clock.ts'
 import type { TaskState, TaskStatus } from '../store/objects.ts'
 import { attend } from './health/attendant.ts'
 import type { AttendantParts } from './health/attendant.ts'
 import type { Executor, TaskExit } from './ports.ts'
+import { quiesce } from './quiesce.ts'
+import type { QuiesceParts } from './quiesce.ts'
 import { STOP_SIGNAL_DEFAULT } from './signals.ts'
 import type { TaskRecord } from './task-directory.ts'
 
 /** Milliseconds between the stop signal and SIGKILL when the spec names none: Docker's 10 s. */
 export const STOP_GRACE_MS_DEFAULT = 10_000
 
-/**
- * Milliseconds between the wish that a task others can reach should stop and its stop signal: the
- * other nodes learn of it a round of Raft's messages later and take it out of their balancers.
- */
-const QUIESCE_MS = 250
-
-/** Milliseconds that the cluster may take to hear that a task is unhealthy before it is stopped. */
-const TELL_MS_MAX = 2_000
-const TELL_POLL_MS = 20
-
 const NANOSECONDS_PER_MS = 1e6
 
 /** What watching needs of the agent. */
-export interface WatchParts extends Omit<AttendantParts, 'executor'> {
+export interface WatchParts extends Omit<AttendantParts, 'executor'>, QuiesceParts {
   readonly executor: Executor
   /** Aborts when the agent stops; containers go on. */
   readonly signal: AbortSignal
@@ -80,7 +70,7 @@ export async function watchTask(parts: WatchParts, task: WatchedTask): Promise<T
   }
   // What kept it from being attended, if anything did.
   await attending
-  await quiesce(parts.clock, task, signal)
+  await quiesce(parts, () => task.record())
   await executor.stop(task.directory, stopOptions(task.record()))
   return executor.wait(task.directory, { signal })
 }
@@ -125,26 +115,6 @@ async function attendTask(
 
 function isRunning(status: TaskStatus): boolean {
   return status.state === 'running'
-}
-
-/**
- * Lets all nodes hear that no new connection is to come here, before the program is told. That it
- * is to stop they hear as we do; that it is unhealthy they hear from us.
- */
-async function quiesce(clock: Clock, task: WatchedTask, signal: AbortSignal): Promise<void> {
-  const { ports, networks = [] } = task.record().task
-  if (ports.length === 0 && networks.length === 0) return
-  const deadlineMs = clock.monotonicMs() + TELL_MS_MAX
-  while (isUntold(task.record()) && clock.monotonicMs() < deadlineMs) {
-    await delay(clock, TELL_POLL_MS, signal)
-  }
-  await delay(clock, QUIESCE_MS, signal)
-}
-
-/** Whether this node's replica does not know yet that the task is unhealthy. */
-function isUntold({ status, task }: TaskRecord): boolean {
-  const isWanted = task.desiredState === 'running'
-  return isWanted && status.health === 'unhealthy' && task.status.health !== 'unhealthy'
 }
 
 function stopOptions(record: TaskRecord): {

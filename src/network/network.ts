@@ -8,6 +8,8 @@ import { isSwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
 import type { Task } from '../store/objects.ts'
 import type { StoreView } from '../store/view.ts'
+import { Progress } from './drain/progress.ts'
+import type { Programmed } from './drain/progress.ts'
 import type { BalancerFault, LoadBalancer, ServerChange } from './ports.ts'
 import { ServerDerivation } from './server-derivation.ts'
 import { TimeSlices } from './time-slices.ts'
@@ -67,6 +69,7 @@ export interface NetworkStatus {
 export class NetworkReconciler {
   readonly #components: NetworkComponents
   readonly #derivation: ServerDerivation
+  readonly #progress: Progress
   #unsubscribe: (() => void) | undefined
   #timer: Timer | undefined
   #retryTimer: Timer | undefined
@@ -82,6 +85,7 @@ export class NetworkReconciler {
     this.#components = components
     const { store, ownTasks, links, clock, balancer } = components
     const { hasVirtualAddresses } = balancer
+    this.#progress = new Progress(store)
     this.#derivation = new ServerDerivation(
       {
         store,
@@ -91,6 +95,11 @@ export class NetworkReconciler {
       },
       { ...options, hasVirtualAddresses },
     )
+  }
+
+  /** Up to where the balancer has what the store says. */
+  get progress(): Programmed {
+    return this.#progress
   }
 
   /** Applies what the store says now and follows it from here on. */
@@ -122,6 +131,7 @@ export class NetworkReconciler {
     this.#timer = undefined
     this.#retryTimer?.cancel()
     this.#retryTimer = undefined
+    this.#progress.stop()
     await this.#applying
   }
 
@@ -133,11 +143,14 @@ export class NetworkReconciler {
 
   #markDirty(): void {
     this.#dirty = true
+    this.#progress.note()
     if (this.#unsubscribe === undefined || this.#applying !== undefined) return
     this.#timer ??= this.#components.clock.after(APPLY_COALESCE_MS, () => {
       this.#timer = undefined
+      this.#progress.begin()
       this.#applying = this.#apply().finally(() => {
         this.#applying = undefined
+        this.#progress.end()
         if (this.#dirty) this.#markDirty()
       })
     })

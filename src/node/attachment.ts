@@ -14,6 +14,8 @@ import type { NodeAddresses } from '../cluster/advertise.ts'
 import type { SwarmMember } from '../cluster/member.ts'
 import type { Attachment } from '../cluster/swarm.ts'
 import type { Images } from '../image/ports.ts'
+import { DrainBarrier } from '../network/drain/drain-barrier.ts'
+import { PROGRAMMED_METHOD, ProgrammedServer } from '../network/drain/question.ts'
 import { DIAL_METHOD, DialServer, StreamDialer } from '../network/remote-dial.ts'
 import type { KernelNetwork } from './kernel-network.ts'
 import { LOGS_METHOD } from './log-protocol.ts'
@@ -51,6 +53,7 @@ export class NodeAttachment implements Attachment {
   #network: MemberNetwork | undefined
   readonly #dialServer: DialServer
   readonly #kernel: KernelNetwork
+  readonly #drainBarrier: DrainBarrier
 
   private constructor(
     components: AttachmentComponents,
@@ -60,8 +63,19 @@ export class NodeAttachment implements Attachment {
     const { clock, random, log, executor, images, openPorts } = components
     const { nodeId, store, proposer, mesh } = member
     const shared = { store, proposer, clock, random, log }
+    const links = new MeshPeerLinks(mesh)
+    const own = () => this.#network?.programmed
+    const programmed = new ProgrammedServer({ clock, own })
+    mesh.handle(PROGRAMMED_METHOD, (body) => programmed.answer(body))
+    this.#drainBarrier = new DrainBarrier({ store, clock, log, own, peers: links })
     this.agent = new Agent(
-      { ...shared, executor, images, ...(openPorts === undefined ? {} : { openPorts }) },
+      {
+        ...shared,
+        executor,
+        images,
+        balancers: this.#drainBarrier,
+        ...(openPorts === undefined ? {} : { openPorts }),
+      },
       {
         nodeId,
         dataDirectory: options.dataDirectory,
@@ -79,7 +93,6 @@ export class NodeAttachment implements Attachment {
     mesh.handleStream(DIAL_METHOD, (header, stream) => this.#dialServer.serve(header, stream))
     const { kernel } = components
     this.#kernel = kernel
-    const links = new MeshPeerLinks(mesh)
     const parts = { ...shared, kernel, dialer, ownTasks: this.agent, links }
     const listenAddress = publishedOn(options.addresses.listen.host)
     const hasIpv6 = isIpv6Host()
@@ -114,6 +127,7 @@ export class NodeAttachment implements Attachment {
     } else {
       await this.agent.stop()
     }
+    this.#drainBarrier.close()
     this.#imagePeers.detach()
   }
 }

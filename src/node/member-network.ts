@@ -11,6 +11,8 @@ import { errorText, isSwarmError } from '../base/errors.ts'
 import type { Logger } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import { DnsService } from '../network/dns/dns-service.ts'
+import { programmedByAll } from '../network/drain/progress.ts'
+import type { Programmed } from '../network/drain/progress.ts'
 import { LayeredBalancer } from '../network/layered-balancer.ts'
 import { NetworkReconciler } from '../network/network.ts'
 import type { PeerLinks } from '../network/network.ts'
@@ -108,6 +110,12 @@ export class MemberNetwork {
   faults(): readonly string[] {
     const ports = this.#network.status().faults.map(({ message }) => message)
     return [...(this.#kernel?.reconciler.faults ?? []), ...new Set(ports)]
+  }
+
+  /** Up to which entry of the store plane and balancers have everything. */
+  get programmed(): Programmed {
+    const plane = this.#kernel === undefined ? [] : [this.#kernel.reconciler.progress]
+    return programmedByAll([this.#network.progress, ...plane])
   }
 
   /** The resolver that a container started now is told; undefined: the host's servers. */

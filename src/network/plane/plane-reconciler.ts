@@ -8,6 +8,8 @@ import type { Clock, Timer } from '../../base/clock.ts'
 import { errorText } from '../../base/errors.ts'
 import type { Logger } from '../../base/log.ts'
 import type { StoreView } from '../../store/view.ts'
+import { Progress } from '../drain/progress.ts'
+import type { Programmed } from '../drain/progress.ts'
 import type { OwnTasks } from '../network.ts'
 import { TimeSlices } from '../time-slices.ts'
 import { PlaneDerivation } from './plane-derivation.ts'
@@ -54,6 +56,7 @@ export interface PeerRelays {
 export class PlaneReconciler {
   readonly #parts: PlaneComponents
   readonly #derivation: PlaneDerivation
+  readonly #progress: Progress
   #undo: readonly (() => void)[] = []
   #timer: Timer | undefined
   #verifyTimer: Timer | undefined
@@ -66,6 +69,7 @@ export class PlaneReconciler {
   constructor(components: PlaneComponents, options: { readonly nodeId: string }) {
     this.#parts = components
     const { store, clock, ownTasks, relays } = components
+    this.#progress = new Progress(store)
     this.#derivation = new PlaneDerivation({
       store,
       nodeId: options.nodeId,
@@ -78,6 +82,11 @@ export class PlaneReconciler {
   /** What is wrong now, for people; also nodes that are no peers. */
   get faults(): readonly string[] {
     return [...this.#faults, ...(this.#wanted?.notes ?? [])]
+  }
+
+  /** Up to where the plane is as the store says. */
+  get progress(): Programmed {
+    return this.#progress
   }
 
   /** What was applied last; undefined while this node has no subnet. */
@@ -127,11 +136,13 @@ export class PlaneReconciler {
     for (const undo of this.#undo) undo()
     this.#timer?.cancel()
     this.#verifyTimer?.cancel()
+    this.#progress.stop()
     await this.#applying
   }
 
   #markDirty(): void {
     this.#isDirty = true
+    this.#progress.note()
     if (this.#status !== 'started' || this.#applying !== undefined) return
     this.#schedule(PLANE_COALESCE_MS)
   }
@@ -151,8 +162,10 @@ export class PlaneReconciler {
   #run(): void {
     if (this.#status !== 'started' || this.#applying !== undefined) return
     this.#timer?.cancel()
+    this.#progress.begin()
     this.#applying = this.#apply().finally(() => {
       this.#applying = undefined
+      this.#progress.end()
       if (this.#isDirty) this.#run()
       else if (this.#faults.length > 0 && this.#status === 'started') this.#retryLater()
     })
