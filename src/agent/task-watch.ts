@@ -3,8 +3,8 @@
  * has a health check, and it ends by itself, because it is to stop, or because it is unhealthy.
  *
  * An unhealthy one goes the way of one that is to stop: out of all balancers first (`quiesce.ts`),
- * then its stop signal, the grace period, SIGKILL. Nothing here depends on who watched before: after a crash the
- * same begins again, with what the record says of the task's health.
+ * then its stop signal, the grace period, SIGKILL. Nothing here depends on who watched before:
+ * after a crash the same begins again, with what the record says of the task's health.
  * Source: moby `daemon/cluster/executor/container/controller.go`, in its behaviour.
  */
 import type { TaskState, TaskStatus } from '../store/objects.ts'

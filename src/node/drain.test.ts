@@ -96,24 +96,59 @@ class SlowBalancer implements LoadBalancer {
 }
 
 interface Scene {
-  readonly cluster: ReplicatedCluster
-  readonly nodeId: string
   readonly meshes: readonly MeshHost[]
-  /** Of each node. */
-  readonly balancers: readonly SlowBalancer[]
+  /** The other nodes'. */
+  readonly others: readonly SlowBalancer[]
   /** Questions that other nodes were asked. */
-  questions(): number
+  readonly questions: () => number
   /** A running task of the published service. */
-  run(): Promise<string>
+  readonly run: () => Promise<string>
   /** Lets a task stop; when that was wanted, and when it had ended. */
-  stop(id: string): Promise<{ readonly wantedMs: number; readonly endedMs: number }>
+  readonly stop: (id: string) => Promise<{ readonly wantedMs: number; readonly endedMs: number }>
+}
+
+/** A node's balancer, which follows a replica and says how far when it is asked. */
+function balancing(mesh: MeshHost, store: Store, onAsked: () => void) {
+  const dialer = new StreamDialer(() => Promise.reject(new Error('nothing connects here')))
+  const balancer = new SlowBalancer(UserspaceBalancer.create({ ...components, dialer }))
+  const { nodeId } = mesh.self
+  nodes += 1
+  const options = { nodeId, listenAddress: `127.0.47.${nodes}` }
+  const network = new NetworkReconciler({ ...components, store, balancer }, options)
+  const own = () => network.progress
+  const server = new ProgrammedServer({ ...components, own })
+  mesh.handle(PROGRAMMED_METHOD, (body) => {
+    onAsked()
+    return server.answer(body)
+  })
+  network.start()
+  const close = async (): Promise<void> => {
+    await network.stop()
+    await balancer.close()
+  }
+  return { balancer, own, close }
+}
+
+let nodes = 0
+
+async function startAgent(cluster: TestCluster, nodeId: string, balancers: DrainBarrier) {
+  const swarm = { nodeId: () => nodeId, addressPools: () => [] }
+  const dataDirectory = await mkdtemp(join(base, 'data-'))
+  const executor = await chooseExecutor(components, { dataDirectory, wanted: 'process', swarm })
+  const images = oneImage(imageOf(rootfs))
+  const { store } = cluster
+  const parts = { ...components, store, proposer: cluster, images, executor, balancers }
+  const agent = new Agent(parts, { nodeId, dataDirectory })
+  await agent.start()
+  return agent
 }
 
 /** Three nodes; the agent is the first one's. */
 async function scene(t: ExecutionContext): Promise<Scene> {
-  const meshes = await Promise.all([1, 2, 3].map(() => loopbackMesh()))
+  const [first, ...others] = [await loopbackMesh(), await loopbackMesh(), await loopbackMesh()]
+  const meshes = [first, ...others]
+  const { nodeId } = first.self
   const cluster = new ReplicatedCluster()
-  const nodeId = meshes[0]?.self.nodeId ?? ''
   await cluster.begin(nodeId, SUBNET)
   const published = { protocol: 'tcp', targetPort: 80, publishMode: 'ingress' } as const
   const ports = [{ ...published, publishedPort: await freePort() }]
@@ -121,54 +156,24 @@ async function scene(t: ExecutionContext): Promise<Scene> {
   const object = { ...serviceDraft(SERVICE, serviceSpec(SERVICE)), endpoint }
   await cluster.propose([{ type: 'create', table: 'services', object }])
   let asked = 0
-  const stores = [cluster.store, ...cluster.replicas]
-  const nodes = meshes.map((mesh, index) => {
-    const store = stores[index] ?? new Store()
-    const listenAddress = `127.0.47.${index + 1}`
-    const dialer = new StreamDialer(() => Promise.reject(new Error('nothing connects here')))
-    const balancer = new SlowBalancer(UserspaceBalancer.create({ ...components, dialer }))
-    const network = new NetworkReconciler(
-      { ...components, store, balancer },
-      { nodeId: mesh.self.nodeId, listenAddress },
-    )
-    const server = new ProgrammedServer({ ...components, own: () => network.progress })
-    mesh.handle(PROGRAMMED_METHOD, (body) => {
-      asked += 1
-      return server.answer(body)
-    })
-    network.start()
-    return { mesh, store, balancer, network }
-  })
+  const onAsked = (): void => void (asked += 1)
+  const { store, replicas } = cluster
+  const here = balancing(first, store, onAsked)
+  const there = others.map((mesh, index) => balancing(mesh, replicas[index] ?? store, onAsked))
   connectAll(meshes)
   await connected(meshes)
-  const [first] = nodes
-  if (first === undefined) throw new Error('no node')
-  const peers = new MeshPeerLinks(first.mesh)
-  const { store } = first
-  const barrier = new DrainBarrier({ ...components, store, peers, own: () => first.network.progress })
-  const swarm = { nodeId: () => nodeId, addressPools: () => [] }
-  const dataDirectory = await mkdtemp(join(base, 'data-'))
-  const executor = await chooseExecutor(components, { dataDirectory, wanted: 'process', swarm })
-  const images = oneImage(imageOf(rootfs))
-  const agent = new Agent(
-    { ...components, store, proposer: cluster, images, executor, balancers: barrier },
-    { nodeId, dataDirectory },
-  )
-  await agent.start()
+  const peers = new MeshPeerLinks(first)
+  const barrier = new DrainBarrier({ ...components, store, peers, own: here.own })
+  const agent = await startAgent(cluster, nodeId, barrier)
   t.teardown(async () => {
-    for (const { network, balancer } of nodes) {
-      await network.stop()
-      await balancer.close()
-    }
+    for (const one of [here, ...there]) await one.close()
     await agent.removeAll()
     barrier.close()
-    await Promise.all(meshes.map((mesh) => mesh.close()))
+    for (const mesh of meshes) await mesh.close()
   })
   return {
-    cluster,
-    nodeId,
     meshes,
-    balancers: nodes.map(({ balancer }) => balancer),
+    others: there.map(({ balancer }) => balancer),
     questions: () => asked,
     async run() {
       const container = { Image: 'busybox:1', Command: ['sh', '-c', SCRIPT] }
@@ -186,26 +191,29 @@ async function scene(t: ExecutionContext): Promise<Scene> {
   }
 }
 
-real('a task gets its stop signal when the slowest node has let go of it, and not before', async (t) => {
-  const { balancers, run, stop } = await scene(t)
-  const id = await run()
-  const [, starved] = balancers
-  if (starved === undefined) throw new Error('no balancer')
-  await pause(50)
-  starved.delayMs = 1_500
-  const { wantedMs, endedMs } = await stop(id)
-  t.true(starved.endedMs - wantedMs >= 1_500)
-  t.true(endedMs >= starved.endedMs, 'it lived as long as connections were led to it')
-  t.true(endedMs - wantedMs < ACKNOWLEDGE_MS_MAX, `${endedMs - wantedMs} ms`)
-})
+real(
+  'a task gets its stop signal when the slowest node has let go of it, and not before',
+  async (t) => {
+    const { others, run, stop } = await scene(t)
+    const id = await run()
+    const [starved] = others
+    if (starved === undefined) throw new Error('no balancer')
+    await pause(50)
+    starved.delayMs = 1_500
+    const { wantedMs, endedMs } = await stop(id)
+    t.true(starved.endedMs - wantedMs >= 1_500)
+    t.true(endedMs >= starved.endedMs, 'it lived as long as connections were led to it')
+    t.true(endedMs - wantedMs < ACKNOWLEDGE_MS_MAX, `${endedMs - wantedMs} ms`)
+  },
+)
 
 real('a task is stopped after a while whatever a node does', async (t) => {
-  const { balancers, run, stop } = await scene(t)
+  const { others, run, stop } = await scene(t)
   const id = await run()
   await pause(50)
-  for (const balancer of balancers.slice(1)) balancer.delayMs = 2 * ACKNOWLEDGE_MS_MAX
+  for (const balancer of others) balancer.delayMs = 2 * ACKNOWLEDGE_MS_MAX
   const { wantedMs, endedMs } = await stop(id)
-  for (const balancer of balancers) balancer.delayMs = 0
+  for (const balancer of others) balancer.delayMs = 0
   const tookMs = endedMs - wantedMs
   t.true(tookMs >= ACKNOWLEDGE_MS_MAX, `${tookMs} ms`)
   t.true(tookMs < 2 * ACKNOWLEDGE_MS_MAX, `${tookMs} ms`)
