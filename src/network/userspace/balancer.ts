@@ -21,6 +21,7 @@ import type {
 import { changeTo, takeOver } from '../server-change.ts'
 import { StepSlices } from '../time-slices.ts'
 import type { Scheduling } from './backend-set.ts'
+import { READ_BYTES_MAX } from './direct-socket.ts'
 import type { Frontend, FrontendContext } from './frontend.ts'
 import { ConnectionBudget, USERSPACE_LIMITS, connectionsMaxFor, openFilesMax } from './limits.ts'
 import type { UserspaceLimits } from './limits.ts'
@@ -85,7 +86,8 @@ export class UserspaceBalancer implements LoadBalancer {
     const limits = { ...USERSPACE_LIMITS, connectionsMax, ...given }
     const budget = new ConnectionBudget(limits.connectionsMax)
     this.reason = reason ?? 'needs neither kernel modules nor privileges'
-    this.#context = { ...components, limits, scheduling, budget }
+    const readBuffer = new Uint8Array(READ_BYTES_MAX)
+    this.#context = { ...components, limits, scheduling, budget, readBuffer }
   }
 
   /** Proxied TCP connections open now. */

@@ -2,13 +2,13 @@
  * Opens one connection to one backend: a task of this node by TCP, a task of another node through
  * the mesh. Says whether a failure speaks against the backend.
  */
-import { connect } from 'node:net'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Clock, Timer } from '../../base/clock.ts'
 import { SwarmError } from '../../base/errors.ts'
 import type { Backend, RemoteConnection, RemoteDialer } from '../ports.ts'
 import { abortReason } from './abort-reason.ts'
+import { DirectSocket } from './direct-socket.ts'
 import { KEEP_ALIVE_DELAY_MS } from './limits.ts'
 import { streamOfConnection } from './remote-stream.ts'
 
@@ -17,6 +17,13 @@ export interface DialBounds {
   readonly clock: Clock
   readonly timeoutMs: number
   readonly signal: AbortSignal
+}
+
+const SOCKET_OPTIONS = {
+  allowHalfOpen: true,
+  noDelay: true,
+  keepAlive: true,
+  keepAliveInitialDelay: KEEP_ALIVE_DELAY_MS,
 }
 
 /** How a dial went: one of the two is called, once, and never before the dial is returned. */
@@ -47,14 +54,23 @@ const OWN_SHORTAGE: ReadonlySet<unknown> = new Set([
   'EADDRNOTAVAIL',
 ])
 
-/** Connects to `backend`. */
+/** What a node has for all of its dials. */
+export interface DialMeans {
+  readonly dialer: RemoteDialer
+  /** What sockets read into: {@link DirectSocket}. */
+  readonly readBuffer: Uint8Array
+}
+
+/** Connects to `backend`; a {@link DirectSocket} must be given its sink in `onConnect`. */
 export function dialBackend(
   backend: Backend,
-  dialer: RemoteDialer,
+  { dialer, readBuffer }: DialMeans,
   bounds: Omit<DialBounds, 'signal'>,
   events: DialEvents<Duplex>,
 ): Dial {
-  if (backend.local) return new LocalDial(backend, bounds, events)
+  if (backend.local) {
+    return new LocalDial(new DirectSocket(readBuffer, SOCKET_OPTIONS), backend, bounds, events)
+  }
   const cancelled = new AbortController()
   const dial = async (signal: AbortSignal): Promise<Duplex> =>
     streamOfConnection(await dialer.dial(backend, { signal }))
@@ -83,7 +99,7 @@ export function dialLocal(address: SocketAddress, bounds: DialBounds): Promise<S
   const { signal } = bounds
   return new Promise((resolve, reject) => {
     const onAbort = (): void => dial.cancel(abortReason(signal))
-    const dial = new LocalDial(address, bounds, {
+    const dial = new LocalDial(new Socket(SOCKET_OPTIONS), address, bounds, {
       onConnect(socket) {
         signal.removeEventListener('abort', onAbort)
         resolve(socket)
@@ -111,25 +127,20 @@ class LocalDial implements Dial {
   #isOver = false
 
   constructor(
+    socket: Socket,
     { address, port }: SocketAddress,
     { clock, timeoutMs }: Omit<DialBounds, 'signal'>,
     events: DialEvents<Socket>,
   ) {
     this.#events = events
     this.#timer = clock.after(timeoutMs, () => this.cancel(lateAnswer(timeoutMs)))
-    this.#socket = connect({
-      host: address,
-      port,
-      allowHalfOpen: true,
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: KEEP_ALIVE_DELAY_MS,
-    })
-    this.#socket.once('connect', () => {
-      if (this.#end()) this.#events.onConnect(this.#socket)
+    this.#socket = socket
+    socket.connect({ host: address, port })
+    socket.once('connect', () => {
+      if (this.#end()) this.#events.onConnect(socket)
     })
     // Stays: an error after `connect` is seen by the relay as `close`.
-    this.#socket.on('error', (error) => {
+    socket.on('error', (error) => {
       if (this.#end()) this.#events.onFailure(error)
     })
   }

@@ -2,8 +2,9 @@
 import type { Clock } from '../../base/clock.ts'
 import type { Logger } from '../../base/log.ts'
 import type { Random } from '../../base/random.ts'
-import type { RemoteDialer, VirtualServer } from '../ports.ts'
+import type { VirtualServer } from '../ports.ts'
 import type { Scheduling } from './backend-set.ts'
+import type { DialMeans } from './dial.ts'
 import type { ConnectionBudget, UserspaceLimits } from './limits.ts'
 
 /** A listening port and its backends. */
@@ -17,11 +18,10 @@ export interface Frontend {
 }
 
 /** Shared by all frontends of a driver. */
-export interface FrontendContext {
+export interface FrontendContext extends DialMeans {
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
-  readonly dialer: RemoteDialer
   readonly limits: UserspaceLimits
   readonly scheduling: Scheduling
   readonly budget: ConnectionBudget

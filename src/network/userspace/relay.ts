@@ -14,6 +14,7 @@ import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Clock, Timer } from '../../base/clock.ts'
 import { abortReason } from './abort-reason.ts'
+import { DirectSocket } from './direct-socket.ts'
 
 /** Options of {@link Relay}. */
 export interface RelayOptions {
@@ -108,13 +109,19 @@ export class Relay {
     const resume = (): void => {
       from.resume()
     }
-    from.on('data', (chunk: Uint8Array) => {
-      if (to.destroyed) from.pause()
-      else if (!to.write(chunk)) {
-        from.pause()
-        to.once('drain', resume)
-      }
-    })
+    /** Whether `from` may say more now. */
+    const take = (chunk: Uint8Array): boolean => {
+      if (to.destroyed) return false
+      if (to.write(chunk)) return true
+      to.once('drain', resume)
+      return false
+    }
+    if (from instanceof DirectSocket) from.readInto(take)
+    else {
+      from.on('data', (chunk: Uint8Array) => {
+        if (!take(chunk)) from.pause()
+      })
+    }
     from.once('end', () => this.#onEnd(to))
     // Accepted sockets come paused.
     from.resume()
@@ -127,7 +134,7 @@ export class Relay {
       to.end()
       return
     }
-    this.#completed ??= to
+    this.#completed = to
     to.destroy()
   }
 

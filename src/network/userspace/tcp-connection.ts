@@ -88,11 +88,11 @@ export class TcpConnection implements SlotUser {
   }
 
   #reach(slot: Slot): void {
-    const { clock, dialer, limits } = this.#context
+    const { clock, limits } = this.#context
     this.#dropped = undefined
     slot.users.add(this)
     const bounds = { clock, timeoutMs: limits.dialTimeoutMs }
-    this.#dial = dialBackend(slot.backend, dialer, bounds, {
+    this.#dial = dialBackend(slot.backend, this.#context, bounds, {
       onConnect: (backend) => this.#onReached(slot, backend),
       onFailure: (error) => this.#onUnreached(slot, error),
     })
