@@ -15,7 +15,7 @@
  * Invariants: a task waits `ACKNOWLEDGE_MS_MAX` from its round's start at most. That is twice what
  * a link takes to be found dead, so that a node that died never costs all of it, and one that
  * starves has all of it. Who has no link is not waited for: a lone or cut-off node waits for its
- * own balancers alone. A connection that was under way has `ARRIVAL_MS` to be accepted.
+ * own balancers alone. A connection that was under way has `ARRIVAL_MS` to reach its program.
  */
 import { delay } from '../../base/clock.ts'
 import type { Clock } from '../../base/clock.ts'
@@ -36,8 +36,11 @@ export const GATHER_MS = 5
 /** Rounds under way; later ones wait and are one. */
 export const ROUNDS_AT_ONCE_MAX = 16
 
-/** Milliseconds that a connection opened just before may take to reach its program. */
-export const ARRIVAL_MS = 50
+/**
+ * Milliseconds for what was under way: to be accepted, and, if short, to be answered by a program
+ * that ends at its stop signal at once.
+ */
+export const ARRIVAL_MS = 100
 
 /** Nodes that a log line names. */
 const NAMED_NODES_MAX = 8
