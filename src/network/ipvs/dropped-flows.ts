@@ -12,6 +12,7 @@
  * lost destination until its node counts as down: there is nothing in them that begins anew.
  * Source: `net/netfilter/ipvs/ip_vs_core.c`, `ip_vs_in_hook`, `ip_vs_conn_uses_old_conntrack`.
  */
+import { canonicalAddress } from '../netlink/address.ts'
 import type { Dropped } from '../nftables/difference.ts'
 import type { Frontend } from '../nftables/placement.ts'
 import { addressFamily } from '../ports.ts'
@@ -27,7 +28,8 @@ export function droppedFlows(before: Placement, after: Placement | undefined): D
   const lostBefore = lostTargets(before)
   const lost = lostTargets(after)
   for (const [text, { key }] of before.service.destinations) {
-    const target = { ...key }
+    // As the kernel's tracking writes it.
+    const target = { ...key, address: canonicalAddress(key.address) }
     const isThere = after?.service.destinations.has(text) === true
     // Of what is gone only datagrams: see above.
     if (!isThere && hasDatagrams(frontend)) dropped.push({ frontend, target, why: 'draining' })
@@ -54,6 +56,6 @@ function hasDatagrams(frontend: Frontend): boolean {
 
 /** What the server's packets come to. */
 function frontendOf({ protocol, address, port }: VirtualServer): Frontend {
-  if (protocol === 'any') return { kind: 'vip', address }
+  if (protocol === 'any') return { kind: 'vip', address: canonicalAddress(address) }
   return { kind: 'port', family: addressFamily(address), protocol, port }
 }

@@ -182,6 +182,22 @@ test('connections to a lost backend are forgotten once, those to a draining one 
   t.deepEqual(await reasons(set({ ...other, taskId: 'new' }, lost)), ['vip 10.32.0.1:0 draining'])
 })
 
+test('flows are forgotten by addresses as the kernel writes them', async (t) => {
+  const { update } = noPlacements()
+  const [one, other] = ['fd12:0::a20:1', 'fd12:0::a20:2'].map((address, index) => {
+    return { ...backend(index), address }
+  })
+  if (one === undefined || other === undefined) throw new Error('two backends')
+  const vip = { protocol: 'any', address: 'fd12:0:0::a60:2', port: 0 } as const
+  const set = (...backends: Backend[]): VirtualServer[] => [
+    server({ ...vip, backends: backends.map((each) => ({ ...each, port: 0 })) }),
+  ]
+  await update(set(one, other))
+  const { dropped } = await update(set(one, { ...other, weight: 0, lost: true }))
+  const frontend = { kind: 'vip', address: 'fd12::a60:2' } as const
+  t.deepEqual(dropped, [{ frontend, target: { address: 'fd12::a20:2', port: 0 }, why: 'lost' }])
+})
+
 test('a draining backend of a udp port is left out while another serves', (t) => {
   const weights = (more: Partial<VirtualServer>): number[] => {
     const { service } = placementOf(server(more))

@@ -84,6 +84,11 @@ function at16(bytes: Uint8Array, offset: number): number {
   return ((bytes[offset] ?? 0) << 8) | (bytes[offset + 1] ?? 0)
 }
 
+/** An address as {@link addressText} writes it: equal ones are equal texts. @throws as there */
+export function canonicalAddress(address: string): string {
+  return isIPv4(address) ? address : addressText(AF_INET6, addressBytes(address))
+}
+
 /** 6 bytes of `02:aa:00:00:00:01`. @throws INVALID_ARGUMENT */
 export function macBytes(mac: string): Uint8Array {
   if (!/^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/i.test(mac)) {

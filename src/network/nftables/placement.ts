@@ -10,7 +10,7 @@
  * restart, whose connections may go on.
  */
 import { at } from '../../base/assert.ts'
-import { AF_INET6, addressBytes, addressText } from '../netlink/address.ts'
+import { canonicalAddress } from '../netlink/address.ts'
 import { ANY_ADDRESS, addressFamily, isLoopbackAddress } from '../ports.ts'
 import type { AddressFamily, Backend, VirtualServer } from '../ports.ts'
 import { REFUSE_CHAIN, pickChain } from './skeleton.ts'
@@ -143,13 +143,8 @@ function isSameBackend(a: Backend, b: Backend): boolean {
   )
 }
 
-/** An address as the kernel's is written. */
-function written(address: string): string {
-  return addressFamily(address) === 'ipv4' ? address : addressText(AF_INET6, addressBytes(address))
-}
-
 function frontendOf({ protocol, address: given, port }: VirtualServer): Frontend | undefined {
-  const address = written(given)
+  const address = canonicalAddress(given)
   if (protocol === 'any') return { kind: 'vip', address }
   if (isLoopbackAddress(address)) return undefined
   const family = addressFamily(address)
@@ -182,7 +177,7 @@ function pickersOf(
 }
 
 function targetOf({ address, port }: Backend): Target {
-  return { address: written(address), port }
+  return { address: canonicalAddress(address), port }
 }
 
 function faultOf(
