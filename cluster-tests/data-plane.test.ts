@@ -124,11 +124,8 @@ async function checkIsolation(
 
 kernelTest('containers, hosts and clients outside reach services, and nothing else', async (t) => {
   using hosts = new TestHosts('skt-d', '172.31.79', 4)
-  await using swarm = new HostSwarm(hosts, 3)
-  await swarm.start()
-  await swarm.form(3)
+  await using swarm = await HostSwarm.formed(hosts, 3)
   const first = swarm.node(0)
-  await swarm.loadImage(first)
   const driver = await driverOf(swarm)
   t.log(`driver: ${driver}`)
   t.true(['ipvs', 'nftables'].includes(driver))
@@ -175,11 +172,8 @@ kernelTest(
   'no request fails while replicas come, go and change, and daemons restart',
   async (t) => {
     using hosts = new TestHosts('skt-d', '172.31.79', 4)
-    await using swarm = new HostSwarm(hosts, 3)
-    await swarm.start()
-    await swarm.form(3)
+    await using swarm = await HostSwarm.formed(hosts, 3)
     const first = swarm.node(0)
-    await swarm.loadImage(first)
     const create = ['service', 'create', '--detach', '--restart-delay', '0s', '--name', 'web']
     const paced = ['--update-delay', '1s', '--update-order', 'start-first']
     const publish = ['--publish', `${PORT}:80`, '--replicas', '3', ...paced]

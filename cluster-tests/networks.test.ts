@@ -57,12 +57,9 @@ function resolve(task: TaskJson | undefined, name: string): string[] {
   }
 }
 
-async function start(hosts: TestHosts): Promise<HostSwarm> {
-  const swarm = new HostSwarm(hosts)
-  await swarm.start()
-  await swarm.form(1)
-  await swarm.loadImage(swarm.node(0))
-  return swarm
+/** One manager, and as many workers as there are further hosts. */
+function start(hosts: TestHosts): Promise<HostSwarm> {
+  return HostSwarm.formed(hosts, hosts.names.length, { managers: 1 })
 }
 
 kernelTest('tasks of two hosts meet on the network of a shared parent', async (t) => {

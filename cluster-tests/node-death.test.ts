@@ -59,11 +59,8 @@ interface Report extends LoadReport {
 
 kernelTest('a host that dies takes new connections for two seconds at most', async (t) => {
   using hosts = new TestHosts('skt-k', '172.31.79', CLIENT + 1)
-  await using swarm = new HostSwarm(hosts, CLIENT)
-  await swarm.start()
-  await swarm.form(CLIENT)
+  await using swarm = await HostSwarm.formed(hosts, CLIENT)
   const first = swarm.node(0)
-  await swarm.loadImage(first)
   const create = ['service', 'create', '--detach', '--restart-delay', '0s', '--name', 'web']
   await skeinOk(
     first,

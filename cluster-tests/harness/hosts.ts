@@ -86,6 +86,21 @@ export class HostSwarm extends TestSwarm {
       })
     })
   }
+
+  /** Daemons that run and are one swarm; the first one has the image. */
+  static async formed(
+    hosts: TestHosts,
+    size: number,
+    { managers = size }: { readonly managers?: number } = {},
+  ): Promise<HostSwarm> {
+    await using undo = new AsyncDisposableStack()
+    const swarm = undo.use(new HostSwarm(hosts, size))
+    await swarm.start()
+    await swarm.form(managers)
+    await swarm.loadImage(swarm.node(0))
+    undo.move()
+    return swarm
+  }
 }
 
 /** Runs a command in a namespace and gives what it prints. @throws when it fails */
