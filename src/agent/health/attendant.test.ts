@@ -1,53 +1,28 @@
 import { spawn } from 'node:child_process'
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import type { AddressInfo, Server } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import { delay, systemClock } from '../../base/clock.ts'
 import type { Clock } from '../../base/clock.ts'
-import { newIdentifier } from '../../base/identifiers.ts'
 import { silentLogger } from '../../base/log.ts'
-import { systemRandom } from '../../base/random.ts'
 import type { TaskStatus } from '../../store/objects.ts'
 import { successorTaskId } from '../../store/restart-policy.ts'
 import type { HealthcheckSpec, RestartPolicy } from '../../store/spec.ts'
-import { Agent } from '../agent.ts'
-import { chooseExecutor } from '../choose-executor.ts'
+import type { Agent } from '../agent.ts'
 import type { CheckResult, Executor } from '../ports.ts'
 import { StartSlots } from '../start-slots.ts'
-import { imageOf, makeRootfs, oneImage, rootfsRefusal } from '../testing/rootfs.ts'
+import { AgentGround, NEVER } from '../testing/agent-world.ts'
 import { TestCluster } from '../testing/test-cluster.ts'
 import { LISTEN_REST_MS_MAX, LISTEN_WAIT_MS_MAX, attend } from './attendant.ts'
 import { HEALTH_DEFAULTS } from './health-check.ts'
 import type { Readiness } from './readiness.ts'
 
-const SUBNET = '10.213.43.0/24'
 const MS = 1_000_000
-const NEVER: RestartPolicy = { Condition: 'none' }
-const nodeId = newIdentifier(systemRandom)
-const base = await mkdtemp(join(tmpdir(), 'skein-health-'))
-const rootfs = join(base, 'rootfs')
-const components = { clock: systemClock, random: systemRandom, log: silentLogger }
-const refusal = process.getuid?.() === 0 ? rootfsRefusal() : 'not root'
-const executors: Executor[] = []
-if (refusal === undefined) {
-  await mkdir(rootfs)
-  await makeRootfs(rootfs)
-  const swarm = { nodeId: () => nodeId, addressPools: () => [] }
-  for (const wanted of ['auto', 'process'] as const) {
-    executors.push(await chooseExecutor(components, { dataDirectory: base, wanted, swarm }))
-  }
-} else {
-  test.skip(`agents cannot run tasks here: ${refusal}`, (t) => t.pass())
-}
-
-test.after.always(async () => {
-  for (const executor of executors) await executor.dispose()
-  await rm(base, { recursive: true, force: true })
-})
+const ground = await AgentGround.prepare('health', '10.213.43', ['auto', 'process'])
+const { executors } = ground
 
 /** Time that passes ten times as fast. */
 const fastClock: Clock = {
@@ -80,7 +55,7 @@ function attendance(
   }
   const wished = readiness.type === 'listen' ? readiness.wish.ports : []
   const ports = wished.map(({ port }) => ({ targetPort: port, hostPort: port }))
-  const about = { id: 'x', directory: base, pid: process.pid, ports, wasReady: false }
+  const about = { id: 'x', directory: ground.base, pid: process.pid, ports, wasReady: false }
   const startedMs = fastClock.monotonicMs()
   const parts = { executor: { check }, clock: fastClock, log: silentLogger }
   const ended = attend(
@@ -179,9 +154,9 @@ interface World {
 }
 
 async function makeWorld(t: ExecutionContext, executor: Executor): Promise<World> {
-  const dataDirectory = await mkdtemp(join(base, 'data-'))
+  const dataDirectory = await mkdtemp(join(ground.base, 'data-'))
   const cluster = new TestCluster()
-  await cluster.begin(nodeId, SUBNET)
+  await cluster.begin(ground.nodeId, ground.subnet)
   const seen = new Map<string, string[]>()
   cluster.store.onCommit((commit) => {
     if (commit.type === 'restored') return
@@ -193,15 +168,7 @@ async function makeWorld(t: ExecutionContext, executor: Executor): Promise<World
       if (words.at(-1) !== word) seen.set(change.id, [...words, word])
     }
   })
-  const make = async (): Promise<Agent> => {
-    const images = oneImage(imageOf(rootfs))
-    const { store } = cluster
-    const parts = { ...components, store, proposer: cluster, images, executor }
-    const agent = new Agent(parts, { nodeId, dataDirectory })
-    await agent.start()
-    return agent
-  }
-  let host = 10
+  const make = (): Promise<Agent> => ground.start(cluster, dataDirectory, executor)
   const world: World = {
     cluster,
     seen: (id) => seen.get(id) ?? [],
@@ -221,8 +188,7 @@ async function makeWorld(t: ExecutionContext, executor: Executor): Promise<World
         ...(tcp === undefined ? [] : [{ ...target, protocol: 'tcp', targetPort: tcp } as const]),
         ...(udp === undefined ? [] : [{ ...target, protocol: 'udp', targetPort: udp } as const]),
       ]
-      host += 1
-      return cluster.assign(nodeId, spec, { address: `10.213.43.${host}`, ports })
+      return cluster.assign(ground.nodeId, spec, { address: ground.nextAddress(), ports })
     },
   }
   t.teardown(() => world.agent.removeAll())

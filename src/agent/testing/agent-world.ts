@@ -25,6 +25,9 @@ const components = { clock: systemClock, random: systemRandom, log: silentLogger
 export const NEVER: RestartPolicy = { Condition: 'none' }
 export const AT_ONCE: RestartPolicy = { Condition: 'any', Delay: 0 }
 
+/** As `daemon --executor` takes it. */
+export type ExecutorKind = 'auto' | 'process'
+
 /** What all tests of a file share. */
 export class AgentGround {
   readonly nodeId = newIdentifier(systemRandom)
@@ -32,7 +35,8 @@ export class AgentGround {
   readonly rootfs: string
   /** The first three numbers of every address. */
   readonly #prefix: string
-  #executor: Executor | undefined
+  /** Of the kinds that were wanted, in that order; none where tasks cannot run. */
+  readonly executors: Executor[] = []
   #nextHost = 10
 
   private constructor(base: string, prefix: string) {
@@ -41,20 +45,24 @@ export class AgentGround {
     this.#prefix = prefix
   }
 
-  /** Makes the image and chooses the executor, if tasks can run here; removes both at the end. */
-  static async prepare(name: string, prefix: string): Promise<AgentGround> {
+  /** Makes the image and chooses executors, if tasks can run here; removes all at the end. */
+  static async prepare(
+    name: string,
+    prefix: string,
+    kinds: readonly ExecutorKind[] = ['auto'],
+  ): Promise<AgentGround> {
     const base = await mkdtemp(join(tmpdir(), `skein-agent-${name}-`))
     const ground = new AgentGround(base, prefix)
     const refusal = process.getuid?.() === 0 ? rootfsRefusal() : 'not root'
     if (refusal === undefined) {
       await mkdir(ground.rootfs)
       await makeRootfs(ground.rootfs)
-      ground.#executor = await ground.chooseExecutor(base)
+      for (const kind of kinds) ground.executors.push(await ground.chooseExecutor(base, kind))
     } else {
       test.skip(`agents cannot run tasks here: ${refusal}`, (t) => t.pass())
     }
     test.after.always(async () => {
-      await ground.#executor?.dispose()
+      for (const executor of ground.executors) await executor.dispose()
       await rm(base, { recursive: true, force: true })
     })
     return ground
@@ -62,7 +70,7 @@ export class AgentGround {
 
   /** Declares a test of real tasks. */
   get test(): typeof test.serial | typeof test.serial.skip {
-    return this.#executor === undefined ? test.serial.skip : test.serial
+    return this.executors.length === 0 ? test.serial.skip : test.serial
   }
 
   get subnet(): string {
@@ -75,7 +83,7 @@ export class AgentGround {
   }
 
   /** An executor over this directory, as a daemon chooses it. */
-  chooseExecutor(dataDirectory: string, wanted: 'auto' | 'process' = 'auto'): Promise<Executor> {
+  chooseExecutor(dataDirectory: string, wanted: ExecutorKind = 'auto'): Promise<Executor> {
     const swarm = { nodeId: () => this.nodeId, addressPools: () => [] }
     return chooseExecutor(components, { dataDirectory, wanted, swarm })
   }
@@ -84,7 +92,7 @@ export class AgentGround {
   async start(
     cluster: TestCluster,
     dataDirectory: string,
-    executor = this.#executor,
+    executor = this.executors[0],
   ): Promise<Agent> {
     if (executor === undefined) throw new Error('no executor')
     const images = oneImage(imageOf(this.rootfs))
