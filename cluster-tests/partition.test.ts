@@ -2,81 +2,16 @@
  * A real partition: three hosts as network namespaces on one bridge, one of them cut off. The majority
  * goes on, the minority refuses writes and keeps its containers, and after healing all agree.
  */
-import { execFileSync } from 'node:child_process'
 import test from 'ava'
-import { Daemon, skein, skeinOk, until } from './harness/daemon.ts'
-import { IMAGE, TestSwarm } from './harness/swarm.ts'
-
-const BRIDGE = 'skt-br'
-const NAMES = ['skt-a', 'skt-b', 'skt-c']
-const ADDRESSES = ['172.31.77.1', '172.31.77.2', '172.31.77.3']
-
-function ip(...arguments_: readonly string[]): void {
-  execFileSync('ip', arguments_, { stdio: ['ignore', 'ignore', 'pipe'] })
-}
-
-function tryIp(...arguments_: readonly string[]): void {
-  try {
-    ip(...arguments_)
-  } catch {
-    // Nothing to remove.
-  }
-}
-
-function removeHosts(): void {
-  for (const name of NAMES) {
-    tryIp('netns', 'del', name)
-    tryIp('link', 'del', `${name}-0`)
-  }
-  tryIp('link', 'del', BRIDGE)
-}
-
-/** The bridge has no address: the test machine itself is not on this network. */
-function makeHosts(): void {
-  removeHosts()
-  ip('link', 'add', BRIDGE, 'type', 'bridge')
-  ip('link', 'set', BRIDGE, 'up')
-  for (const [index, name] of NAMES.entries()) {
-    ip('netns', 'add', name)
-    ip('link', 'add', `${name}-0`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name)
-    ip('link', 'set', `${name}-0`, 'master', BRIDGE, 'up')
-    ip('-n', name, 'addr', 'add', `${ADDRESSES[index]}/24`, 'dev', 'eth0')
-    ip('-n', name, 'link', 'set', 'eth0', 'up')
-    ip('-n', name, 'link', 'set', 'lo', 'up')
-  }
-}
-
-function cut(index: number): void {
-  ip('link', 'set', `${NAMES[index]}-0`, 'nomaster')
-}
-
-function heal(index: number): void {
-  ip('link', 'set', `${NAMES[index]}-0`, 'master', BRIDGE)
-}
-
-class NamespaceSwarm extends TestSwarm {
-  override readonly daemons: readonly Daemon[]
-
-  constructor() {
-    super(0, 0)
-    this.daemons = NAMES.map(
-      (name, index) =>
-        new Daemon({
-          name: `n${index + 1}`,
-          directory: this.directory,
-          listenAddress: `${ADDRESSES[index]}:2377`,
-          wrapper: ['nsenter', `--net=/run/netns/${name}`],
-        }),
-    )
-  }
-}
+import { skein, skeinOk, until } from './harness/daemon.ts'
+import { HostSwarm, TestHosts } from './harness/hosts.ts'
+import { IMAGE } from './harness/swarm.ts'
 
 test.serial(
   'a minority refuses writes and keeps its replicas; all agree after healing',
   async (t) => {
-    makeHosts()
-    t.teardown(removeHosts)
-    await using swarm = new NamespaceSwarm()
+    using hosts = new TestHosts('skt-b', '172.31.77', 3)
+    await using swarm = new HostSwarm(hosts)
     await swarm.start()
     await swarm.form(3)
     await swarm.loadImage()
@@ -90,7 +25,7 @@ test.serial(
     const index = swarm.daemons.indexOf(leader)
     const others = swarm.daemons.filter((daemon) => daemon !== leader)
 
-    cut(index)
+    hosts.cable(index, 'down')
     const next = await swarm.leader(others)
     await skeinOk(next, 'service', 'scale', '--detach', 'web=4')
     const refused = await skein(leader, 'service', 'scale', '--detach', 'web=9')
@@ -105,7 +40,7 @@ test.serial(
     const own = kept.filter((task) => task.Status.ContainerStatus !== undefined)
     t.true(own.length > 0, 'the node that is cut off keeps what it runs')
 
-    heal(index)
+    hosts.cable(index, 'up')
     await swarm.untilReady(next, 3)
     await until('all nodes to see the same four replicas', async () => {
       const views = await Promise.all(swarm.daemons.map((daemon) => swarm.running(daemon)))
