@@ -350,3 +350,34 @@ test('the plane follows the store, and not what only tells how tasks are', async
   await clock.advance(PLANE_VERIFY_MS)
   t.is(plane.applied.length, stopped)
 })
+
+test('the plane has an entry when the kernel has, faults included, and what does not matter at once', async (t) => {
+  const scene = new Scene()
+  const { store } = scene
+  const clock = new ManualClock()
+  const plane = new RecordingPlane()
+  const reconciler = new PlaneReconciler(
+    { store, plane, clock, log: silentLogger },
+    { nodeId: 'here' },
+  )
+  t.is(reconciler.progress.index, 0)
+  reconciler.start()
+  await reconciler.ensure()
+  t.is(reconciler.progress.index, store.index)
+  const before = store.index
+  const held = Promise.withResolvers<PlaneReport>()
+  const apply = plane.apply.bind(plane)
+  plane.apply = (wanted) => {
+    void apply(wanted)
+    return held.promise
+  }
+  scene.node('far', 2)
+  await clock.advance(100)
+  t.is(reconciler.progress.index, before)
+  held.resolve({ changes: 0, faults: ['no device'] })
+  await clock.advance(0)
+  t.is(reconciler.progress.index, store.index)
+  store.skip(store.index + 1)
+  t.is(reconciler.progress.index, store.index)
+  await reconciler.stop()
+})
