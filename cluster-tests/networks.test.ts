@@ -147,6 +147,34 @@ kernelTest(
   },
 )
 
+kernelTest('where some nodes have no plane, ports answer everywhere, and it is said', async (t) => {
+  using hosts = new TestHosts(PREFIX, '172.31.84', 2)
+  await using swarm = new HostSwarm(hosts, 2, [{}, { SKEIN_BALANCER: 'userspace' }])
+  await swarm.start()
+  await swarm.form(1)
+  const first = swarm.node(0)
+  await swarm.loadImage(first)
+  await skeinOk(first, 'network', 'create', 'front')
+  const wishes = ['--constraint', 'node.hostname==n2', '--publish', '7171:80']
+  const made = await skein(
+    first,
+    ...CREATE,
+    '--name',
+    'web',
+    ...wishes,
+    '--network',
+    'front',
+    IMAGE,
+  )
+  t.regex(made.stderr, /networks: tasks on n2, .*front/)
+  await tasksOf(first, 'web', 1)
+  for (const address of hosts.addresses) {
+    const url = `http://${address}:7171/`
+    const ask = (): string => hosts.run(0, 'curl', '-s', '-m', '3', url)
+    t.regex(await until(url, async () => Promise.resolve(ask())), /^replica /)
+  }
+})
+
 kernelTest('names answer containers that ran on while their daemon did not', async (t) => {
   using hosts = new TestHosts(PREFIX, '172.31.84', 1)
   await using swarm = await start(hosts)

@@ -75,7 +75,12 @@ export class TestHosts implements Disposable {
 export class HostSwarm extends TestSwarm {
   override readonly daemons: readonly Daemon[]
 
-  constructor(hosts: TestHosts, size = hosts.names.length) {
+  /** `env` is of the daemon with the same index. */
+  constructor(
+    hosts: TestHosts,
+    size = hosts.names.length,
+    env: readonly Readonly<Record<string, string>>[] = [],
+  ) {
     super(0, 0)
     this.daemons = hosts.names.slice(0, size).map((name, index) => {
       return new Daemon({
@@ -83,6 +88,7 @@ export class HostSwarm extends TestSwarm {
         directory: this.directory,
         listenAddress: `${hosts.addresses[index]}:2377`,
         wrapper: TestHosts.inside(name),
+        env: env[index] ?? {},
       })
     })
   }

@@ -8,6 +8,7 @@ import { clusterDraft, nodeDraft, serviceSpec, writeTo } from '../store/testing/
 import type { Action } from '../store/transaction.ts'
 import { createService, removeService, updateService } from './commands.ts'
 import { createNetwork, pruneNetworks, removeNetwork } from './network-commands.ts'
+import { networkWarnings } from './network-warnings.ts'
 import { NodePlanner } from './node-planner.ts'
 import { Plan } from './plan.ts'
 import { planPass } from './planner.ts'
@@ -310,4 +311,27 @@ test("ranges that mean something else, or hold a node's address, are refused", (
   t.notThrows(() => create('192.168.7.0/28'))
   const parent = { Driver: 'macvlan', Options: { parent: 'eth0' } }
   t.notThrows(() => create('192.168.7.0/24', parent), "a parent's network holds its nodes")
+})
+
+test('who wants networks on nodes that have no plane is told of them', (t) => {
+  const scene = new Scene()
+  scene.network({ Name: 'front' })
+  scene.network({ Name: 'near', Driver: 'bridge' })
+  const warned = (fields: Partial<ServiceSpec>, constraint?: string): readonly string[] => {
+    const spec = { ...serviceSpec('web'), ...fields }
+    const placement = constraint === undefined ? {} : { Placement: { Constraints: [constraint] } }
+    const TaskTemplate = { ...spec.TaskTemplate, ...placement }
+    return networkWarnings(scene.store, { ...spec, TaskTemplate })
+  }
+  t.deepEqual(warned(on('front')), [], 'all nodes have one')
+  const { description } = nodeDraft('n2')
+  const bare = { ...description, hostname: 'board', balancer: { name: 'userspace', reason: '' } }
+  const object = nodeDraft('n2', { description: bare })
+  scene.write({ type: 'create', table: 'nodes', object })
+  t.deepEqual(warned(on('front', 'near')), [
+    'networks: tasks on board, which balance in userspace, are not on front; skein doctor says why',
+  ])
+  t.deepEqual(warned(on('front'), 'node.hostname!=board'), [], 'it will run none')
+  t.deepEqual(warned(on('near')), [])
+  t.deepEqual(warned({}), [])
 })

@@ -86,7 +86,9 @@ class World {
       return
     }
     const { meta, ...draft } = node
-    const object = { ...draft, status: { state, message: '' } }
+    const balancer = { name: this.pick(['ipvs', 'nftables', 'userspace']), reason: '' }
+    const description = { ...draft.description, balancer }
+    const object = { ...draft, description, status: { state, message: '' } }
     if (this.random.integer(4) > 0) {
       this.write({ type: 'update', table: 'nodes', object, version: meta.version })
     } else this.write({ type: 'remove', table: 'nodes', id, version: meta.version })

@@ -11,7 +11,7 @@ import type { Node, Task } from '../store/objects.ts'
 import type { Change, Commit, StoreView } from '../store/view.ts'
 import type { ServerChange, VirtualServer } from './ports.ts'
 import type { TimeSlices } from './time-slices.ts'
-import { serversOf } from './wanted-servers.ts'
+import { hasPlane, serversOf } from './wanted-servers.ts'
 import type { LinkState, NetworkOptions, NetworkScene } from './wanted-servers.ts'
 
 /** Where the wish comes from. */
@@ -105,7 +105,7 @@ export class ServerDerivation {
         }
         return
       case 'nodes':
-        if (this.#isUp(change.before) !== this.#isUp(change.after)) this.#noteTasksOn(change.id)
+        if (this.#roleOf(change.before) !== this.#roleOf(change.after)) this.#noteTasksOn(change.id)
         return
       case 'networks':
       case 'cluster':
@@ -115,10 +115,11 @@ export class ServerDerivation {
     }
   }
 
-  /** Whether a node counts; see `wantedServers`: a node that reads this is up. */
-  #isUp(node: Node | undefined): boolean {
-    if (node === undefined) return false
-    return node.status.state !== 'down' || node.id === this.#options.nodeId
+  /** What counts of a node; see `wantedServers`: a node that reads this is up. */
+  #roleOf(node: Node | undefined): 'down' | 'routed' | 'dialled' {
+    if (node === undefined) return 'down'
+    if (node.status.state === 'down' && node.id !== this.#options.nodeId) return 'down'
+    return hasPlane(node) ? 'routed' : 'dialled'
   }
 
   #noteTasksOn(nodeId: string): void {

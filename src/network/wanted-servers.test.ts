@@ -1,5 +1,6 @@
 /** Which virtual servers a node wants, and who stands behind them, by the real store. */
 import test from 'ava'
+import { nodeDraft } from '../store/testing/fixtures.ts'
 import { serviceDraft, serviceSpec } from '../store/testing/fixtures.ts'
 import type { Task } from '../store/objects.ts'
 import { LOOPBACK } from './conformance-peers.ts'
@@ -36,6 +37,24 @@ test('running replicas on nodes that are up are the backends of a published port
   ])
   const [server] = wantedServers(scene, OPTIONS)
   t.like(server, { id: 'web/tcp/8080', protocol: 'tcp', address: LOOPBACK, port: 8080 })
+})
+
+test('routes lead to replicas on nodes with a plane, others are dialled', (t) => {
+  const scene = new ServiceScene()
+  const { description } = nodeDraft('bare')
+  const balancer = { name: 'userspace', reason: 'no nftables' }
+  for (const id of ['here', 'there']) scene.node(id)
+  scene.node('bare', 'ready', { description: { ...description, balancer } })
+  scene.service([port(8080)])
+  scene.task('a')
+  scene.task('b', { nodeId: 'there', address: '10.0.1.2' })
+  scene.task('c', { nodeId: 'bare', address: '10.0.2.2' })
+  const routed = (isRouted: boolean): (boolean | undefined)[] =>
+    wantedServers({ store: scene.store, routed: isRouted }, OPTIONS).flatMap(({ backends }) =>
+      backends.map((backend) => backend.routed),
+    )
+  t.deepEqual(routed(true), [true, true, false])
+  t.deepEqual(routed(false), [true, false, false])
 })
 
 test('a process answers on the loopback ports that its node reported, no others', (t) => {

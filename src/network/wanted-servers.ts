@@ -52,7 +52,7 @@ export interface NetworkScene {
   readonly own?: readonly Task[]
   /** Absent: every node has a link. */
   readonly linkTo?: (nodeId: string) => LinkState
-  /** Whether other nodes' tasks are reached by the kernel's routes. */
+  /** Whether tasks of other nodes that have a plane are reached by the kernel's routes. */
   readonly routed?: boolean
   /** Whether the driver answers on virtual addresses. */
   readonly hasVirtualAddresses?: boolean
@@ -161,7 +161,7 @@ function backendsOf(
     if (where === undefined) continue
     const local = task.nodeId === options.nodeId
     const link = local ? 'direct' : (scene.linkTo?.(task.nodeId) ?? 'direct')
-    const routed = local || scene.routed === true
+    const routed = local || isRouted(scene, node)
     const isOffered = task.desiredState === 'running' && task.status.health !== 'unhealthy'
     const weight = isOffered ? weightOf(link) : 0
     const backend = { taskId: task.id, nodeId: task.nodeId, local, ...where, routed, weight }
@@ -170,6 +170,16 @@ function backendsOf(
   const living = withoutDeadLinks(found)
   const isMoving = query.protocol === 'udp' && living.some(({ weight }) => weight > 0)
   return isMoving ? living.filter(({ weight }) => weight > 0) : living
+}
+
+/** Whether the kernel's routes lead from here to tasks of the node. */
+function isRouted({ routed }: NetworkScene, node: Node): boolean {
+  return routed === true && hasPlane(node)
+}
+
+/** Whether the kernel's routes end at the node: one that balances in userspace has no tunnel. */
+export function hasPlane({ description }: Node): boolean {
+  return description.balancer.name !== 'userspace'
 }
 
 /** Dead links serve only when nothing else does. */

@@ -1,6 +1,9 @@
 /** `/services*` but for logs. */
 import type { Service } from '../../store/objects.ts'
+import type { ServiceSpec } from '../../store/spec.ts'
+import type { StoreView } from '../../store/view.ts'
 import { wallTimeText } from '../../base/clock.ts'
+import { networkWarnings } from '../../control/network-warnings.ts'
 import { sctpWarnings } from '../../control/sctp-ports.ts'
 import { removeService, serviceCounts, updateService } from '../../control/commands.ts'
 import { serviceMode } from '../../control/service-mode.ts'
@@ -63,13 +66,17 @@ function matches(service: Service, filters: Filters): boolean {
   )
 }
 
+function warningsOf(store: StoreView, spec: ServiceSpec): readonly string[] {
+  return [...sctpWarnings(store, spec), ...networkWarnings(store, spec)]
+}
+
 async function create(components: ApiComponents, request: ApiRequest): Promise<Reply> {
   const { store, proposer } = requireManager(components)
   const asked = decodeServiceSpec(await jsonBody(request))
   const named = asked.Name === '' ? { ...asked, Name: inventName(store, request.requestId) } : asked
   const pinned = await pinImage(components, named, request.signal)
   const { spec } = pinned
-  const warnings = [...pinned.warnings, ...sctpWarnings(store, spec)]
+  const warnings = [...pinned.warnings, ...warningsOf(store, spec)]
   const { id, actions } = createServiceActions(store, { spec, requestId: request.requestId })
   await proposer.propose(actions, { requestId: request.requestId, signal: request.signal })
   return json({ ID: id, ...(warnings.length === 0 ? {} : { Warnings: warnings }) }, 201)
@@ -85,7 +92,7 @@ async function update(components: ApiComponents, request: ApiRequest): Promise<R
     ? { spec: asked, warnings: [] }
     : await pinChangedImage(components, request, { service, asked })
   const { spec } = pinned
-  const warnings = [...pinned.warnings, ...sctpWarnings(store, spec)]
+  const warnings = [...pinned.warnings, ...warningsOf(store, spec)]
   if (!rollback) assertSpecTexts(spec)
   const at = wallTimeText(components.clock.wallMs())
   const actions = updateService(store, { id: service.id, version, spec, rollback, at })

@@ -28,8 +28,8 @@ export class ServiceScene {
     writeTo(this.store, ...actions)
   }
 
-  node(id: string, state: Node['status']['state'] = 'ready'): void {
-    const object = nodeDraft(id, { status: { state, message: '' } })
+  node(id: string, state: Node['status']['state'] = 'ready', fields: Partial<Node> = {}): void {
+    const object = nodeDraft(id, { status: { state, message: '' }, ...fields })
     this.write({ type: 'create', table: 'nodes', object })
   }
 

@@ -25,7 +25,7 @@ export function nodeDraft(id: string, fields: Partial<Draft<Node>> = {}): Draft<
       engineVersion: '0.1.0',
       engineLabels: {},
       executor: { name: 'process', isolation: 'process', reason: 'fixture' },
-      balancer: { name: 'userspace', reason: 'fixture' },
+      balancer: { name: 'nftables', reason: 'fixture' },
     },
     status: { state: 'ready', message: '' },
     ...fields,
