@@ -36,6 +36,12 @@ export function foreignCores(before: ForeignReading, after: ForeignReading): num
   return Math.max(0, (after.ticks - before.ticks) / TICKS_PER_SECOND / seconds)
 }
 
+/** Processor time of one process so far. */
+export function cpuMsOf(pid: number): number {
+  const ticks = ticksOf(String(pid)).reduce((sum, own) => sum + own.ticks, 0)
+  return (ticks * 1_000) / TICKS_PER_SECOND
+}
+
 function ticksOf(name: string): ProcessTicks[] {
   const pid = Number(name)
   if (!Number.isInteger(pid)) return []

@@ -31,7 +31,12 @@ interface Plan {
   readonly connections: number
 }
 
-type Results = Map<string, LoadResult[]>
+interface Measured extends LoadResult {
+  /** Processor time of the balancer's process for each request; NaN where there is none. */
+  readonly cpuUs: number
+}
+
+type Results = Map<string, Measured[]>
 
 function say(text: string): void {
   process.stderr.write(`${text}\n`)
@@ -63,13 +68,14 @@ async function measure(
   site: Site,
   ways: Ways,
   task: { readonly plan: Plan; readonly name: WayName; readonly kind: LoadKind },
-): Promise<LoadResult> {
+): Promise<Measured> {
   const { plan, name, kind } = task
   const way = await ways.way(name)
   try {
     const before = await site.accepted()
     const { connections, seconds } = plan
     const netns = site.stage.clientNetns
+    const beganMs = way.cpuMs?.() ?? NaN
     const result = await sendLoad({ netns, url: way.url, kind, connections, seconds })
     const after = await site.accepted()
     const shares = after.map((count, index) => count - (before[index] ?? 0))
@@ -79,7 +85,8 @@ async function measure(
     if (kind !== 'keep-alive' && least < total * FAIR_MIN) {
       throw new Error(`${name}: backends got ${shares.join(', ')} connections`)
     }
-    return result
+    const cpuMs = (way.cpuMs?.() ?? NaN) - beganMs
+    return { ...result, cpuUs: (cpuMs * 1_000) / (result.perSecond * seconds) }
   } finally {
     await way.close()
   }
@@ -125,7 +132,9 @@ async function measureRound({ site, ways, plan, round, results }: Round): Promis
 }
 
 function report(plan: Plan, results: Results): void {
-  const rows = [['kernel, load', 'way', 'requests/s', '× direct', 'p99, ms', 'p99 × direct']]
+  const rows = [
+    ['kernel, load', 'way', 'requests/s', '× direct', 'p99, ms', 'p99 × direct', 'µs each'],
+  ]
   for (const kind of KINDS) {
     const direct = results.get(`${kind} direct`) ?? []
     for (const name of WAYS[plan.kernel]) {
@@ -144,6 +153,7 @@ function report(plan: Plan, results: Results): void {
         ratio(({ perSecond }) => perSecond),
         rangeText(summarise(own.map(({ p99Ms }) => p99Ms)), 1, ''),
         ratio(({ p99Ms }) => p99Ms),
+        name === 'userspace' ? rangeText(summarise(own.map(({ cpuUs }) => cpuUs)), 1, '') : '',
       ])
     }
   }

@@ -11,6 +11,7 @@ import { NftablesBalancer } from '../../src/network/nftables/balancer.ts'
 import type { VirtualServer } from '../../src/network/ports.ts'
 import { NODE_ADDRESS } from '../../src/network/testing/kernel-stage.ts'
 import { IptablesMarks } from '../../cluster-tests/ipvs/iptables-marks.ts'
+import { cpuMsOf } from './foreign.ts'
 import { Proxy, TARGET_PORT, publishedPort } from './site.ts'
 import type { Site } from './site.ts'
 
@@ -20,6 +21,8 @@ export type WayName = 'direct' | 'ipvs' | 'nftables' | 'userspace'
 /** A way, open for as long as it is measured. */
 export interface Way {
   readonly url: string
+  /** Processor time so far of the balancer, where it is a process. */
+  readonly cpuMs?: () => number
   readonly close: () => Promise<void>
 }
 
@@ -63,7 +66,11 @@ export class Ways {
       case 'direct':
         return { url: `http://10.32.0.2:${TARGET_PORT}/`, close: nothing }
       case 'userspace':
-        return { url: `http://${NODE_ADDRESS}:${PROXY_PORT}/`, close: nothing }
+        return {
+          url: `http://${NODE_ADDRESS}:${PROXY_PORT}/`,
+          cpuMs: () => cpuMsOf(this.#proxy.process.pid ?? NaN),
+          close: nothing,
+        }
       case 'nftables':
         return this.#applied(await this.#nftables())
       case 'ipvs':

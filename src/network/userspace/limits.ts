@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs'
 /** Bounds of what the driver holds and how long it waits. */
 export interface UserspaceLimits {
   /**
-   * Most proxied TCP connections of the node. Each holds two sockets, 15 KiB when idle and at most
+   * Most proxied TCP connections of the node. Each holds two sockets, 7 KiB when idle and at most
    * about 256 KiB of buffers; at the limit a new client is reset. Fewer where the process may not
    * open so many files: see {@link connectionsMaxFor}.
    */
