@@ -2,7 +2,7 @@
  * A virtual machine's process. It dies with this process, however that ends, and takes everything
  * it started along: it runs in a process namespace whose first process is a shell. User Mode Linux
  * must not be that first process itself: it ends a panic by aborting itself, which process 1
- * ignores.
+ * ignores. With `SKEIN_GUEST_NICE` it leaves processors to others, as `nice` does.
  */
 import { spawn } from 'node:child_process'
 import type { ChildProcess, StdioOptions } from 'node:child_process'
@@ -36,11 +36,22 @@ const IN_NAMESPACE = [
   'guest',
 ]
 const FIRST_PIPE = 3
+/** A session has a share of its own of the processors, so it is told as well as the process. */
+const STANDING_BACK = [
+  'sh',
+  '-c',
+  '[ ! -w /proc/self/autogroup ] || echo "$0" >/proc/self/autogroup; exec nice -n "$0" "$@"',
+]
 
 /** Runs the program to its end. */
 export async function runMachine(options: MachineOptions): Promise<MachineEnd> {
   const isRoot = process.geteuid?.() === 0
-  const around = ['--pdeathsig', 'KILL', ...(isRoot ? IN_NAMESPACE : [])]
+  const { SKEIN_GUEST_NICE: nice } = process.env
+  const around = [
+    ...['--pdeathsig', 'KILL'],
+    ...(nice === undefined ? [] : [...STANDING_BACK, nice]),
+    ...(isRoot ? IN_NAMESPACE : []),
+  ]
   const stdio: StdioOptions = [
     'ignore',
     'pipe',
