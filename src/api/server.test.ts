@@ -44,6 +44,28 @@ test('what is not built says so with 501, and an unknown path is 404', async (t)
   t.is((await send(fixture.socketPath, { path: '/nonsense' })).status, 404)
 })
 
+test('addresses and ports of the overlay that nobody would obey are refused', async (t) => {
+  const fixture = await startFixture()
+  t.teardown(() => fixture.close())
+  const refused = async (body: object, status: number, message: RegExp): Promise<void> => {
+    const answer = await send(fixture.socketPath, { method: 'POST', path: '/swarm/init', body })
+    t.is(answer.status, status, answer.text)
+    t.regex(answer.text, message)
+  }
+  const pool = (...DefaultAddrPool: string[]): object => ({ DefaultAddrPool })
+  await refused(pool('10.1.0.0/33'), 400, /address pool 10.1.0.0.33: an IPv4 range/)
+  await refused(pool('fd00::/48'), 400, /an IPv4 range, .8 or smaller, is needed/)
+  await refused(pool('10.1.0.0/28'), 400, /subnets of .24 cannot be cut from it/)
+  await refused({ ...pool('10.0.0.0/8'), SubnetSize: 31 }, 400, /subnets of .31 cannot be cut/)
+  await refused(pool('127.0.0.0/8'), 400, /which is loopback/)
+  await refused(pool('10.0.0.0/8', '10.1.0.0/16'), 400, /10.1.0.0.16: overlaps with 10.0.0.0.8/)
+  await refused({ DataPathPort: 5789 }, 501, /swarm init: --data-path-port 5789 is not supported/)
+  await refused({ DataPathAddr: '192.0.2.1' }, 501, /--data-path-addr 192.0.2.1/)
+  const body = { ...pool('10.0.0.0/8'), DataPathPort: 4789 }
+  const made = await send(fixture.socketPath, { method: 'POST', path: '/swarm/init', body })
+  t.is(made.status, 200, made.text)
+})
+
 test('what does not work in the network of the node is a warning of info', async (t) => {
   const faults: string[] = []
   const fixture = await startFixture({ networkFaults: () => faults })

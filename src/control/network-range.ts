@@ -59,13 +59,49 @@ export function assertRange(store: StoreView, spec: NetworkSpec): void {
   if (!givesAddresses({ spec })) assertNoNode(store, spec, range)
 }
 
-function assertOrdinary(spec: NetworkSpec, range: Cidr): void {
-  for (const [text, what] of Object.entries(SPECIAL_RANGES)) {
-    const special = parseCidr(text)
-    if (special === undefined || !overlap(range, special)) continue
-    const fault = `subnet ${cidrText(range)} is in ${text}, which is ${what}`
-    throw new SwarmError('INVALID_ARGUMENT', `network ${spec.Name}: ${fault}`)
+/**
+ * Refuses pools from which no subnet of `subnetSize` bits could be cut: nodes would have none, and
+ * their tasks no network. @throws INVALID_ARGUMENT
+ */
+export function assertPools(pools: readonly string[], subnetSize: number): void {
+  for (const [index, pool] of pools.entries()) {
+    const fault = poolFault(pool, { subnetSize, others: pools.slice(0, index) })
+    if (fault === undefined) continue
+    throw new SwarmError('INVALID_ARGUMENT', `address pool ${pool}: ${fault}`)
   }
+}
+
+function poolFault(
+  pool: string,
+  { subnetSize, others }: { readonly subnetSize: number; readonly others: readonly string[] },
+): string | undefined {
+  const range = parseCidr(pool)
+  if (range === undefined || range.prefix < PREFIX_MIN) {
+    return `an IPv4 range, /${PREFIX_MIN} or smaller, is needed`
+  }
+  if (range.prefix > subnetSize || subnetSize > PREFIX_MAX) {
+    return `subnets of /${subnetSize} cannot be cut from it`
+  }
+  const rival = others.find((other) => {
+    const known = parseCidr(other)
+    return known !== undefined && overlap(range, known)
+  })
+  return specialRange(range) ?? (rival && `overlaps with ${rival}`)
+}
+
+function assertOrdinary(spec: NetworkSpec, range: Cidr): void {
+  const fault = specialRange(range)
+  if (fault === undefined) return
+  throw new SwarmError('INVALID_ARGUMENT', `network ${spec.Name}: subnet ${fault}`)
+}
+
+/** Why the range is no ordinary one, if so. */
+function specialRange(range: Cidr): string | undefined {
+  const found = Object.entries(SPECIAL_RANGES).find(([text]) => {
+    const special = parseCidr(text)
+    return special !== undefined && overlap(range, special)
+  })
+  return found && `${cidrText(range)} is in ${found[0]}, which is ${found[1]}`
 }
 
 /** Made local on every node, the range would cut that one off. */

@@ -4,7 +4,7 @@ import type { ClusterSpec } from '../../store/spec.ts'
 import { tlsInfoJson } from './node.ts'
 
 /** VXLAN port of the overlay, as Docker names it. */
-const DATA_PATH_PORT = 4789
+export const DATA_PATH_PORT = 4789
 
 /** What `info` shows of the cluster; `GET /swarm` adds the tokens. */
 export function clusterJson(cluster: Cluster): object {

@@ -1,6 +1,7 @@
 /** `/swarm*`: forming, joining and leaving a swarm, its settings and its join tokens. */
 import { SwarmError, isSwarmError } from '../../base/errors.ts'
-import { swarmJson, withDefaults } from '../docker/swarm.ts'
+import { assertPools } from '../../control/network-range.ts'
+import { DATA_PATH_PORT, swarmJson, withDefaults } from '../docker/swarm.ts'
 import { requireManager } from '../manager.ts'
 import type { ApiComponents, InitRequest } from '../ports.ts'
 import { empty, json, refusal } from '../reply.ts'
@@ -57,7 +58,23 @@ async function init(components: ApiComponents, request: ApiRequest): Promise<Rep
   if (body.AutoLockManagers || body.Spec?.EncryptionConfig?.AutoLockManagers === true) {
     throw new SwarmError('UNIMPLEMENTED', 'swarm init: autolock is not built yet')
   }
-  return json(await components.swarm.init(initRequest(body)))
+  assertDataPath('init', body)
+  const asked = initRequest(body)
+  assertPools(asked.addressPools, asked.subnetSize)
+  return json(await components.swarm.init(asked))
+}
+
+/** Between nodes containers' traffic goes where the swarm's goes, to one port. */
+function assertDataPath(
+  verb: 'init' | 'join',
+  body: { readonly DataPathAddr: string; readonly DataPathPort?: number },
+): void {
+  const { DataPathAddr: address, DataPathPort: port = 0 } = body
+  const refuse = (option: string): never => {
+    throw new SwarmError('UNIMPLEMENTED', `swarm ${verb}: ${option} is not supported`)
+  }
+  if (address !== '') refuse(`--data-path-addr ${address}`)
+  if (port !== 0 && port !== DATA_PATH_PORT) refuse(`--data-path-port ${port}`)
 }
 
 function initRequest(body: InitBody): InitRequest {
@@ -74,6 +91,7 @@ function initRequest(body: InitBody): InitRequest {
 
 async function join(components: ApiComponents, request: ApiRequest): Promise<Reply> {
   const body = decodeJoin(await jsonBody(request))
+  assertDataPath('join', body)
   await components.swarm.join({
     listenAddress: listenAddress(body.ListenAddr),
     advertiseAddress: body.AdvertiseAddr,

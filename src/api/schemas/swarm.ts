@@ -39,6 +39,8 @@ const initBody = z.looseObject({
   ForceNewCluster: z.boolean().default(false),
   Availability: availability,
   AutoLockManagers: z.boolean().default(false),
+  DataPathAddr: z.string().default(''),
+  DataPathPort: whole.default(0),
   DefaultAddrPool: z.array(z.string()).default([]),
   SubnetSize: whole.default(0),
   Spec: clusterSpec.exactOptional(),
@@ -47,6 +49,7 @@ const initBody = z.looseObject({
 const joinBody = z.looseObject({
   ListenAddr: z.string().default(''),
   AdvertiseAddr: z.string().default(''),
+  DataPathAddr: z.string().default(''),
   RemoteAddrs: z.array(z.string()).default([]),
   JoinToken: z.string().default(''),
   Availability: availability,
@@ -72,6 +75,8 @@ export interface InitBody {
   readonly ForceNewCluster: boolean
   readonly Availability: '' | 'active' | 'pause' | 'drain'
   readonly AutoLockManagers: boolean
+  readonly DataPathAddr: string
+  readonly DataPathPort: number
   readonly DefaultAddrPool: readonly string[]
   readonly SubnetSize: number
   readonly Spec?: Partial<ClusterSpec>
@@ -81,6 +86,7 @@ export interface InitBody {
 export interface JoinBody {
   readonly ListenAddr: string
   readonly AdvertiseAddr: string
+  readonly DataPathAddr: string
   readonly RemoteAddrs: readonly string[]
   readonly JoinToken: string
   readonly Availability: '' | 'active' | 'pause' | 'drain'
