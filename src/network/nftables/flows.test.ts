@@ -2,6 +2,7 @@
  * Which tracked connections the nftables driver forgets when a backend takes nothing new, against
  * this machine's kernel, in namespaces of the tests' own. Needs root and the built addon.
  */
+import { spawnSync } from 'node:child_process'
 import test from 'ava'
 import { at } from '../../base/assert.ts'
 import { systemClock } from '../../base/clock.ts'
@@ -20,6 +21,9 @@ import { NftablesBalancer } from './balancer.ts'
 const TABLE = 'skein_87654321_lb'
 const VIP = '10.96.0.10'
 const UDP_PORT = 5_353
+const CLIENT_PORT = 40_000
+/** Less than a second: the first packet is not repeated. */
+const PATIENCE_MS = 500
 
 const load = loadNative()
 const kernelTest = missing === '' && load.type === 'loaded' ? test.serial : test.serial.skip
@@ -105,6 +109,16 @@ class Site implements AsyncDisposable {
   }
 }
 
+/** Whether a client gets a connection to the virtual address by a port of its choice. */
+function connects(site: Site): boolean {
+  const options = { host: VIP, port: site.living.port, localPort: CLIENT_PORT }
+  const script = `
+    const socket = require('node:net').connect(${JSON.stringify(options)})
+    socket.setTimeout(${PATIENCE_MS}, () => process.exit(1)).once('connect', () => process.exit(0))`
+  const words = [`--net=${site.stage.clientNetns}`, process.execPath, '-e', script]
+  return spawnSync('nsenter', words).status === 0
+}
+
 function open(native: Native, { netns }: KernelStage): Promise<NftablesBalancer> {
   const components = { native, clock: systemClock, log: silentLogger }
   return NftablesBalancer.open(components, { table: TABLE, netns })
@@ -165,3 +179,14 @@ kernelTest(
     t.is(await site.balancer.verify(), 0)
   },
 )
+
+kernelTest('a port that a client uses again leads to no lost replica', async (t) => {
+  await using site = await Site.make()
+  const { silent, other } = site
+  await site.apply(silent)
+  t.false(connects(site))
+  await site.apply({ ...silent, weight: 0 }, other)
+  t.false(connects(site), 'tracking remembers the port')
+  await site.apply({ ...silent, weight: 0, lost: true }, other)
+  t.true(connects(site))
+})
