@@ -56,8 +56,9 @@ class Lane {
     this.#unseen = undefined
   }
 
-  kill(signal: NodeJS.Signals): void {
-    this.#process.kill(signal)
+  /** As Ctrl-C does. Of other signals ava dies alone, and what tests started lives on. */
+  interrupt(): void {
+    this.#process.kill('SIGINT')
   }
 
   /** Says how long it took, and whether it passed. */
@@ -79,7 +80,7 @@ function endWithUs(lanes: readonly Lane[]): void {
   process.on('SIGINT', () => {})
   for (const signal of ['SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
-      for (const lane of lanes) lane.kill(signal)
+      for (const lane of lanes) lane.interrupt()
     })
   }
 }
