@@ -39,9 +39,12 @@ export const ROUNDS_AT_ONCE_MAX = 16
 
 /**
  * Milliseconds for what was under way: to be accepted, and, if short, to be answered by a program
- * that ends at its stop signal at once.
+ * that ends at its stop signal at once. Where the others took long to answer all takes long, so it
+ * is a multiple of that time, within these bounds.
  */
-export const ARRIVAL_MS = 100
+export const ARRIVAL_MS = 150
+export const ARRIVAL_MS_MAX = 500
+const ARRIVAL_FACTOR = 4
 
 /** Nodes that a log line names. */
 const NAMED_NODES_MAX = 8
@@ -92,9 +95,12 @@ export class DrainBarrier {
    * `index` or an earlier one, or cannot be waited for. @throws the signal's reason
    */
   async passed(index: number, { reach, signal }: DrainWish): Promise<void> {
+    const { clock } = this.#components
+    const beganMs = clock.monotonicMs()
     const others = reach === 'swarm' && this.hasPeers() ? this.#joinRound(index) : undefined
     await unlessAborted(signal, Promise.all([this.#ownPassed(signal), others]))
-    await delay(this.#components.clock, ARRIVAL_MS, signal)
+    const slowMs = ARRIVAL_FACTOR * (clock.monotonicMs() - beganMs)
+    await delay(clock, Math.min(Math.max(ARRIVAL_MS, slowMs), ARRIVAL_MS_MAX), signal)
   }
 
   /** Ends all that waits for other nodes. */

@@ -8,6 +8,7 @@ import { Store } from '../../store/store.ts'
 import {
   ACKNOWLEDGE_MS_MAX,
   ARRIVAL_MS,
+  ARRIVAL_MS_MAX,
   DrainBarrier,
   GATHER_MS,
   ROUNDS_AT_ONCE_MAX,
@@ -225,7 +226,7 @@ test('tasks that stop at the same time share one question a node', async (t) => 
   t.is(peers.asked, 10)
   t.true(peers.open.every(({ index }) => index === 100))
   for (const question of peers.open) question.answer()
-  await clock.advance(ARRIVAL_MS)
+  await clock.advance(ARRIVAL_MS_MAX)
   t.true(await isDone(waiting))
 })
 
@@ -240,7 +241,7 @@ test('a node is asked once at a time: what comes meanwhile is its next question'
   }
   t.is(peers.asked, 1)
   peers.of('n0').answer(7)
-  await clock.advance(ARRIVAL_MS)
+  await clock.advance(ARRIVAL_MS_MAX)
   t.true(await isDone(Promise.all([first, ...later.slice(0, 2)])), 'it had reached more')
   t.false(await isDone(later[2] ?? Promise.resolve()))
   t.is(peers.asked, 2)
@@ -249,7 +250,7 @@ test('a node is asked once at a time: what comes meanwhile is its next question'
     peers.of('n0').answer()
     await clock.advance(GATHER_MS)
   }
-  await clock.advance(ARRIVAL_MS)
+  await clock.advance(ARRIVAL_MS_MAX)
   t.true(await isDone(Promise.all(later)))
   t.true(peers.asked <= 4, `${peers.asked} questions`)
 })
@@ -263,7 +264,7 @@ test('a thousand nodes are asked some at a time', async (t) => {
     for (const question of peers.open) question.answer()
     await setImmediate()
   }
-  await clock.advance(ARRIVAL_MS)
+  await clock.advance(ARRIVAL_MS_MAX)
   t.true(await isDone(waiting))
   t.is(peers.asked, 1_000)
   t.is(peers.mostAtOnce, ASKS_AT_ONCE_MAX)
@@ -276,11 +277,11 @@ test('a node without a link is not waited for, and one whose link dies no longer
   peers.of('n0').answer()
   peers.nodes.delete('n1')
   peers.of('n1').fail('UNAVAILABLE')
-  await clock.advance(ARRIVAL_MS)
+  await clock.advance(ARRIVAL_MS_MAX)
   t.true(await isDone(waiting))
   peers.nodes.clear()
   const alone = passed(9)
-  await clock.advance(ARRIVAL_MS)
+  await clock.advance(ARRIVAL_MS_MAX)
   t.true(await isDone(alone))
   t.is(peers.asked, 2)
 })
@@ -294,7 +295,7 @@ test('a node that is reached another way now, or is busy, is asked again', async
     await clock.advance(ASK_RETRY_MS)
   }
   peers.of('n0').answer()
-  await clock.advance(ARRIVAL_MS)
+  await clock.advance(ARRIVAL_MS_MAX)
   t.true(await isDone(waiting))
   t.is(peers.asked, 3)
 })
@@ -307,7 +308,7 @@ test('an older node, which does not know the question, has the time that all onc
   await clock.advance(BLIND_MS - 1)
   await clock.advance(ARRIVAL_MS - 1)
   t.false(await isDone(waiting))
-  await clock.advance(ARRIVAL_MS)
+  await clock.advance(ARRIVAL_MS_MAX)
   t.true(await isDone(waiting))
   t.is(peers.asked, 1)
 })
@@ -319,7 +320,7 @@ test('a node that stays silent is waited for as long as said, and named', async 
   peers.of('n0').answer()
   await clock.advance(ACKNOWLEDGE_MS_MAX - 1)
   t.false(await isDone(waiting))
-  await clock.advance(1 + ARRIVAL_MS)
+  await clock.advance(1 + ARRIVAL_MS_MAX)
   t.true(await isDone(waiting))
   t.deepEqual(warnings, [{ count: 1, nodes: ['n1'], index: 9 }])
 })
@@ -328,20 +329,20 @@ test('this node’s own balancers are waited for too, and alone where only they 
   const { clock, peers, progress, barrier } = barrierScene(1)
   progress.note()
   const waiting = barrier.passed(3, { reach: 'node', signal: never })
-  await clock.advance(ARRIVAL_MS)
+  await clock.advance(ARRIVAL_MS_MAX)
   t.false(await isDone(waiting))
   progress.begin()
   progress.end()
-  await clock.advance(ARRIVAL_MS)
+  await clock.advance(ARRIVAL_MS_MAX)
   t.true(await isDone(waiting))
   t.is(peers.asked, 0)
   progress.note()
   const late = barrier.passed(3, { reach: 'node', signal: never })
-  await clock.advance(ACKNOWLEDGE_MS_MAX + ARRIVAL_MS)
+  await clock.advance(ACKNOWLEDGE_MS_MAX + ARRIVAL_MS_MAX)
   t.true(await isDone(late), 'a kernel that hangs keeps no task alive')
   progress.stop()
   const stopped = barrier.passed(3, { reach: 'node', signal: never })
-  await clock.advance(ARRIVAL_MS)
+  await clock.advance(ARRIVAL_MS_MAX)
   t.true(await isDone(stopped))
 })
 
@@ -356,7 +357,7 @@ test('who stops waiting does at once, and a closed barrier holds nobody and no t
   t.is(peers.open.length, 1)
   barrier.close()
   const after = passed(10)
-  await clock.advance(ARRIVAL_MS)
+  await clock.advance(ARRIVAL_MS_MAX)
   t.true(await isDone(Promise.all([waiting, after])))
   t.is(peers.open.length, 0)
   t.is(clock.pending, 0)
