@@ -39,7 +39,23 @@ export function names({ answers }: Answers): string[] {
 /** Addresses that the replicas saw. */
 export function sources({ answers }: Answers): string[] {
   const seen = [...answers.keys()].map((answer) => answer.split(' ')[0] ?? '')
-  return [...new Set(seen.map((address) => address.replace(/^\[::ffff:(.*)\]$/, '$1')))]
+  return [...new Set(seen.map((address) => address.replace(/^\[(?:::ffff:)?(.*)\]$/, '$1')))]
+}
+
+/** How many requests of `total` a replica gets at least: round robin over replicas of one weight. */
+export function fewest(total: number): number {
+  return total / REPLICAS - 1
+}
+
+/** Connections that IPVS counts at each of a host's services by mark. */
+export function markedConnections(
+  own: World,
+  host: number,
+  family: 'ipv4' | 'ipv6' = 'ipv4',
+): number[] {
+  const table = own.hosts.run(host, 'ipvsadm', '-Ln', '--stats', '--exact')
+  const line = family === 'ipv6' ? /^FWM\s+-?\d+ IPv6\s+(\d+)/gm : /^FWM\s+-?\d+\s+(\d+)/gm
+  return [...table.matchAll(line)].map((match) => Number(match[1]))
 }
 
 /** An answer in numbers. */

@@ -1,17 +1,23 @@
 /** Who reaches what, and as whom it is seen. */
 import assert from 'node:assert/strict'
+import { isIPv6 } from 'node:net'
 import type { Case } from '../ipvs/case.ts'
 import { until } from '../harness/daemon.ts'
 import { Peer } from '../ipvs/topology.ts'
-import { counts, inWorld, names, sources, untilSpread } from './in-world.ts'
+import {
+  counts,
+  fewest,
+  inWorld,
+  markedConnections,
+  names,
+  sources,
+  untilSpread,
+} from './in-world.ts'
 import { ask } from './requests.ts'
 import { REPLICAS } from './the-world.ts'
-import { HOSTS, PORT, UDP_TARGET_PORT, namespaceOf, resolve } from './world.ts'
-import type { World } from './world.ts'
+import { CLIENT, HOSTS, PORT, UDP_TARGET_PORT, namespaceOf, resolve } from './world.ts'
 
 const PER_HOST = 12
-/** Round robin over replicas of one weight: none is left out or asked twice as often. */
-const FEWEST = PER_HOST / REPLICAS - 1
 const CLIENT_ADDRESSES = Array.from({ length: 6 }, (_, index) => `172.31.78.${101 + index}`)
 
 export const SPREAD_CASES: readonly Case[] = [
@@ -33,7 +39,7 @@ export const SPREAD_CASES: readonly Case[] = [
         assert.equal(result.failed, 0)
         assert.equal(names(result).length, REPLICAS, 'all of them, itself included')
         assert.ok(
-          [...result.answers.values()].every((count) => count >= FEWEST),
+          [...result.answers.values()].every((count) => count >= fewest(PER_HOST)),
           'evenly',
         )
         if (side !== 'outside') continue
@@ -94,45 +100,44 @@ export const SPREAD_CASES: readonly Case[] = [
     await untilSpread(own)
   }),
 
-  inWorld('a published UDP port reaches all replicas through every host', async (own, note) => {
-    const tasks = await own.tasksOf('web')
-    const servers = tasks.map((task) => new Peer(`/run/netns/${namespaceOf(task)}`))
-    const client = new Peer(`/run/netns/${own.client}`)
-    await Promise.all([client, ...servers].map((peer) => peer.ready()))
-    await Promise.all(
-      servers.map((peer, index) =>
-        peer.ask({ type: 'serve', name: `r${index}`, port: UDP_TARGET_PORT, host: '0.0.0.0' }),
-      ),
-    )
-    let socket = 0
-    const send = (host: string): Promise<string> => {
-      socket += 1
-      return client.ask({ type: 'datagram', host, port: PORT, connection: `${socket}` })
-    }
-    for (const address of own.hosts.addresses.slice(0, HOSTS)) {
-      await until(`${address} to answer by UDP`, async () => (await send(address)) !== 'silence')
-      const answers: string[] = []
-      for (let count = 0; count < PER_HOST; count += 1) answers.push(await send(address))
-      const spread = Map.groupBy(answers, (answer) => answer)
-      note(
-        `UDP, ${address}: ${[...spread].map(([who, all]) => `${who} × ${all.length}`).join(', ')}`,
+  inWorld(
+    'a published UDP port reaches all replicas through every host, in both families',
+    async (own, note) => {
+      const tasks = await own.tasksOf('web')
+      const servers = tasks.map((task) => new Peer(`/run/netns/${namespaceOf(task)}`))
+      const client = new Peer(`/run/netns/${own.client}`)
+      await Promise.all([client, ...servers].map((peer) => peer.ready()))
+      await Promise.all(
+        servers.map((peer, index) =>
+          peer.ask({ type: 'serve', name: `r${index}`, port: UDP_TARGET_PORT }),
+        ),
       )
-      assert.equal(spread.size, REPLICAS)
-      assert.ok(
-        answers.every((answer) => answer.endsWith(` ${own.hosts.addresses[3]}`)),
-        'the client is seen',
-      )
-    }
-    for (const peer of [client, ...servers]) peer.end()
-  }),
+      let socket = 0
+      const send = (host: string): Promise<string> => {
+        socket += 1
+        return client.ask({ type: 'datagram', host, port: PORT, connection: `${socket}` })
+      }
+      const { addresses, addresses6 } = own.hosts
+      for (const address of [...addresses.slice(0, HOSTS), ...addresses6.slice(0, HOSTS)]) {
+        await until(`${address} to answer by UDP`, async () => (await send(address)) !== 'silence')
+        const answers: string[] = []
+        for (let count = 0; count < PER_HOST; count += 1) answers.push(await send(address))
+        const spread = Map.groupBy(answers, (answer) => answer)
+        note(
+          `UDP, ${address}: ${[...spread].map(([who, all]) => `${who} × ${all.length}`).join(', ')}`,
+        )
+        assert.equal(spread.size, REPLICAS)
+        const itself = (isIPv6(address) ? addresses6 : addresses)[CLIENT]
+        assert.ok(
+          answers.every((answer) => answer.endsWith(` ${itself}`)),
+          'the client is seen',
+        )
+      }
+      for (const peer of [client, ...servers]) peer.end()
+    },
+  ),
 ]
 
 function scriptAt(address: string): string {
   return `http://${address}/cgi-bin/who`
-}
-
-/** Connections that IPVS counts at each of a host's services by mark. */
-function markedConnections(own: World, host: number): number[] {
-  const table = own.hosts.run(host, 'ipvsadm', '-Ln', '--stats', '--exact')
-  return [...table.matchAll(/^FWM\s+-?\d+\s+(\d+)/gm)].map((match) => Number(match[1]))
 }

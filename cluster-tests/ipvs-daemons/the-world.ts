@@ -1,4 +1,7 @@
-/** The one swarm of this guest, with a service on each of two networks; started by whoever asks first. */
+/**
+ * The one swarm of this guest, with a service on each of two networks, the first of them with IPv6;
+ * started by whoever asks first.
+ */
 import { api } from '../harness/daemon.ts'
 import { PORT, RUNNING_LIMIT_MS, World, progress } from './world.ts'
 
@@ -15,8 +18,9 @@ export function theWorld(): Promise<World> {
 async function startWorld(): Promise<World> {
   const started = await World.start()
   const { socket } = started.swarm.node(0)
-  for (const name of ['front', 'back']) {
-    await api(socket, 'POST', '/networks/create', { Name: name, Driver: 'overlay' })
+  for (const [name, ipv6] of Object.entries({ front: true, back: false })) {
+    const network = { Name: name, Driver: 'overlay', EnableIPv6: ipv6 }
+    await api(socket, 'POST', '/networks/create', network)
   }
   await started.createService('web', { network: 'front', replicas: REPLICAS, port: PORT })
   await started.createService('db', { network: 'back', replicas: 1 })

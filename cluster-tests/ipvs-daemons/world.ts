@@ -3,6 +3,7 @@
  * emulated processor is slow to start programs: the API is called directly.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
+import { isIPv6 } from 'node:net'
 import { join as joinPath } from 'node:path'
 import type { Daemon } from '../harness/daemon.ts'
 import { api, until } from '../harness/daemon.ts'
@@ -72,6 +73,11 @@ export class World {
   /** A script at a host's published port. */
   published(host: number, script = 'who'): string {
     return `http://${this.hosts.addresses[host]}:${PORT}/cgi-bin/${script}`
+  }
+
+  /** The same by the host's IPv6 address. */
+  published6(host: number, script = 'who'): string {
+    return `http://[${this.hosts.addresses6[host]}]:${PORT}/cgi-bin/${script}`
   }
 
   /** Creates a service of {@link SERVE}; `port` is published for TCP and UDP. */
@@ -145,7 +151,8 @@ export class World {
 
   /** What a host's kernel and daemon know; for a failed case. */
   diagnosis(host: number): string {
-    const script = 'ipvsadm -Ln --stats; ip -br a; ip r; ip rule; nft list ruleset'
+    const script =
+      'ipvsadm -Ln --stats; ip -br a; ip r; ip rule; ip -6 r; ip -6 rule; nft list ruleset'
     return `${this.hosts.run(host, 'sh', '-c', script)}\n${this.swarm.node(host).log().slice(-6_000)}`
   }
 }
@@ -176,13 +183,15 @@ export function namespaceOf(task: TaskJson): string {
 }
 
 /** Addresses that the task's resolver gives; empty when it knows nothing. */
-export function resolve(task: TaskJson, name: string): string[] {
+export function resolve(task: TaskJson, name: string, type: 'A' | 'AAAA' = 'A'): string[] {
   const namespace = namespaceOf(task)
   const gateway = runInside(namespace, 'ip', 'route').match(/default via (\S+)/)?.[1] ?? ''
+  const asked = type === 'A' ? [] : [`-type=${type}`]
   try {
-    const said = runInside(namespace, 'busybox', 'nslookup', name, gateway)
+    const said = runInside(namespace, 'busybox', 'nslookup', ...asked, name, gateway)
     const answer = said.split('Name:').slice(1).join('')
-    return [...answer.matchAll(/Address[^:]*: ([\d.]+)/g)].map((match) => match[1] ?? '')
+    const addresses = [...answer.matchAll(/Address[^:]*: (\S+)/g)].map((match) => match[1] ?? '')
+    return addresses.filter((address) => isIPv6(address) === (type === 'AAAA'))
   } catch {
     // It exits so when there is no such name.
     return []
