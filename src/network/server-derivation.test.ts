@@ -201,10 +201,15 @@ test('what does not concern servers is passed over, and a restored store is read
   world.write({ type: 'create', table: 'networks', object: { id: 'net', spec: { Name: 'net' } } })
   const node = at(store.list('nodes'), 0)
   const { meta, ...draft } = node
-  const object = { ...draft, advertiseHost: '192.0.2.9' }
+  const object = { ...draft, description: { ...draft.description, hostname: 'renamed' } }
   world.write({ type: 'update', table: 'nodes', object, version: meta.version })
   t.deepEqual(heard, [true, false, false])
   t.deepEqual(await derivation.refresh(), { set: [], removed: [] })
+  const { meta: later } = at(store.list('nodes'), 0)
+  const moved = { ...object, advertiseHost: '192.0.2.9' }
+  world.write({ type: 'update', table: 'nodes', object: moved, version: later.version })
+  t.true(heard.at(-1), 'tunnels to it end elsewhere now, or nowhere')
+  await derivation.refresh()
   store.load(new Store().image())
   t.is(heard.at(-1), true)
   t.deepEqual(await derivation.refresh(), { set: [], removed: ['s0/net'] })

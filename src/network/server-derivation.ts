@@ -63,7 +63,7 @@ export class ServerDerivation {
     }
     const before = this.#due.size
     for (const change of commit.changes) this.#noteChange(change)
-    return this.#due.size > before
+    return this.#isAllDue || this.#due.size > before
   }
 
   noteOwnTasks(): void {
@@ -105,7 +105,10 @@ export class ServerDerivation {
         }
         return
       case 'nodes':
-        if (this.#roleOf(change.before) !== this.#roleOf(change.after)) this.#noteTasksOn(change.id)
+        if (this.#roleOf(change.before) === this.#roleOf(change.after)) return
+        this.#noteTasksOn(change.id)
+        // To which nodes tunnels lead depends on where this one ends them.
+        if (change.id === this.#options.nodeId) this.#isAllDue = true
         return
       case 'networks':
       case 'cluster':
@@ -116,10 +119,10 @@ export class ServerDerivation {
   }
 
   /** What counts of a node; see `wantedServers`: a node that reads this is up. */
-  #roleOf(node: Node | undefined): 'down' | 'routed' | 'dialled' {
+  #roleOf(node: Node | undefined): string {
     if (node === undefined) return 'down'
     if (node.status.state === 'down' && node.id !== this.#options.nodeId) return 'down'
-    return hasPlane(node) ? 'routed' : 'dialled'
+    return hasPlane(node) ? `routed to ${node.advertiseHost}` : 'dialled'
   }
 
   #noteTasksOn(nodeId: string): void {

@@ -57,6 +57,23 @@ test('routes lead to replicas on nodes with a plane, others are dialled', (t) =>
   t.deepEqual(routed(false), [true, false, false])
 })
 
+test('where no tunnel can be, replicas are dialled', (t) => {
+  const scene = new ServiceScene()
+  const hosts = { here: '10.9.0.1', there: '10.9.0.2', named: 'site.example', other: 'fd09::3' }
+  for (const [id, advertiseHost] of Object.entries(hosts))
+    scene.node(id, 'ready', { advertiseHost })
+  scene.service([port(8080)])
+  for (const nodeId of Object.keys(hosts)) scene.task(nodeId, { nodeId, address: '10.0.1.2' })
+  const [server] = wantedServers({ store: scene.store, routed: true }, OPTIONS)
+  const routed = server?.backends.map((backend) => [backend.nodeId, backend.routed])
+  t.deepEqual(Object.fromEntries(routed ?? []), {
+    here: true,
+    there: true,
+    named: false,
+    other: false,
+  })
+})
+
 test('a process answers on the loopback ports that its node reported, no others', (t) => {
   const scene = new ServiceScene()
   scene.node('here')

@@ -25,6 +25,7 @@ import type { StoreView } from '../store/view.ts'
 import type { Backend, Scheduler, VirtualServer } from './ports.ts'
 import { publishedInIpv6, virtualInIpv6 } from './ipv6-servers.ts'
 import type { TwinScene } from './ipv6-servers.ts'
+import { isOnOneHost, tunnelRefusal } from './underlay.ts'
 import { ANY_ADDRESS } from './ports.ts'
 
 /** Weight of a replica on this node or on one with a link of its own; replicas are equal. */
@@ -161,7 +162,7 @@ function backendsOf(
     if (where === undefined) continue
     const local = task.nodeId === options.nodeId
     const link = local ? 'direct' : (scene.linkTo?.(task.nodeId) ?? 'direct')
-    const routed = local || isRouted(scene, node)
+    const routed = local || isRouted(scene, node, options)
     const isOffered = task.desiredState === 'running' && task.status.health !== 'unhealthy'
     const weight = isOffered ? weightOf(link) : 0
     const backend = { taskId: task.id, nodeId: task.nodeId, local, ...where, routed, weight }
@@ -173,8 +174,11 @@ function backendsOf(
 }
 
 /** Whether the kernel's routes lead from here to tasks of the node. */
-function isRouted({ routed }: NetworkScene, node: Node): boolean {
-  return routed === true && hasPlane(node)
+function isRouted({ routed, store }: NetworkScene, node: Node, options: NetworkOptions): boolean {
+  if (routed !== true || !hasPlane(node)) return false
+  const self = store.get('nodes', options.nodeId)
+  if (self === undefined || isOnOneHost(node, self)) return true
+  return tunnelRefusal(node, self) === undefined
 }
 
 /** Whether the kernel's routes end at the node: one that balances in userspace has no tunnel. */

@@ -4,6 +4,7 @@
  * busybox; says so where it has not.
  */
 import { existsSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { at } from '../../base/assert.ts'
 import { errorText } from '../../base/errors.ts'
 import { NetlinkMonitor } from '../netlink/monitor.ts'
@@ -18,6 +19,9 @@ import { macOfTask, planeNames } from './names.ts'
 import { Plane } from './plane.ts'
 import { CLIENT_ADDRESS, Overlay } from './testing/overlay.ts'
 import type { OverlayNode } from './testing/overlay.ts'
+
+/** So long the kernel says nothing of itself when all links are up. */
+const SETTLED_MS = 1_500
 
 /** Who asks. */
 interface Place {
@@ -182,6 +186,11 @@ kernelTest('what is so is not made again, and what goes leaves nothing', async (
   })
   const generation = async (): Promise<number> =>
     decodeGeneration(at(await netfilter.request(getGeneration()), 0))
+  // The kernel itself tells of links that came up and of IPv6 addresses that nobody else has.
+  do {
+    messages.length = 0
+    await sleep(SETTLED_MS)
+  } while (messages.length > 0)
   const rules = await generation()
   t.deepEqual(await n1.plane.apply(overlay.wanted(n1)), { changes: 0, faults: [] })
   n1.plane.forget()

@@ -8,11 +8,11 @@
  *
  * Source: decision 0006.
  */
-import { isIP } from 'node:net'
 import { isTerminal } from '../../store/objects.ts'
 import type { Network, Node, Service, Task } from '../../store/objects.ts'
 import type { StoreView } from '../../store/view.ts'
 import { ipv6PrefixOf } from '../../store/ipv6.ts'
+import { isTunnelEnd, tunnelRefusal } from '../underlay.ts'
 import { baseOf, gatewayOf, macOfNode, macOfTask, markOfAddress, vxlanIdOf } from './names.ts'
 
 /** Port of VXLAN (RFC 7348). */
@@ -132,7 +132,7 @@ export function planeBase(scene: PlaneScene): PlaneBase | undefined {
   const networks = networksOf(store)
   const virtualRanges = virtualRangesOf(networks)
   const { peers, notes } = peersOf(scene, node)
-  const underlayAddress = isUnderlay(node.advertiseHost) ? node.advertiseHost : undefined
+  const underlayAddress = isTunnelEnd(node.advertiseHost) ? node.advertiseHost : undefined
   return {
     nodeId,
     subnet,
@@ -259,14 +259,14 @@ function peersOf(
   const notes: string[] = []
   for (const node of store.list('nodes')) {
     if (node.id === self.id || node.subnet === undefined) continue
-    const refusal = refusalOf(node, self)
+    const refusal = tunnelRefusal(node, self)
     if (refusal !== undefined) {
       notes.push(`node ${node.id}: not reached over the overlay: ${refusal}`)
       continue
     }
     const tunnelAddress = baseOf(node.subnet)
     const relay = store.get('nodes', relayTo?.(node.id) ?? node.id)
-    const isUsable = relay?.subnet !== undefined && refusalOf(relay, self) === undefined
+    const isUsable = relay?.subnet !== undefined && tunnelRefusal(relay, self) === undefined
     peers.push({
       nodeId: node.id,
       subnet: node.subnet,
@@ -279,20 +279,6 @@ function peersOf(
     })
   }
   return { peers, notes }
-}
-
-function refusalOf(node: Node, self: Node): string | undefined {
-  const host = node.advertiseHost
-  if (!isUnderlay(self.advertiseHost)) return `this node advertises ${self.advertiseHost}`
-  if (!isUnderlay(host)) return `it advertises ${host}`
-  if (host === self.advertiseHost) return `it is on this host`
-  if (isIP(host) !== isIP(self.advertiseHost)) return `${host} is of the other address family`
-  return undefined
-}
-
-/** Whether tunnels can end at `host`: an address, and not of loopback. */
-function isUnderlay(host: string): boolean {
-  return isIP(host) !== 0 && !host.startsWith('127.') && host !== '::1' && host !== '0.0.0.0'
 }
 
 function virtualRangesOf(networks: Networks): string[] {
