@@ -73,8 +73,8 @@ export interface Connection {
   /** Tells it from a later one with the same addresses. */
   readonly id: number
   readonly zone: number
-  /** The original tuple as the kernel wrote it. */
-  readonly originalBytes: Uint8Array
+  /** The reply tuple as the kernel wrote it. */
+  readonly replyBytes: Uint8Array
 }
 
 /** Which connections to read. */
@@ -118,7 +118,13 @@ function writeReplySource(writer: MessageWriter, address: string): void {
   writer.nested(CTA.filter, () => writer.u32(CTA_FILTER.replyFlags, FILTER_SOURCE))
 }
 
-/** Deletes one connection, and none that came after it. ENOENT when it has ended. */
+/**
+ * Deletes one connection, and none that came after it. ENOENT when it has ended.
+ *
+ * It is named by its answers, which say where it really went. A client that uses a port again makes
+ * a connection with the same first direction, which the kernel may keep at the very place of the
+ * one before: then its id is the same, too.
+ */
 export function deleteConnection(connection: Connection): NetlinkRequest {
   const { source, destination } = connection.original
   return {
@@ -127,7 +133,7 @@ export function deleteConnection(connection: Connection): NetlinkRequest {
     flags: 0,
     body: (writer) => {
       nfnetlinkHeader(writer, connection.family === 'ipv4' ? AF_INET : AF_INET6)
-      writer.nestedBytes(CTA.original, connection.originalBytes)
+      writer.nestedBytes(CTA.reply, connection.replyBytes)
       writer.u32be(CTA.id, connection.id)
       if (connection.zone !== 0) writer.u16be(CTA.zone, connection.zone)
     },
@@ -172,7 +178,7 @@ export function decodeConnection(message: NetlinkMessage): Connection {
     timeoutSeconds: attributes.u32be(CTA.timeout),
     id: attributes.u32be(CTA.id) ?? 0,
     zone: attributes.u16be(CTA.zone) ?? 0,
-    originalBytes: Uint8Array.from(required(attributes.bytes(CTA.original), 'original tuple')),
+    replyBytes: Uint8Array.from(required(attributes.bytes(CTA.reply), 'reply tuple')),
   }
 }
 

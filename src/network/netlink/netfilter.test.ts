@@ -295,6 +295,36 @@ kernelTest('connections are read and deleted by where they really go', async (t,
   t.like(await t.throwsAsync(() => socket.request(deleteConnection(gone))), { errno: 'ENOENT' })
 })
 
+/** A program that sends a datagram, always from the same port. */
+const FROM_ONE_PORT = `
+  const socket = require('dgram').createSocket('udp4')
+  socket.bind(4999, () => socket.send('x', 5303, '10.9.9.9', () => socket.close()))`
+
+kernelTest('a connection that came after one with the same numbers stays', async (t, sandbox) => {
+  await using route = await openIn(sandbox)
+  await route.request(setLink('lo', { up: true }))
+  sandbox.run('ip route add local 10.9.9.0/24 dev lo')
+  await using socket = await openIn(sandbox, 'netfilter')
+  const filter = { family: 'ipv4' } as const
+  const sentTo = async (target: string): Promise<Connection | undefined> => {
+    sandbox.run(
+      `nft 'add table ip t; delete table ip t; table ip t {
+        chain out { type nat hook output priority -100; ip daddr 10.9.9.9 dnat to ${target}; }; }'`,
+    )
+    sandbox.run(`${process.execPath} -e "${FROM_ONE_PORT}"`)
+    const seen = (await socket.dump(dumpConnections(filter))).map(decodeConnection)
+    return seen.find(({ original }) => original.destinationPort === 5303)
+  }
+  const first = await sentTo('127.0.0.1')
+  if (first === undefined) throw new Error('nothing was sent')
+  t.is(await deleteConnections(socket, filter, () => true), 1)
+  const second = await sentTo('127.0.0.2')
+  t.deepEqual(second?.original, first.original)
+  t.is(second?.reply.source, '127.0.0.2')
+  t.like(await t.throwsAsync(() => socket.request(deleteConnection(first))), { errno: 'ENOENT' })
+  t.is((await socket.dump(dumpConnections(filter))).length, 1)
+})
+
 kernelTest('connections of IPv6 are read and deleted', async (t, sandbox) => {
   await using route = await openIn(sandbox)
   await route.request(setLink('lo', { up: true }))

@@ -18,6 +18,12 @@
  * What comes from another node itself, or from its containers in its name, is masqueraded: there,
  * its own address would be taken for a forgery on the way in, and for local on the way back.
  *
+ * So a replica sees the client's own address, whichever node it asked. A client may ask two nodes
+ * from one port (it chooses ports for each node apart), and both may choose the same replica: two
+ * connections with the same four numbers. Connections are therefore told apart by the node that
+ * they came through, a zone of tracking for their first direction, and where their answers would
+ * be mixed up the kernel gives the later one another source port, as masquerading does.
+ *
  * What enters the tunnel loses its mark: the outer packet inherits it, and IPVS, which takes marked
  * packets on their way out of the node, would balance that one, too, into the tunnel again.
  */
@@ -26,6 +32,12 @@ import type { NftTable } from '../netlink/nftables.ts'
 import type { PlaneNames } from './names.ts'
 import { PLANE_SETS } from './plane-elements.ts'
 import type { PlaneFamily, SetName, SetType } from './plane-elements.ts'
+
+/**
+ * The last two bytes of the sender's MAC, which is a hash of the node's id: where two nodes share
+ * them, their connections are as if they had come through one.
+ */
+const PEER_MAC_END = '@ll,80,16'
 
 /** Digits of the hash that tells one text of rules from another. */
 const VERSION_DIGITS = 12
@@ -159,6 +171,10 @@ function chainsOf(names: PlaneNames, words: Words): string {
     iifname != "${bridge}" accept
     ${words.neighbours}
     ${ip} saddr . ether saddr != @sources drop
+  }
+  chain apart {
+    type filter hook prerouting priority raw; policy accept;
+    iifname "${vxlan}" ct original zone set ${PEER_MAC_END}
   }
   chain isolate {
     type filter hook prerouting priority mangle; policy accept;

@@ -60,7 +60,7 @@ export async function makeKernelStage(native: Native, tasks: number): Promise<Ke
     backends.push(netnsPlace(netns, `${place.prefix}.2`))
     backends6.push(netnsPlace(netns, `${place.prefix6}::2`))
   }
-  for (const address of [SILENT.ipv4, SILENT.ipv6]) {
+  for (const address of tasks === 0 ? [] : [SILENT.ipv4, SILENT.ipv6]) {
     runIn(node, `ip neigh replace ${address} lladdr ${SILENT.mac} dev task0 nud permanent`)
   }
   return {
