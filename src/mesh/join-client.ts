@@ -19,7 +19,7 @@ import {
 import { parseJoinToken, type JoinToken } from '../identity/join-token.ts'
 import { nodeKey } from '../identity/node-key.ts'
 import { multiaddrOf, parseHostPort } from './addresses.ts'
-import { deadline } from './deadline.ts'
+import { deadline } from '../base/deadline.ts'
 import { startHost, type Host } from './host.ts'
 import { JoinExchange } from './join-exchange.ts'
 import {

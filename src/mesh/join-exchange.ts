@@ -3,7 +3,7 @@
  * that nobody waits for ends the exchange, and so does one above the limit.
  */
 import { errorText, SwarmError } from '../base/errors.ts'
-import { within } from './deadline.ts'
+import { within } from '../base/deadline.ts'
 import { encodeFrame, FrameReader } from './frames.ts'
 import { decodeJoin, encodeJoin, type JoinMessage } from './join-message.ts'
 import { type MuxedStream, type StreamBytes, writable } from './muxed-stream.ts'

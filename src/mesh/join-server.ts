@@ -19,7 +19,7 @@ import {
 import type { JoinRole } from '../identity/join-token.ts'
 import { nodeIdOf } from '../identity/peer-id.ts'
 import { hostPortOf } from './addresses.ts'
-import { deadline } from './deadline.ts'
+import { deadline } from '../base/deadline.ts'
 import { FailureBackoff } from './failure-backoff.ts'
 import { JoinExchange } from './join-exchange.ts'
 import { JOIN_MESSAGE_BYTES_MAX, JOIN_VERSION, type JoinMessage } from './join-message.ts'

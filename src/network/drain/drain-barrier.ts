@@ -26,7 +26,7 @@ import type { StoreView } from '../../store/view.ts'
 import { PeerLanes } from './peer-lanes.ts'
 import type { AskedPeers, LaneWaiter } from './peer-lanes.ts'
 import type { Programmed } from './progress.ts'
-import { timeLimit, unlessAborted } from './time-limit.ts'
+import { deadline, within } from '../../base/deadline.ts'
 
 /** Milliseconds that other nodes, or this one's own balancers, are waited for. */
 export const ACKNOWLEDGE_MS_MAX = 3_000
@@ -98,7 +98,7 @@ export class DrainBarrier {
     const { clock } = this.#components
     const beganMs = clock.monotonicMs()
     const others = reach === 'swarm' && this.hasPeers() ? this.#joinRound(index) : undefined
-    await unlessAborted(signal, Promise.all([this.#ownPassed(signal), others]))
+    await within(signal, Promise.all([this.#ownPassed(signal), others]))
     const slowMs = ARRIVAL_FACTOR * (clock.monotonicMs() - beganMs)
     await delay(clock, Math.min(Math.max(ARRIVAL_MS, slowMs), ARRIVAL_MS_MAX), signal)
   }
@@ -112,7 +112,7 @@ export class DrainBarrier {
   /** Also what this node alone knows of its tasks is noted by then. */
   async #ownPassed(signal: AbortSignal): Promise<void> {
     const { clock, log, own, store } = this.#components
-    using limit = timeLimit(clock, ACKNOWLEDGE_MS_MAX, 'own balancers: not programmed', signal)
+    using limit = deadline(clock, ACKNOWLEDGE_MS_MAX, 'own balancers', signal)
     try {
       await own()?.reached(store.index, limit)
     } catch (error) {

@@ -7,7 +7,7 @@
 import type { Clock } from '../../base/clock.ts'
 import { SwarmError } from '../../base/errors.ts'
 import type { Programmed } from './progress.ts'
-import { timeLimit } from './time-limit.ts'
+import { deadline } from '../../base/deadline.ts'
 
 /** Name of the method on the mesh. */
 export const PROGRAMMED_METHOD = 'network.programmed'
@@ -54,7 +54,7 @@ export class ProgrammedServer {
       throw new SwarmError('RESOURCE_EXHAUSTED', `network: ${this.#waiting} nodes wait for it`)
     }
     this.#waiting += 1
-    using limit = timeLimit(this.#clock, ANSWER_MS_MAX, `network: entry ${index} is not programmed`)
+    using limit = deadline(this.#clock, ANSWER_MS_MAX, `network: entry ${index} in the balancers`)
     try {
       await own.reached(index, limit)
       return { index: own.index }

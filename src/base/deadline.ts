@@ -1,9 +1,9 @@
 /**
- * Deadlines on the injected clock. libp2p takes `AbortSignal`s everywhere and several of its own
- * timeouts are missing or too long (`reference/libp2p.md` §2.3), so every call gets one of these.
+ * Deadlines on the injected clock, for what takes an `AbortSignal`. Every call of libp2p gets one:
+ * several of its own timeouts are missing or too long (`reference/libp2p.md` §2.3).
  */
-import type { Clock } from '../base/clock.ts'
-import { SwarmError } from '../base/errors.ts'
+import type { Clock } from './clock.ts'
+import { SwarmError } from './errors.ts'
 
 /** A signal that aborts in time; dispose it when the work is done, so that no timer is left. */
 export interface Deadline extends Disposable {
