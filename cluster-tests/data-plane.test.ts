@@ -13,7 +13,7 @@ import type { ExecutionContext } from 'ava'
 import { api, skeinOk, until } from './harness/daemon.ts'
 import { HostSwarm, TestHosts } from './harness/hosts.ts'
 import { IMAGE, type TaskJson } from './harness/swarm.ts'
-import { namespaceOf, resolve } from './harness/task-places.ts'
+import { namespaceOf, resolve } from './harness/task-names.ts'
 import { nodeIdOf } from './harness/web.ts'
 
 const PORT = 8079

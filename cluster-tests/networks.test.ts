@@ -6,10 +6,12 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import test from 'ava'
+import { defined } from '../src/base/assert.ts'
 import { api, run, skein, skeinOk, until } from './harness/daemon.ts'
 import type { Daemon } from './harness/daemon.ts'
 import { HostSwarm, TestHosts, runInside } from './harness/hosts.ts'
 import { IMAGE, type TaskJson } from './harness/swarm.ts'
+import { resolve } from './harness/task-names.ts'
 
 const isPossible = process.getuid?.() === 0 && existsSync('/usr/sbin/nft')
 const kernelTest = isPossible ? test.serial : test.serial.skip
@@ -47,14 +49,8 @@ function answers(task: TaskJson | undefined, address: string): boolean {
   }
 }
 
-function resolve(task: TaskJson | undefined, name: string): string[] {
-  const gateway = inside(task, 'ip', 'route').match(/default via (\S+)/)?.[1] ?? ''
-  try {
-    const text = inside(task, 'busybox', 'nslookup', name, gateway).split('Name:').slice(1).join()
-    return [...text.matchAll(/Address[^:]*: (\S+)/g)].map((match) => match[1] ?? '').toSorted()
-  } catch {
-    return []
-  }
+function resolved(task: TaskJson | undefined, name: string): string[] {
+  return resolve(defined(task, 'the task'), name).toSorted()
 }
 
 /** One manager, and as many workers as there are further hosts. */
@@ -97,7 +93,7 @@ kernelTest('tasks of two hosts meet on the network of a shared parent', async (t
     t.true(here.startsWith(subnet.slice(0, 11)) && there !== here, `${here} ${there}`)
     t.true(answers(one, there), `${driver}: ${here} → ${there}`)
     t.true(answers(two, here), `${driver}: ${there} → ${here}`)
-    t.deepEqual(resolve(one, `tasks.on-${name}`), [here, there].toSorted())
+    t.deepEqual(resolved(one, `tasks.on-${name}`), [here, there].toSorted())
     t.regex(inside(one, 'ip', 'link', 'show', 'eth1'), /mtu 1300/)
     t.notRegex(inside(one, 'ip', 'link', 'show', 'eth0'), /mtu 1300/)
     await skeinOk(first, 'service', 'rm', `on-${name}`)
@@ -123,13 +119,13 @@ kernelTest(
     await skeinOk(first, ...CREATE, '--name', 'bare', '--network', 'host', IMAGE)
     const [a, b] = [await tasksOf(first, 'a'), await tasksOf(first, 'b')]
     const [ownB, farB] = [addressOn(b[0], 'eth0'), addressOn(b[1], 'eth0')]
-    t.deepEqual(resolve(a[0], 'b'), [ownB], 'a bridge is of one node')
+    t.deepEqual(resolved(a[0], 'b'), [ownB], 'a bridge is of one node')
     t.true(answers(a[0], ownB))
     t.false(answers(a[0], farB))
-    t.deepEqual(resolve(b[0], 'tasks.b.wide'), [ownB, farB].toSorted())
+    t.deepEqual(resolved(b[0], 'tasks.b.wide'), [ownB, farB].toSorted())
     t.true(answers(b[0], farB), 'its other network spans the nodes')
-    t.is(resolve(b[0], 'b.wide').length, 1)
-    t.deepEqual(resolve(a[0], 'b.wide'), [], 'a name of a network that it is not on')
+    t.is(resolved(b[0], 'b.wide').length, 1)
+    t.deepEqual(resolved(a[0], 'b.wide'), [], 'a name of a network that it is not on')
 
     const [alone] = await tasksOf(first, 'alone')
     const pid = String(alone?.Status.ContainerStatus?.PID)
@@ -182,11 +178,11 @@ kernelTest('names answer containers that ran on while their daemon did not', asy
   await skeinOk(first, 'network', 'create', 'front')
   await skeinOk(first, ...CREATE, '--name', 'web', '--network', 'front', IMAGE)
   const [web] = await tasksOf(first, 'web', 1)
-  t.is(resolve(web, 'web').length, 1)
+  t.is(resolved(web, 'web').length, 1)
   await first.kill('SIGTERM')
-  t.deepEqual(resolve(web, 'web'), [])
+  t.deepEqual(resolved(web, 'web'), [])
   await first.start()
-  await until('the resolver', () => Promise.resolve(resolve(web, 'web').length === 1))
+  await until('the resolver', () => Promise.resolve(resolved(web, 'web').length === 1))
   t.deepEqual(
     (await tasksOf(first, 'web', 1)).map(({ ID: id }) => id),
     [web?.ID],

@@ -20,7 +20,8 @@ import { askAll, census, openFlows } from './harness/census.ts'
 import { DatagramAsker, loadSpeaker, speak, speakerCommand } from './harness/speaker.ts'
 import { IMAGE, TestSwarm } from './harness/swarm.ts'
 import type { TaskJson } from './harness/swarm.ts'
-import { namespaceOf, resolve6, runningTasks, taskPlace } from './harness/task-places.ts'
+import { namespaceOf, resolve } from './harness/task-names.ts'
+import { runningTasks, taskPlace } from './harness/task-places.ts'
 import { nodeIdOf } from './harness/web.ts'
 
 const NODES = 3
@@ -127,10 +128,10 @@ kernelTest('containers find services by name in IPv6, and reach them and themsel
   const { hosts } = site()
   const own = await taskOn('web', 0)
   const place = taskPlace(own)
-  const [virtual = '', ...more] = resolve6(own, 'web')
+  const [virtual = '', ...more] = resolve(own, 'web', 'AAAA')
   t.regex(virtual, /^fd/)
   t.deepEqual(more, [])
-  t.is(resolve6(own, 'tasks.web').length, REPLICAS)
+  t.is(resolve(own, 'tasks.web', 'AAAA').length, REPLICAS)
   const { names, seen, failed } = await census(place, virtual, 80, 10 * REPLICAS)
   t.deepEqual([failed, names.size], [0, REPLICAS])
   t.true(names.has(own.ID.slice(0, ID_DIGITS)), 'itself, too')

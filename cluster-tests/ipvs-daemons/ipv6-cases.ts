@@ -6,7 +6,8 @@ import { counts, fewest, inWorld, markedConnections, names, sources } from './in
 import { ask } from './requests.ts'
 import type { Answers } from './requests.ts'
 import { REPLICAS } from './the-world.ts'
-import { CLIENT, HOSTS, namespaceOf, resolve } from './world.ts'
+import { namespaceOf, resolve } from '../harness/task-names.ts'
+import { CLIENT, HOSTS } from './world.ts'
 
 const PER_HOST = 12
 

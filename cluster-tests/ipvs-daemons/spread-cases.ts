@@ -15,7 +15,8 @@ import {
 } from './in-world.ts'
 import { ask } from './requests.ts'
 import { REPLICAS } from './the-world.ts'
-import { CLIENT, HOSTS, PORT, UDP_TARGET_PORT, namespaceOf, resolve } from './world.ts'
+import { namespaceOf, resolve } from '../harness/task-names.ts'
+import { CLIENT, HOSTS, PORT, UDP_TARGET_PORT } from './world.ts'
 
 const PER_HOST = 12
 const CLIENT_ADDRESSES = Array.from({ length: 6 }, (_, index) => `172.31.78.${101 + index}`)

@@ -3,11 +3,10 @@
  * emulated processor is slow to start programs: the API is called directly.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { isIPv6 } from 'node:net'
 import { join as joinPath } from 'node:path'
 import type { Daemon } from '../harness/daemon.ts'
 import { api, until } from '../harness/daemon.ts'
-import { HostSwarm, TestHosts, runInside } from '../harness/hosts.ts'
+import { HostSwarm, TestHosts } from '../harness/hosts.ts'
 import { IMAGE } from '../harness/swarm.ts'
 import type { TaskJson } from '../harness/swarm.ts'
 
@@ -29,8 +28,8 @@ const SCRIPTS = {
   ticks: '#!/bin/sh\necho; while echo tick; do sleep 0.5; done\n',
 } as const
 /**
- * Told to stop it goes on for a while, as servers do that end well: hosts that emulate learn later
- * than after the 250 ms that a node gives them that they shall ask no more.
+ * Told to stop it goes on for a while, as servers do that end well: connections that were under way
+ * are slow to arrive on an emulated machine.
  */
 const SERVE = "httpd -p 80 -h /www; trap 'sleep 5; exit 0' TERM; sleep 1000000 & wait"
 
@@ -175,27 +174,6 @@ async function join(daemon: Daemon, first: Daemon, token: string): Promise<void>
     if (state === 'inactive') await api(daemon.socket, 'POST', '/swarm/join', body)
     return state === 'active'
   })
-}
-
-/** The namespace of a task. */
-export function namespaceOf(task: TaskJson): string {
-  return `skein-${task.ID}`
-}
-
-/** Addresses that the task's resolver gives; empty when it knows nothing. */
-export function resolve(task: TaskJson, name: string, type: 'A' | 'AAAA' = 'A'): string[] {
-  const namespace = namespaceOf(task)
-  const gateway = runInside(namespace, 'ip', 'route').match(/default via (\S+)/)?.[1] ?? ''
-  const asked = type === 'A' ? [] : [`-type=${type}`]
-  try {
-    const said = runInside(namespace, 'busybox', 'nslookup', ...asked, name, gateway)
-    const answer = said.split('Name:').slice(1).join('')
-    const addresses = [...answer.matchAll(/Address[^:]*: (\S+)/g)].map((match) => match[1] ?? '')
-    return addresses.filter((address) => isIPv6(address) === (type === 'AAAA'))
-  } catch {
-    // It exits so when there is no such name.
-    return []
-  }
 }
 
 /** For whoever looks at a guest that did not come to its end. */
