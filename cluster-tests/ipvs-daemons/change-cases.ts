@@ -10,7 +10,7 @@ import { REPLICAS } from './the-world.ts'
 import { HOSTS, RUNNING_LIMIT_MS, progress } from './world.ts'
 import type { World } from './world.ts'
 
-const LEAST_REQUESTS = 20
+const LEAST_REQUESTS = 10
 /** How long the load goes on after the last change. */
 const AFTERWARDS_MS = 3_000
 
